@@ -1,0 +1,44 @@
+# `make demo` and `make test` set up what they need on a fresh machine, then run. `make help` lists the rest.
+PYTHON ?= python3
+BIN := .venv/bin
+
+demo: .venv/.demo  ## the page, playing the bundled recording with the bundled model
+	$(BIN)/velora demo
+
+test: .venv/.test  ## the test suite
+	$(BIN)/python -m pytest
+
+lint: .venv/.dev  ## ruff and mypy over everything
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+picture: .venv/.test  ## docs/page.png, as the README shows it
+	$(BIN)/python docs/make_picture.py
+
+recordings/cards.aedat4: .venv/.demo  ## the bundled recording
+	$(BIN)/velora simulate cards --out $@ --seconds 14 --seed 7
+
+clean:  ## forget the virtual environment
+	rm -rf .venv
+
+help:
+	@sed -n 's/^\([a-z/.0-9]*\):.*## /  make \1: /p' Makefile
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or later is needed: make PYTHON=python3.11 …")'
+	$(PYTHON) -m venv .venv
+
+.venv/.demo: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install -c constraints.txt -e .
+	@touch $@
+
+.venv/.test: .venv/.demo
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[test]'
+	@touch $@
+
+.venv/.dev: .venv/.test
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+	@touch $@
+
+.PHONY: demo test lint picture clean help
