@@ -1,0 +1,169 @@
+"""An AEDAT 4 recording as a source: its events and frames, merged by time wherever they stand in the file."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from streams.aedat4 import EVENTS, FRAMES, Aedat4Reader, StreamInfo
+from streams.errors import RecordingError
+from streams.items import EventPacket, Events, Item, RgbFrame, no_events
+from streams.source import DEFAULT_PERIOD_US, JUMP_US, Source
+
+
+class Placed(NamedTuple):
+    """An item and where its packet stands in the file."""
+
+    item: EventPacket | RgbFrame
+    offset: int
+
+
+class Aedat4Source(Source):
+    """The first camera of an AEDAT 4 file. Raises RecordingError where the file holds neither events nor frames."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.name = path.name
+        self._reader = Aedat4Reader(path)
+        self.counts = self._reader.counts
+        try:
+            self._events_of, self._frames_of = self._choose()
+            self.event_size = self._size(self._events_of)
+            self.frame_size = self._size(self._frames_of)
+            self.sample_period_us = self._period()
+        except BaseException:
+            self._reader.close()
+            raise
+
+    def close(self) -> None:
+        self._reader.close()
+
+    def __iter__(self) -> Iterator[Item]:
+        return merge(self._events(), self._frames())
+
+    def _choose(self) -> tuple[StreamInfo | None, StreamInfo | None]:
+        """The first event stream that holds anything, and the frames of the same camera."""
+        filled = set(np.unique(self._reader.index["stream"]).tolist())
+        streams = [stream for stream in self._reader.header.streams if stream.id in filled]
+        events = next((stream for stream in streams if stream.kind == EVENTS), None)
+        frames = [stream for stream in streams if stream.kind == FRAMES]
+        frames.sort(key=lambda stream: events is not None and stream.source != events.source)
+        if events is None and not frames:
+            raise RecordingError(f"{self._reader.path}: {self._emptiness()}; record again, or choose another file")
+        return events, frames[0] if frames else None
+
+    def _emptiness(self) -> str:
+        missing = self.counts["bytes missing at the end"]
+        cut = f" (it is cut off: {missing:,} bytes are missing)" if missing else ""
+        return f"holds neither events nor frames{cut}"
+
+    def _size(self, stream: StreamInfo | None) -> tuple[int, int] | None:
+        if stream is None:
+            return None
+        if stream.width * stream.height == 0:
+            raise RecordingError(f"{self._reader.path}: its header gives no sensor size; export it again with DV")
+        return stream.width, stream.height
+
+    def _period(self) -> int:
+        """Median time between frames, by the table or, without one, by the first frames."""
+        if self._frames_of is None:
+            return DEFAULT_PERIOD_US
+        entries = self._reader.of(self._frames_of)
+        times = entries["t_start"]
+        if len(times) and times[0] < 0:
+            first = (self._reader.frame_time(entry) for entry in entries[:16])
+            times = np.array([time for time in first if time is not None], np.int64)
+        steps = np.diff(np.sort(times))
+        steps = steps[(steps > 0) & (steps < JUMP_US)]
+        return int(np.median(steps)) if len(steps) else DEFAULT_PERIOD_US
+
+    def _events(self) -> Iterator[Placed]:
+        if self._events_of is None:
+            return
+        spans = Spans(self.counts)
+        offset = 0
+        for entry in self._reader.of(self._events_of):
+            events, offset = self._reader.events(entry), int(entry["offset"])
+            if events is not None and len(events):
+                yield from (Placed(packet, offset) for packet in spans.push(events))
+        yield from (Placed(packet, offset) for packet in spans.flush())
+
+    def _frames(self) -> Iterator[Placed]:
+        if self._frames_of is None:
+            return
+        for entry in self._reader.of(self._frames_of):
+            frame = self._reader.frame(entry)
+            if frame is not None:
+                yield Placed(frame, int(entry["offset"]))
+
+
+class Spans:
+    """Turns stored packets into EventPackets whose half-open spans are exact.
+
+    A file may cut a packet between two events of one timestamp, so the events of a packet's last timestamp are held
+    back until it is known that none follow::
+
+        stored   |..........aa| |a...bb| |......|
+        yielded  |.........| |aaa| |..| |bb|...
+    """
+
+    def __init__(self, counts: Counter[str]) -> None:
+        self.counts = counts
+        self._held = no_events()
+
+    def push(self, events: Events) -> Iterator[EventPacket]:
+        """`events` is one stored packet, not empty."""
+        times = events["t"]
+        if (times[1:] < times[:-1]).any():
+            self.counts["unsorted packets, sorted"] += 1
+            events = events[np.argsort(times, kind="stable")]
+            times = events["t"]
+        first, last = int(times[0]), int(times[-1])
+        yield from self._release(first)
+        cut = int(np.searchsorted(times, last))
+        if cut:
+            yield EventPacket(first, last, events[:cut] if not len(self._held) else self._joined(events[:cut]))
+            self._held = no_events()
+        self._held = self._joined(events[cut:])
+
+    def flush(self) -> Iterator[EventPacket]:
+        """What was held back, at the end of the recording."""
+        if len(self._held):
+            at = int(self._held["t"][0])
+            yield EventPacket(at, at + 1, self._held)
+            self._held = no_events()
+
+    def _release(self, following: int) -> Iterator[EventPacket]:
+        if not len(self._held):
+            return
+        at = int(self._held["t"][0])
+        if following != at:
+            # up to the next event nothing happens; a step back or a jump ends the span at once
+            end = following if at < following <= at + JUMP_US else at + 1
+            yield EventPacket(at, end, self._held)
+            self._held = no_events()
+
+    def _joined(self, events: Events) -> Events:
+        return np.concatenate([self._held, events]) if len(self._held) else events.copy()
+
+
+def merge(events: Iterator[Placed], frames: Iterator[Placed]) -> Iterator[Item]:
+    """Both feeds in order of their end; where their clocks lie further apart than a jump, in the order of the file."""
+    event, frame = next(events, None), next(frames, None)
+    while event is not None and frame is not None:
+        event_end, frame_end = event.item.t_end_us, frame.item.t_end_us
+        near = abs(event_end - frame_end) <= JUMP_US
+        if event_end <= frame_end if near else event.offset < frame.offset:
+            yield event.item
+            event = next(events, None)
+        else:
+            yield frame.item
+            frame = next(frames, None)
+    for last, rest in ((event, events), (frame, frames)):
+        if last is not None:
+            yield last.item
+            yield from (placed.item for placed in rest)

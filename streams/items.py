@@ -1,0 +1,75 @@
+"""What flows along the road: the items that a source yields, and the samples made of them.
+
+All times are integer microseconds on one clock; spans are half-open, ``[t_start_us, t_end_us)``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: One event. ``t`` int64 microseconds, ``x`` and ``y`` uint16 pixels from the top left corner, ``p`` bool polarity
+#: (True is ON). Aligned to 16 bytes, which is also how AEDAT 4 stores an event, so packets are read in place.
+EVENT_DTYPE = np.dtype([("t", np.int64), ("x", np.uint16), ("y", np.uint16), ("p", np.bool_)], align=True)
+
+Events = NDArray[np.void]
+Image = NDArray[np.uint8]
+
+
+def no_events() -> Events:
+    """An empty array of EVENT_DTYPE."""
+    return np.empty(0, EVENT_DTYPE)
+
+
+@dataclass(frozen=True, slots=True)
+class EventPacket:
+    """All events of ``[t_start_us, t_end_us)``, in order of time.
+
+    May be empty: ``t_end_us`` is the watermark (no earlier event follows), so a still scene does not stall the road.
+    """
+
+    t_start_us: int
+    t_end_us: int
+    events: Events  # [n] EVENT_DTYPE
+
+
+@dataclass(frozen=True, slots=True)
+class RgbFrame:
+    """One camera frame and its exposure. Where the exposure is unknown, start equals end."""
+
+    t_start_us: int
+    t_end_us: int
+    image: Image  # uint8 [H, W, 3] in RGB order, or [H, W] from a grey sensor
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """The stream does not continue where it stopped: seek, loop, drop, reconnect, a jump of more than 10 s."""
+
+    reason: str
+
+
+Item = EventPacket | RgbFrame | Gap
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One RGB frame with the events of its exposure: the unit that is shown and recognised.
+
+    A missing half is blank in its modality's own background (black RGB, white events) and flagged.
+    """
+
+    index: int  # position in the stream, from 0, without holes: spacings between samples are differences of it
+    t_start_us: int
+    t_end_us: int
+    rgb: Image  # uint8 [H, W, 3], RGB order
+    event_image: Image  # uint8 [H, W, 3], RGB order
+    events: Events  # [n] EVENT_DTYPE, in order of time
+    has_rgb: bool
+    has_events: bool
+    discontinuity: bool  # first sample, or the first after a Gap
+    arrival_ns: int | None = None  # host monotonic clock when its last item came in; None for recordings
+    decode_ms: float = 0.0
+    render_ms: float = 0.0

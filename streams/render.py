@@ -1,0 +1,121 @@
+"""Event images: how the events of one exposure become a uint8 image, and the motion between two samples.
+
+The default, "paint", is how HARDVS and PokerEvent were made (SSTFormer and HARDVS tools): a white canvas on which every
+event paints its pixel, without counting or decay, OFF last. Models trained on those data need exactly this rendering.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from streams.items import Events, Image
+
+WHITE, ON, OFF = (255, 255, 255), (220, 30, 30), (30, 30, 200)  # RGB
+_PALETTE = np.array([WHITE, ON, OFF], np.uint8)
+
+Style = Literal["paint", "count", "time_surface", "accumulate"]
+
+
+@dataclass(frozen=True)
+class RenderConfig:
+    """How samples are cut from the stream and how their events are drawn. Times in microseconds."""
+
+    style: Style = "paint"
+    window_us: int | None = None  # where a frame's exposure is unknown: events of so long before it (None: since the
+    # frame before)
+    max_window_us: int | None = None  # keep only the last so many of a long exposure
+    period_us: int = 33_333  # events without frames: one sample in so long
+    tau_us: int = 10_000  # decay of "time_surface"
+    full_scale: int = 4  # events a pixel that saturate "count" and "accumulate"
+
+    def __post_init__(self) -> None:
+        if self.style not in _STYLES:
+            raise ValueError(f"unknown rendering {self.style!r}: choose one of {', '.join(_STYLES)}")
+        for name in ("window_us", "max_window_us", "period_us", "tau_us", "full_scale"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"{name} must be positive, not {value}")
+
+
+def render_events(events: Events, size: tuple[int, int], t_end_us: int, config: RenderConfig) -> Image:
+    """Draw events as uint8 [H, W, 3], RGB order.
+
+    `events` is [n] EVENT_DTYPE in order of time, inside `size` (width, height); `t_end_us` is the end of their span.
+    """
+    if config.max_window_us is not None:
+        events = events[np.searchsorted(events["t"], t_end_us - config.max_window_us) :]
+    return _STYLES[config.style](events, size, t_end_us, config)
+
+
+def motion_image(before: tuple[Image, Image], now: tuple[Image, Image]) -> Image:
+    """|RGB change| + |event image change|, saturated, for display: uint8 [H, W, 3] at the RGB image's size."""
+    rgb, events = (_difference(a, b) for a, b in zip(before, now, strict=True))
+    if events.shape != rgb.shape:
+        events = cv2.resize(events, (rgb.shape[1], rgb.shape[0]), interpolation=cv2.INTER_AREA).astype(np.uint8)
+    return np.asarray(cv2.add(rgb, events), np.uint8)
+
+
+def _difference(a: Image, b: Image) -> Image:
+    return np.asarray(cv2.absdiff(a, b), np.uint8) if a.shape == b.shape else np.zeros_like(b)
+
+
+def _pixels(events: Events, width: int) -> NDArray[np.intp]:
+    return np.asarray(events["y"].astype(np.intp) * width + events["x"], np.intp)
+
+
+def _paint(events: Events, size: tuple[int, int], _end: int, _config: RenderConfig) -> Image:
+    width, height = size
+    codes = np.zeros(height * width, np.uint8)
+    pixels, on = _pixels(events, width), events["p"]
+    codes[pixels[on]] = 1
+    codes[pixels[~on]] = 2
+    return _PALETTE[codes].reshape(height, width, 3)
+
+
+def _counts(events: Events, size: tuple[int, int]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Number of ON and of OFF events at each pixel, both [H, W]."""
+    width, height = size
+    pixels, on = _pixels(events, width), events["p"]
+    on_counts, off_counts = (np.bincount(pixels[mask], minlength=width * height) for mask in (on, ~on))
+    return on_counts.reshape(height, width), off_counts.reshape(height, width)
+
+
+def _count(events: Events, size: tuple[int, int], _end: int, config: RenderConfig) -> Image:
+    image = np.full((size[1], size[0], 3), WHITE, np.float32)
+    for counts, color in zip(_counts(events, size), (ON, OFF), strict=True):
+        share = np.minimum(counts / config.full_scale, 1).astype(np.float32)[..., None]
+        image += share * (np.array(color, np.float32) - np.array(WHITE, np.float32))
+    return image.clip(0, 255).astype(np.uint8)
+
+
+def _accumulate(events: Events, size: tuple[int, int], _end: int, config: RenderConfig) -> Image:
+    on, off = _counts(events, size)
+    grey = (128 + (on - off) * (127 / config.full_scale)).clip(0, 255).astype(np.uint8)
+    return np.repeat(grey[..., None], 3, axis=2)
+
+
+def _time_surface(events: Events, size: tuple[int, int], end: int, config: RenderConfig) -> Image:
+    """exp(-age / tau) of the last event at each pixel, in the colour of its polarity (Lagorce et al., HOTS, 2017)."""
+    width, height = size
+    last = np.full(width * height, -1, np.intp)
+    last[_pixels(events, width)] = np.arange(len(events))  # a repeated index keeps the last value
+    image = np.full((height * width, 3), WHITE, np.float32)
+    hit = last >= 0
+    latest = events[last[hit]]
+    strength = np.exp((latest["t"] - end) / config.tau_us).astype(np.float32)[:, None]
+    image[hit] += strength * (np.where(latest["p"][:, None], ON, OFF) - np.array(WHITE)).astype(np.float32)
+    return image.clip(0, 255).astype(np.uint8).reshape(height, width, 3)
+
+
+_STYLES: dict[str, Callable[[Events, tuple[int, int], int, RenderConfig], Image]] = {
+    "paint": _paint,
+    "count": _count,
+    "time_surface": _time_surface,
+    "accumulate": _accumulate,
+}

@@ -1,0 +1,249 @@
+"""The run loop: samples to the sinks that show them, and by a policy to the recogniser and the sinks of its labels.
+
+run(synchronize(source), recognizer, sinks=[...], policy=Policy.EVERY)
+
+samples ─┬─► Sink.on_sample
+         └─► [policy] ─► recogniser ─► Sink.on_prediction
+"""
+
+from __future__ import annotations
+
+import enum
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from types import TracebackType
+from typing import Any, Protocol
+
+from streams.items import Sample
+
+
+class Policy(enum.Enum):
+    """Which samples are recognised: each one (the source waits), or the newest (what it overwrites is dropped)."""
+
+    EVERY = "every"
+    LATEST = "latest"
+
+
+EVERY, LATEST = Policy.EVERY, Policy.LATEST
+
+
+class Session(Protocol):
+    """One stream's window of a recogniser."""
+
+    stride: int
+
+    def push(self, sample: Sample, /) -> Any | None: ...
+
+
+class Recognizer(Protocol):
+    """What `run` needs of a recogniser: it opens sessions."""
+
+    def open(self, *, stride: int = 1, hop: int = 1) -> Session: ...
+
+
+class Sink:
+    """Takes what flows out of the road. Derive and override what you need; both calls must return quickly."""
+
+    def on_sample(self, sample: Sample) -> None:
+        """Every sample, in order, from the thread that called `run`."""
+
+    def on_prediction(self, prediction: Any) -> None:
+        """Every prediction, in order; under LATEST from the recogniser's thread."""
+
+
+@dataclass
+class RunSummary:
+    """What a run did so far; readable from other threads while it goes on."""
+
+    samples: int = 0
+    predictions: int = 0
+    dropped: int = 0  # overwritten in the mailbox before the model took them
+    every: int = 1  # under LATEST: one sample in so many is offered to the model, so that windows stay evenly spaced
+    started: float = field(default_factory=time.monotonic)
+
+
+def run(
+    samples: Iterable[Sample],
+    recognizer: Recognizer,
+    *,
+    sinks: Sequence[Sink] = (),
+    policy: Policy = EVERY,
+    stride: int = 1,
+    hop: int = 1,
+    summary: RunSummary | None = None,
+) -> RunSummary:
+    """Drive samples to their end (or for ever) through the recogniser to the sinks.
+
+    Raises whatever the samples, the recogniser or a sink raise; under LATEST the recogniser runs in a thread of its
+    own, whose exception is raised here at the next sample.
+    """
+    summary = summary or RunSummary()
+    session = recognizer.open(stride=stride, hop=hop)
+    if policy is EVERY:
+        for sample in samples:
+            _show(sample, sinks, summary)
+            _recognize(session, sample, sinks, summary)
+        return summary
+    with _LatestRecognizer(session, sinks, summary) as latest:
+        for sample in samples:
+            _show(sample, sinks, summary)
+            latest.offer(sample)
+    return summary
+
+
+def _show(sample: Sample, sinks: Sequence[Sink], summary: RunSummary) -> None:
+    summary.samples += 1
+    for sink in sinks:
+        sink.on_sample(sample)
+
+
+def _recognize(session: Session, sample: Sample, sinks: Sequence[Sink], summary: RunSummary) -> None:
+    prediction = session.push(sample)
+    if prediction is not None:
+        summary.predictions += 1
+        for sink in sinks:
+            sink.on_prediction(prediction)
+
+
+class Mailbox:
+    """One slot that holds the newest sample; what it overwrites is counted, its discontinuity passed on."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._sample: Sample | None = None
+        self._broken = False  # a discontinuity whose sample was never taken
+        self.closed = False
+        self.dropped = 0
+
+    def put(self, sample: Sample) -> None:
+        """Replace what is in the slot."""
+        with self._changed:
+            self.dropped += self._sample is not None
+            self._broken = self._broken or sample.discontinuity
+            self._sample = sample
+            self._changed.notify()
+
+    def skip(self, sample: Sample) -> None:
+        """Pass a sample by, but not its discontinuity."""
+        with self._changed:
+            self._broken = self._broken or sample.discontinuity
+
+    def take(self) -> Sample | None:
+        """Wait for a sample; None once the mailbox is closed."""
+        with self._changed:
+            while self._sample is None and not self.closed:
+                self._changed.wait(timeout=1.0)
+            if self._sample is None or self.closed:
+                return None
+            sample = replace(self._sample, discontinuity=self._broken)
+            self._sample, self._broken = None, False
+            return sample
+
+    def close(self) -> None:
+        """Wake the taker with nothing."""
+        with self._changed:
+            self.closed = True
+            self._changed.notify_all()
+
+
+class Pace:
+    """Which samples a model that may be too slow is offered: one in `every`, so that its windows stay evenly spaced.
+
+    `every` takes the divisors of the stride, then its multiples; beyond the stride the stride grows with it.
+    """
+
+    _TRIAL = 8  # samples taken before a verdict
+    _RELAX_AFTER = 60  # samples in a row without a drop before a faster pace is tried
+    _ROOM = 0.7  # share of its time that the model may be busy at the pace tried
+
+    def __init__(self, stride: int) -> None:
+        self.base, self.every = stride, 1
+        self._taken = self._drops = 0
+        self._busy = self._elapsed = 0.0
+
+    @property
+    def stride(self) -> int:
+        """The stride in force."""
+        return max(self.base, self.every)
+
+    def update(self, drops: int, busy_s: float, elapsed_s: float) -> bool:
+        """After each sample taken: drops, time computing and time passed since the last. True if `every` changed."""
+        self._taken, self._drops = self._taken + 1, self._drops + drops
+        self._busy, self._elapsed = self._busy + busy_s, self._elapsed + elapsed_s
+        if self._taken >= self._TRIAL and self._drops * 4 > self._taken:
+            return self._change(self._slower())
+        if self._taken < self._RELAX_AFTER:
+            return False
+        share, faster = self._busy / max(self._elapsed, 1e-9), self._faster()
+        roomy = self._drops == 0 and share * self.every / faster < self._ROOM
+        return self._change(faster if roomy else self.every)
+
+    def _change(self, every: int) -> bool:
+        changed = every != self.every
+        self.every = every
+        self._taken = self._drops = 0
+        self._busy = self._elapsed = 0.0
+        return changed
+
+    def _slower(self) -> int:
+        if self.every >= self.base:
+            return self.every + self.base
+        return next(n for n in range(self.every + 1, self.base + 1) if self.base % n == 0)
+
+    def _faster(self) -> int:
+        if self.every > self.base:
+            return self.every - self.base
+        return next((n for n in range(self.every - 1, 0, -1) if self.base % n == 0), 1)
+
+
+class _LatestRecognizer:
+    """The recogniser's thread under LATEST, behind a mailbox."""
+
+    def __init__(self, session: Session, sinks: Sequence[Sink], summary: RunSummary) -> None:
+        self.session, self.sinks, self.summary = session, sinks, summary
+        self.mailbox, self.pace = Mailbox(), Pace(session.stride)
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._work, name="recognizer", daemon=True)
+
+    def __enter__(self) -> _LatestRecognizer:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.mailbox.close()
+        self._thread.join()
+        if error is None:
+            self._raise()
+
+    def offer(self, sample: Sample) -> None:
+        """Hand over the newest sample; never waits. Raises what ended the thread."""
+        self._raise()
+        if sample.index % self.pace.every:
+            self.mailbox.skip(sample)
+        else:
+            self.mailbox.put(sample)
+
+    def _raise(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def _work(self) -> None:
+        try:
+            self._recognize_latest()
+        except BaseException as error:  # raised again at the next offer
+            self._failure = error
+
+    def _recognize_latest(self) -> None:
+        done, dropped = time.perf_counter(), 0
+        while (sample := self.mailbox.take()) is not None:
+            began = time.perf_counter()
+            _recognize(self.session, sample, self.sinks, self.summary)
+            last, done = done, time.perf_counter()
+            drops, dropped = self.mailbox.dropped - dropped, self.mailbox.dropped
+            self.summary.dropped = dropped
+            if self.pace.update(drops, done - began, done - last):
+                self.session.stride, self.summary.every = self.pace.stride, self.pace.every

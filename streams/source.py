@@ -1,0 +1,61 @@
+"""The source: where items come from. Addressed by a string, opened as a context manager, iterated for items.
+
+with open_source("recordings/cards.aedat4") as source:
+    for item in source: ...
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from streams.errors import RecordingError
+from streams.items import Item
+
+#: Further apart than this, two moments do not belong to one stream.
+JUMP_US = 10_000_000
+#: Assumed where a recording has too few frames to tell.
+DEFAULT_PERIOD_US = 33_333
+
+
+class Source(ABC):
+    """A synchronised feed of events and frames; items come in order of their end, on one clock.
+
+    A recorded source is finite and starts anew with each iteration.
+    """
+
+    name: str
+    event_size: tuple[int, int] | None  # (width, height); None: no events in this source
+    frame_size: tuple[int, int] | None  # (width, height); None: no frames in this source
+    sample_period_us: int  # time from one sample to the next, as far as it can be told beforehand
+    live: bool = False
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()  # what was lost on the way, by reason; later stages add to it
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[Item]: ...
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free files, sockets and devices. Closing twice does nothing."""
+
+    def __enter__(self) -> Source:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open_source(uri: str | Path) -> Source:
+    """Open a source by its address; a recording's format is told by its content, not by its name.
+
+    Raises RecordingError with one line that names the file and the fix.
+    """
+    from streams.aedat4_source import Aedat4Source
+
+    if "://" in str(uri):
+        raise RecordingError(f"{uri}: no such kind of source; give the path of a .aedat4 recording")
+    return Aedat4Source(Path(uri))

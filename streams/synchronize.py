@@ -1,0 +1,226 @@
+"""Items to samples: each RGB frame with exactly the events of its exposure.
+
+    frames   ──[■■■■]──────[■■■■]──────[■■■■]──►
+    events   ·· ···:::····· ::·::::·····::: ···►    a frame waits until the watermark has passed its exposure:
+    packets  |   |     |  |      |   |     |   |    until then events of it may still come
+
+Recordings with events alone give one sample in `RenderConfig.period_us`; with frames alone, one a frame at once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+
+from streams.items import EventPacket, Events, Gap, Image, Item, RgbFrame, Sample, no_events
+from streams.render import RenderConfig, render_events
+from streams.source import JUMP_US, Source
+
+_MAX_HELD_EVENTS = 1 << 24  # 256 MB: events that no frame has claimed yet
+_MAX_HELD_FRAMES = 512
+_BEFORE_ALL = -(1 << 62)
+
+
+def synchronize(source: Source, *, render: RenderConfig | None = None) -> Iterator[Sample]:
+    """The samples of a source, in order of time; what had to be dropped is added to `source.counts`."""
+    synchronizer = Synchronizer(source, render or RenderConfig())
+    waited = time.perf_counter()
+    decode_ms = 0.0
+    for item in source:
+        decode_ms += (time.perf_counter() - waited) * 1e3
+        for sample in synchronizer.push(item, decode_ms):
+            yield sample
+            decode_ms = 0.0
+        waited = time.perf_counter()
+    yield from synchronizer.flush(decode_ms)
+
+
+@dataclass
+class EventStore:
+    """Events that samples still need, in order of time, whatever the packets they came in."""
+
+    size: tuple[int, int]
+    counts: Counter[str]
+    watermark: int = _BEFORE_ALL  # no earlier event follows
+    start: int | None = None  # where the feed began
+    _packets: deque[Events] = field(default_factory=deque)
+    _held: int = 0
+
+    def push(self, packet: EventPacket) -> None:
+        events = self._clean(packet.events)
+        if len(events):
+            self._packets.append(events)
+            self._held += len(events)
+        self.start = packet.t_start_us if self.start is None else min(self.start, packet.t_start_us)
+        self.watermark = max(self.watermark, packet.t_end_us)
+        while self._held > _MAX_HELD_EVENTS and len(self._packets) > 1:
+            self.counts["events without a frame, dropped"] += self._drop_oldest()
+
+    def between(self, start: int, end: int) -> Events:
+        """The events of [start, end); a view where one packet holds them all."""
+        parts = [packet[slice(*np.searchsorted(packet["t"], [start, end]))] for packet in self._packets]
+        parts = [part for part in parts if len(part)]
+        if not parts:
+            return no_events()
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def forget_before(self, time_us: int) -> None:
+        """Free the packets that ended before."""
+        while self._packets and self._packets[0]["t"][-1] < time_us:
+            self._drop_oldest()
+
+    def _drop_oldest(self) -> int:
+        dropped = len(self._packets.popleft())
+        self._held -= dropped
+        return dropped
+
+    def _clean(self, events: Events) -> Events:
+        """Sorted, inside the sensor, not behind the watermark; what is dropped is counted."""
+        if not len(events):
+            return events
+        times = events["t"]
+        if (times[1:] < times[:-1]).any():
+            self.counts["unsorted packets, sorted"] += 1
+            events = events[np.argsort(times, kind="stable")]
+            times = events["t"]
+        if times[0] < self.watermark:
+            late = int(np.searchsorted(times, self.watermark))
+            self.counts["events that stepped back in time, dropped"] += late
+            events = events[late:]
+        return self._inside(events)
+
+    def _inside(self, events: Events) -> Events:
+        width, height = self.size
+        if not len(events) or (events["x"].max() < width and events["y"].max() < height):
+            return events
+        inside = (events["x"] < width) & (events["y"] < height)
+        self.counts["events outside the sensor, dropped"] += int(len(events) - inside.sum())
+        return events[inside]
+
+
+class Synchronizer:
+    """The state behind `synchronize`: push items, get the samples that they complete."""
+
+    def __init__(self, source: Source, config: RenderConfig) -> None:
+        if source.event_size is None and source.frame_size is None:
+            raise ValueError(f"{source.name}: a source needs events or frames")
+        self.config, self.counts = config, source.counts
+        self.event_size, self.frame_size = source.event_size, source.frame_size
+        self._period = source.sample_period_us
+        self._index = 0
+        self._begin()
+
+    def _begin(self) -> None:
+        """Start anew: nothing from before is joined with what follows."""
+        self._store = EventStore(self.event_size or self.frame_size or (1, 1), self.counts)
+        self._frames: list[RgbFrame] = []
+        self._newest: int | None = None  # end of the newest item
+        self._last_end: int | None = None  # end of the last sample
+        self._discontinuity = True
+
+    def push(self, item: Item, decode_ms: float = 0.0) -> Iterator[Sample]:
+        """The samples that this item completes."""
+        if isinstance(item, Gap):
+            yield from self._restart(item.reason, decode_ms)
+            return
+        if self._jumps(item):
+            yield from self._restart("time jumped", decode_ms)
+        self._newest = item.t_end_us if self._newest is None else max(self._newest, item.t_end_us)
+        if isinstance(item, EventPacket):
+            self._store.push(item)
+        elif self._last_end is not None and item.t_end_us <= self._last_end:
+            self.counts["frames that stepped back in time, dropped"] += 1
+        else:
+            self._frames.append(item)
+            self._frames.sort(key=lambda frame: frame.t_end_us)
+        yield from self._complete(decode_ms)
+
+    def _jumps(self, item: EventPacket | RgbFrame) -> bool:
+        if self._newest is None:
+            return False
+        return item.t_start_us > self._newest + JUMP_US or item.t_end_us < self._newest - JUMP_US
+
+    def flush(self, decode_ms: float = 0.0) -> Iterator[Sample]:
+        """The samples that were still waiting when the stream ended."""
+        yield from self._complete(decode_ms, last=True)
+
+    def _restart(self, reason: str, decode_ms: float) -> Iterator[Sample]:
+        yield from self.flush(decode_ms)
+        self.counts[f"gaps ({reason})"] += 1
+        self._begin()
+
+    def _complete(self, decode_ms: float, last: bool = False) -> Iterator[Sample]:
+        if self.frame_size is None:
+            yield from self._complete_periods(decode_ms, last)
+            return
+        while self._frames and (last or self._is_complete(self._frames[0])):
+            yield self._frame_sample(self._frames.pop(0), decode_ms)
+            decode_ms = 0.0
+
+    def _is_complete(self, frame: RgbFrame) -> bool:
+        """Nothing more of its exposure can come, or the event feed has been silent for too long to wait on."""
+        silent = (self._newest or 0) - frame.t_end_us > JUMP_US or len(self._frames) > _MAX_HELD_FRAMES
+        return self.event_size is None or frame.t_end_us <= self._store.watermark or silent
+
+    def _complete_periods(self, decode_ms: float, last: bool) -> Iterator[Sample]:
+        """Events alone: one sample a period, also where nothing happened; the last may be cut short."""
+        if self._store.start is None:
+            return
+        while True:
+            start = self._store.start if self._last_end is None else self._last_end
+            end, watermark = start + self.config.period_us, self._store.watermark
+            if end > watermark and not (last and start < watermark):
+                return
+            yield self._sample(start, end, start, None, True, decode_ms)
+            decode_ms = 0.0
+
+    def _frame_sample(self, frame: RgbFrame, decode_ms: float) -> Sample:
+        start, end = frame.t_start_us, frame.t_end_us
+        if start == end:
+            start = end - self._window_before(end)
+        first = self._store.start
+        covered = first is not None and end > first and start < self._store.watermark
+        return self._sample(start, end, min(start, frame.t_start_us), _as_rgb(frame.image), covered, decode_ms)
+
+    def _window_before(self, end: int) -> int:
+        """Length of the window that stands in for an exposure that is not known."""
+        if self.config.window_us is not None:
+            return self.config.window_us
+        return end - self._last_end if self._last_end is not None else self._period
+
+    def _sample(
+        self, start: int, end: int, keep_from: int, rgb: Image | None, has_events: bool, decode_ms: float
+    ) -> Sample:
+        began = time.perf_counter()
+        events = self._store.between(start, end) if has_events else no_events()
+        event_size = self.event_size or self.frame_size or (1, 1)
+        image = render_events(events, event_size, end, self.config)
+        self._store.forget_before(keep_from)
+        sample = Sample(
+            index=self._index,
+            t_start_us=start,
+            t_end_us=end,
+            rgb=_blank_rgb(event_size) if rgb is None else rgb,
+            event_image=image,
+            events=events,
+            has_rgb=rgb is not None,
+            has_events=has_events,
+            discontinuity=self._discontinuity or (self._last_end is not None and start - self._last_end > JUMP_US),
+            decode_ms=decode_ms,
+            render_ms=(time.perf_counter() - began) * 1e3,
+        )
+        self._index, self._last_end, self._discontinuity = self._index + 1, end, False
+        return sample
+
+
+def _as_rgb(image: Image) -> Image:
+    return image if image.ndim == 3 else np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2RGB), np.uint8)
+
+
+def _blank_rgb(size: tuple[int, int]) -> Image:
+    return np.zeros((size[1], size[0], 3), np.uint8)

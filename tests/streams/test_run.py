@@ -1,0 +1,175 @@
+"""The run loop: EVERY recognises each sample; LATEST never waits for the model, and keeps its windows evenly spaced."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from streams import EVERY, LATEST, RunSummary, Sample, Sink, run
+from streams.items import no_events
+from streams.run import Mailbox, Pace
+
+BLANK = np.zeros((2, 2, 3), np.uint8)
+
+
+def sample(index: int, discontinuity: bool = False) -> Sample:
+    return Sample(index, index * 10, index * 10 + 5, BLANK, BLANK, no_events(), True, True, discontinuity)
+
+
+class Recorder(Sink):
+    """Remembers what it is given."""
+
+    def __init__(self) -> None:
+        self.samples: list[int] = []
+        self.predictions: list[str] = []
+
+    def on_sample(self, sample: Sample) -> None:
+        self.samples.append(sample.index)
+
+    def on_prediction(self, prediction: str) -> None:
+        self.predictions.append(prediction)
+
+
+class Model:
+    """A recogniser and its session in one; waits on `gate` before each sample where there is one."""
+
+    def __init__(self, gate: threading.Semaphore | None = None, fail_at: int | None = None) -> None:
+        self.stride = self.hop = 0
+        self.gate, self.fail_at = gate, fail_at
+        self.taken: list[Sample] = []
+        self.took = threading.Semaphore(0)
+
+    def open(self, *, stride: int = 1, hop: int = 1) -> Model:
+        self.stride, self.hop = stride, hop
+        return self
+
+    def push(self, sample: Sample) -> str | None:
+        if self.gate is not None:
+            assert self.gate.acquire(timeout=10)
+        self.taken.append(sample)
+        self.took.release()
+        if sample.index == self.fail_at:
+            raise RuntimeError("the model broke")
+        return f"label {sample.index}" if sample.index % 2 else None
+
+
+def test_every_sample_is_shown_then_recognised() -> None:
+    model, sink, summary = Model(), Recorder(), RunSummary()
+    run((sample(i) for i in range(6)), model, sinks=[sink], policy=EVERY, stride=3, hop=2, summary=summary)
+    assert (model.stride, model.hop) == (3, 2)
+    assert sink.samples == [s.index for s in model.taken] == list(range(6))
+    assert sink.predictions == ["label 1", "label 3", "label 5"]
+    assert (summary.samples, summary.predictions, summary.dropped) == (6, 3, 0)
+
+
+def test_latest_shows_every_sample_while_the_model_is_busy_and_counts_what_it_misses() -> None:
+    gate, sink, summary = threading.Semaphore(0), Recorder(), RunSummary()
+    model = Model(gate)
+
+    def feed() -> Iterator[Sample]:
+        yield sample(0, discontinuity=True)
+        gate.release()
+        assert model.took.acquire(timeout=10)
+        for i in range(1, 5):  # the model is not let on: these meet in the mailbox
+            yield sample(i)
+        gate.release(2)
+        assert model.took.acquire(timeout=10)
+
+    run(feed(), model, sinks=[sink], policy=LATEST, summary=summary)
+    assert sink.samples == [0, 1, 2, 3, 4]
+    taken = [s.index for s in model.taken]
+    assert taken[0] == 0 and taken[-1] in (1, 4)
+    assert summary.samples == 5
+
+
+def test_a_discontinuity_that_was_overwritten_reaches_the_model() -> None:
+    box = Mailbox()
+    box.put(sample(0, discontinuity=True))
+    box.put(sample(1))
+    box.skip(sample(2))
+    taken = box.take()
+    assert taken is not None and taken.index == 1 and taken.discontinuity
+    box.skip(sample(3, discontinuity=True))
+    box.put(sample(4))
+    taken = box.take()
+    assert taken is not None and taken.index == 4 and taken.discontinuity
+    assert box.dropped == 1
+
+
+def test_a_closed_mailbox_gives_nothing() -> None:
+    box = Mailbox()
+    box.put(sample(0))
+    box.close()
+    assert box.take() is None
+
+
+@pytest.mark.parametrize("policy", [EVERY, LATEST])
+def test_what_the_model_raises_is_raised_by_run(policy) -> None:
+    model = Model(fail_at=1)
+
+    def feed() -> Iterator[Sample]:
+        for i in range(3):
+            yield sample(i)
+            assert model.took.acquire(timeout=10)
+        raise AssertionError("went on after the failure")
+
+    with pytest.raises(RuntimeError, match="the model broke"):
+        run(feed(), model, policy=policy)
+    assert not [t for t in threading.enumerate() if t.name == "recognizer"]
+
+
+def test_what_the_samples_raise_ends_the_recogniser_too() -> None:
+    def feed() -> Iterator[Sample]:
+        yield sample(0)
+        raise OSError("unplugged")
+
+    with pytest.raises(OSError, match="unplugged"):
+        run(feed(), Model(), policy=LATEST)
+    assert not [t for t in threading.enumerate() if t.name == "recognizer"]
+
+
+def test_a_model_too_slow_gets_one_sample_in_so_many_and_the_stride_grows_in_whole_steps() -> None:
+    pace, seen = Pace(4), []
+    for _ in range(60):
+        if pace.update(drops=1, busy_s=1.0, elapsed_s=1.0):
+            seen.append((pace.every, pace.stride))
+    assert seen[:4] == [(2, 4), (4, 4), (8, 8), (12, 12)]
+    assert all(stride % every == 0 for every, stride in seen)
+
+
+def test_a_model_that_has_room_again_comes_back() -> None:
+    pace = Pace(4)
+    while pace.every < 8:
+        pace.update(drops=1, busy_s=1.0, elapsed_s=1.0)
+    for _ in range(1_000):
+        pace.update(drops=0, busy_s=0.1, elapsed_s=1.0)
+    assert (pace.every, pace.stride) == (1, 4)
+
+
+def test_a_model_that_is_just_fast_enough_stays_where_it_is() -> None:
+    pace = Pace(4)
+    while pace.every < 2:
+        pace.update(drops=1, busy_s=1.0, elapsed_s=1.0)
+    assert not any(pace.update(drops=0, busy_s=0.6, elapsed_s=1.0) for _ in range(1_000))
+    assert pace.every == 2
+
+
+@pytest.mark.parametrize("cost", [0.5, 1.7, 2.5, 3.9, 6.0, 13.0])
+def test_samples_that_a_slow_model_takes_are_evenly_spaced_and_none_is_dropped(cost: float) -> None:
+    """Mailbox and pace in simulated time: one sample a tick, `cost` ticks of computing for each that is taken."""
+    box, pace, taken, free_at, last_done, dropped = Mailbox(), Pace(4), [], 0.0, 0.0, 0
+    for tick in range(2_000):
+        if tick % pace.every == 0:
+            box.put(sample(tick))
+            if tick >= free_at and (got := box.take()):
+                taken.append((got.index, box.dropped))
+                free_at = tick + cost
+                pace.update(box.dropped - dropped, cost, free_at - last_done)
+                last_done, dropped = free_at, box.dropped
+    indices, drops = (np.array(column) for column in zip(*taken[-20:], strict=True))
+    assert set(np.diff(indices).tolist()) == {pace.every}
+    assert pace.every >= cost and pace.stride % pace.every == 0
+    assert drops[0] == drops[-1]
