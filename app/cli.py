@@ -1,0 +1,192 @@
+"""The command line: `velora COMMAND …`. Commands are imported when they run, so that `velora --help` is instant.
+
+Exit codes: 0 done, 1 a one-line error, 2 wrong usage, 130 interrupted. A traceback needs `--debug`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+_OPENCV_HINT = "OpenCV needs the system's libGL; on Debian or Ubuntu: apt-get install libgl1 libglib2.0-0"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        code: int = arguments.command(arguments)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of our output has left, as in `velora replay … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if arguments.debug:
+            raise
+        print(f"velora: {_one_line(error)}", file=sys.stderr)
+        return 1
+
+
+def _one_line(error: Exception) -> str:
+    """The error in the user's words; an unforeseen one with its kind, and how to see more."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, ImportError) and "libGL" in text:
+        return _OPENCV_HINT
+    package = type(error).__module__.partition(".")[0]
+    if package in ("streams", "velora", "app") or isinstance(error, ValueError):
+        return text
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return f"{type(error).__name__}: {text} (--debug shows where)"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="velora", description="Streaming real-time RGB-event recognition with VELoRA.", allow_abbrev=False
+    )
+    parser.add_argument("--version", action="version", version=f"velora-rgbe {_version()}")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for add in (_add_demo, _add_replay, _add_simulate, _add_info, _add_doctor):
+        add(commands)
+    return parser
+
+
+_Commands = argparse._SubParsersAction  # argparse gives no public name to it
+
+
+def _add_demo(commands: _Commands[argparse.ArgumentParser]) -> None:
+    demo = commands.add_parser("demo", help="the page, playing the bundled recording with the bundled model")
+    demo.add_argument("--port", type=_port, help="port to serve on (default: the first free one from 7860)")
+    demo.add_argument("--host", default="127.0.0.1", help="address to bind (default: %(default)s, this machine only)")
+    _add_model(demo)
+    demo.set_defaults(command=_demo)
+
+
+def _add_replay(commands: _Commands[argparse.ArgumentParser]) -> None:
+    replay = commands.add_parser("replay", help="predictions of one recording, as a live table or JSON lines")
+    replay.add_argument("source", metavar="SOURCE", help="a recording (.aedat4)")
+    replay.add_argument("--json", action="store_true", help="one JSON object a line on stdout")
+    replay.add_argument(
+        "--stride", type=_positive_int, help="samples between the frames of a window (default: as trained)"
+    )
+    replay.add_argument("--hop", type=_positive_int, default=1, help="samples from one label to the next (default: 1)")
+    replay.add_argument("--speed", type=_speed, default=1.0, help="times the recording's pace, or max (default: 1)")
+    replay.add_argument("--strict", action="store_true", help="exit with 1 where anything was damaged or dropped")
+    _add_model(replay)
+    replay.set_defaults(command=_replay)
+
+
+def _add_simulate(commands: _Commands[argparse.ArgumentParser]) -> None:
+    simulate = commands.add_parser("simulate", help="make a recording: playing cards before a simulated event camera")
+    simulate.add_argument("scene", choices=["cards"], help="what is simulated")
+    simulate.add_argument(
+        "--out", type=Path, required=True, metavar="FILE.aedat4", help="where to write; its labels go beside it"
+    )
+    simulate.add_argument("--seconds", type=_seconds, default=10.0, help="length (default: 10)")
+    simulate.add_argument("--seed", type=int, default=0, help="same seed, same recording (default: 0)")
+    simulate.add_argument("--ranks", type=_ranks, help="only these cards, such as A,7,JOKER (default: all)")
+    simulate.set_defaults(command=_simulate)
+
+
+def _add_info(commands: _Commands[argparse.ArgumentParser]) -> None:
+    info = commands.add_parser("info", help="what a recording holds")
+    info.add_argument("file", metavar="FILE", type=Path)
+    info.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    info.set_defaults(command=_info)
+
+
+def _add_doctor(commands: _Commands[argparse.ArgumentParser]) -> None:
+    doctor = commands.add_parser("doctor", help="what this machine has: GPU, cameras, weights, libraries")
+    doctor.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    doctor.set_defaults(command=_doctor)
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--model", default="demo", help="demo, a checkpoint folder, or a backbone's name (default: demo)"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps (default: auto)")
+    parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 (default: auto)")
+    parser.add_argument(
+        "--random-weights", action="store_true", help="run without trained weights; labels mean nothing"
+    )
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from app.demo import demo
+
+    return demo(arguments)
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    from app.replay import replay
+
+    return replay(arguments)
+
+
+def _simulate(arguments: argparse.Namespace) -> int:
+    from app.simulate import simulate
+
+    return simulate(arguments)
+
+
+def _info(arguments: argparse.Namespace) -> int:
+    from app.info import info
+
+    return info(arguments)
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from app.doctor import doctor
+
+    return doctor(arguments)
+
+
+def _version() -> str:
+    try:
+        return version("velora-rgbe")
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+def _positive_int(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be 1 or more, not {value}")
+    return value
+
+
+def _port(text: str) -> int:
+    value = int(text)
+    if not 0 < value < 65_536:
+        raise argparse.ArgumentTypeError(f"must be 1 to 65535, not {value}")
+    return value
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 3600:
+        raise argparse.ArgumentTypeError(f"must be more than 0 and at most 3600, not {text}")
+    return value
+
+
+def _speed(text: str) -> float | None:
+    """Times the recording's pace; None is as fast as possible."""
+    if text == "max":
+        return None
+    value = float(text)
+    if not 0 < value <= 1000:
+        raise argparse.ArgumentTypeError(f"must be max, or more than 0 and at most 1000, not {text}")
+    return value
+
+
+def _ranks(text: str) -> list[str]:
+    return [rank.strip().upper() for rank in text.split(",") if rank.strip()]

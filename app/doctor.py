@@ -1,0 +1,143 @@
+"""`velora doctor`: what this machine has, and what to do about what it lacks."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Literal
+
+_LIBRARIES = (
+    "torch",
+    "numpy",
+    "opencv-python",
+    "gradio",
+    "peft",
+    "open_clip_torch",
+    "dv-processing",
+    "lz4",
+    "zstandard",
+)
+_CAMERA_TIMEOUT_S = 15
+# In a process of its own: a driver that hangs or crashes must not take this one along.
+_FIND_CAMERAS = "import dv_processing as dv; print('\\n'.join(str(camera) for camera in dv.io.camera.discover()))"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at: "ok", "note" (works without), or "bad" (something will fail)."""
+
+    state: Literal["ok", "note", "bad"]
+    what: str
+    found: str
+    fix: str = ""
+
+
+def doctor(arguments: argparse.Namespace) -> int:
+    """Print the findings; exit code 1 where something is bad."""
+    bad = False
+    for finding in findings():
+        bad |= finding.state == "bad"
+        if arguments.json:
+            print(json.dumps(asdict(finding), ensure_ascii=False), flush=True)
+        else:
+            mark = {"ok": "+", "note": "-", "bad": "!"}[finding.state]
+            fix = f"\n    {finding.fix}" if finding.fix else ""
+            print(f"{mark} {finding.what}: {finding.found}{fix}", flush=True)
+    return 1 if bad else 0
+
+
+def findings() -> Iterator[Finding]:
+    """Everything that is looked at, cheap things first."""
+    yield Finding("ok", "system", f"{platform.system()} {platform.machine()}, Python {platform.python_version()}")
+    yield from _libraries()
+    yield from _compute()
+    yield from _models()
+    yield _cameras()
+    yield _readers()
+
+
+def _libraries() -> Iterator[Finding]:
+    found, missing = [], []
+    for name in _LIBRARIES:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            missing.append(name)
+    yield Finding("ok", "libraries", ", ".join(found))
+    if missing:
+        yield Finding("bad", "missing libraries", ", ".join(missing), f"pip install {' '.join(missing)}")
+    try:
+        import cv2  # noqa: F401
+    except ImportError as error:
+        yield Finding("bad", "OpenCV", str(error), "apt-get install libgl1 libglib2.0-0")
+
+
+def _compute() -> Iterator[Finding]:
+    import torch
+
+    from velora.devices import cpu_has_bf16
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    bf16 = "bf16 instructions" if cpu_has_bf16() else "no bf16 instructions (fp32 is used)"
+    yield Finding("ok", "processor", f"{cores} cores, {bf16}, {torch.get_num_threads()} threads")
+    if torch.cuda.is_available():
+        yield Finding("ok", "GPU", ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())))
+    elif torch.backends.mps.is_available():
+        yield Finding("ok", "GPU", "Apple MPS")
+    else:
+        yield Finding("note", "GPU", "none that torch can use; everything runs on the processor")
+
+
+def _models() -> Iterator[Finding]:
+    from recordings import bundled
+    from velora.backbones import BACKBONES
+    from velora.errors import ModelError
+    from velora.weights import find_backbone
+
+    names = ", ".join(bundled())
+    yield (
+        Finding("ok", "bundled recordings", names)
+        if names
+        else Finding("bad", "bundled recordings", "none", "reinstall")
+    )
+    for name, backbone in BACKBONES.items():
+        if backbone.hub_repo is None:
+            continue
+        try:
+            yield Finding("ok", f"weights of {name}", str(find_backbone(name)))
+        except ModelError as error:
+            yield Finding("note", f"weights of {name}", "not here", str(error))
+
+
+def _cameras() -> Finding:
+    try:
+        done = subprocess.run(
+            [sys.executable, "-I", "-c", _FIND_CAMERAS], capture_output=True, text=True, timeout=_CAMERA_TIMEOUT_S
+        )
+    except subprocess.TimeoutExpired:
+        return Finding(
+            "note", "event cameras", f"the driver gave no answer in {_CAMERA_TIMEOUT_S} s", "unplug and retry"
+        )
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["crashed"])[-1]
+        return Finding("note", "event cameras", f"the driver failed: {reason}", "pip install dv-processing")
+    cameras = done.stdout.split("\n")[:-1] if done.stdout.strip() else []
+    return (
+        Finding("ok", "event cameras", ", ".join(cameras))
+        if cameras
+        else Finding("note", "event cameras", "none found")
+    )
+
+
+def _readers() -> Finding:
+    if importlib.util.find_spec("faery") is None:
+        return Finding("note", "reader of Prophesee and .es files", "not installed", "pip install faery")
+    return Finding("ok", "reader of Prophesee and .es files", f"faery {version('faery')}")
