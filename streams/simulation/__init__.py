@@ -1,0 +1,6 @@
+"""Simulated recordings: an event model over rendered scenes, and a scene of playing cards."""
+
+from streams.simulation.cards import LABELS, NO_CARD, card_labels, simulate_cards
+from streams.simulation.event_model import EventModel
+
+__all__ = ["LABELS", "NO_CARD", "EventModel", "card_labels", "simulate_cards"]

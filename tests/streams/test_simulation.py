@@ -1,0 +1,313 @@
+"""The event model, the camera and the card scene: what a simulated recording promises."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from streams.items import EVENT_DTYPE, EventPacket, Events, RgbFrame
+from streams.simulation import LABELS, NO_CARD, EventModel, card_labels, simulate_cards
+from streams.simulation.camera import EXPOSURE_US, FRAME_PERIOD_US, PACKET_US, decode_srgb, encode_srgb, record
+from streams.simulation.cards import T_START_US, CardScene
+from streams.simulation.deck import RANKS, draw_face
+from streams.simulation.event_model import DARK_INTENSITY, log_intensity
+from streams.simulation.script import plays
+
+SECONDS, SEED, WIDTH, HEIGHT = 1.6, 4, 160, 120
+
+
+@pytest.fixture(scope="module")
+def items() -> list[EventPacket | RgbFrame]:
+    return list(simulate_cards(SECONDS, SEED, width=WIDTH, height=HEIGHT))
+
+
+@pytest.fixture(scope="module")
+def packets(items: list[EventPacket | RgbFrame]) -> list[EventPacket]:
+    return [item for item in items if isinstance(item, EventPacket)]
+
+
+@pytest.fixture(scope="module")
+def frames(items: list[EventPacket | RgbFrame]) -> list[RgbFrame]:
+    return [item for item in items if isinstance(item, RgbFrame)]
+
+
+def flat(value: float, height: int = 2, width: int = 3) -> np.ndarray:
+    return np.full((height, width), value, np.float32)
+
+
+def ramp(model: EventModel, levels: list[float], step_us: int = 1000) -> Events:
+    """The events of a scene that takes each log level in turn, ``step_us`` apart."""
+    batches = [model.push(k * step_us, flat(np.exp(level))) for k, level in enumerate(levels)]
+    return np.concatenate(batches)
+
+
+# --- the event model --------------------------------------------------------------------------------------------------
+
+
+def test_the_first_render_has_no_events() -> None:
+    assert len(EventModel(2, 3).push(0, flat(0.5))) == 0
+
+
+def test_a_still_scene_has_no_events() -> None:
+    rng = np.random.default_rng(0)
+    scene = rng.random((20, 30), np.float32)
+    model = EventModel(20, 30, threshold_on=0.01, threshold_off=0.01, threshold_sigma=0.3)
+    assert sum(len(model.push(t_us, scene)) for t_us in range(0, 5000, 100)) == 0
+
+
+@pytest.mark.parametrize(("first", "last"), [(-2.0, -0.5), (-0.5, -2.0), (-2.0, -1.8), (-1.0, -0.65), (-3.0, -0.05)])
+def test_one_event_for_each_threshold_crossed_at_the_interpolated_time(first: float, last: float) -> None:
+    events = ramp(EventModel(2, 3, threshold_on=0.3, threshold_off=0.3), [first, last])
+    crossed = int(abs(last - first) / 0.3)
+    assert len(events) == 6 * crossed
+    assert np.all(events["p"] == (last > first))
+    expected = np.arange(1, crossed + 1) * 0.3 / abs(last - first) * 1000
+    assert events["t"].reshape(crossed, 6) == pytest.approx(np.repeat(expected[:, None], 6, axis=1), abs=1.01)
+
+
+def test_on_and_off_have_thresholds_of_their_own() -> None:
+    model = EventModel(2, 3, threshold_on=0.2, threshold_off=0.5)
+    events = ramp(model, [-2.0, -0.95, -2.0])
+    assert (events["p"].sum(), (~events["p"]).sum()) == (6 * 5, 6 * 2)
+
+
+def test_what_is_left_of_a_change_counts_towards_the_next_event() -> None:
+    at_once = ramp(EventModel(2, 3), [-2.0, -0.95])
+    in_steps = ramp(EventModel(2, 3), np.linspace(-2.0, -0.95, 11).tolist(), 100)
+    assert in_steps["t"] == pytest.approx(at_once["t"], abs=1.01)
+    assert np.array_equal(in_steps[["x", "y", "p"]], at_once[["x", "y", "p"]])
+
+
+def test_events_are_sorted_and_belong_to_the_interval_between_the_renders() -> None:
+    rng = np.random.default_rng(1)
+    model = EventModel(15, 25, threshold_on=0.1, threshold_off=0.1)
+    for t_us in range(0, 1000, 10):
+        events = model.push(t_us, rng.random((15, 25), np.float32))
+        assert events.dtype == EVENT_DTYPE
+        assert np.all(np.diff(events["t"]) >= 0)
+        assert np.all((events["t"] >= t_us - 10) & (events["t"] < t_us))
+        assert np.all((events["x"] < 25) & (events["y"] < 15))
+
+
+def test_a_crossing_at_the_very_end_belongs_to_the_interval_before() -> None:
+    model = EventModel(1, 1, threshold_on=0.25, threshold_off=0.25)
+    model.push(0, flat(DARK_INTENSITY, 1, 1))
+    events = model.push(100, flat(DARK_INTENSITY * np.exp(0.25) * 1.000001, 1, 1))
+    assert events["t"].tolist() == [99]
+
+
+def test_a_pixel_is_silent_during_its_refractory_period() -> None:
+    rng = np.random.default_rng(2)
+    model = EventModel(4, 4, threshold_on=0.1, threshold_off=0.1, refractory_us=350)
+    events = np.concatenate([model.push(t_us, rng.random((4, 4), np.float32)) for t_us in range(0, 50_000, 1000)])
+    for pixel in range(16):
+        times = events["t"][events["y"] * 4 + events["x"] == pixel]
+        assert len(times) > 50
+        assert np.diff(times).min() >= 350
+
+
+def test_pixels_differ_by_their_seed() -> None:
+    def events(seed: int) -> Events:
+        return ramp(EventModel(2, 3, threshold_sigma=0.05, seed=seed), [-2.0, -0.95])
+
+    assert np.array_equal(events(1), events(1))
+    assert not np.array_equal(events(1)["t"], events(2)["t"])
+
+
+def test_brightness_is_logarithmic_in_light_and_linear_in_the_dark() -> None:
+    light = np.array([[0.5, 0.25, 0.0, DARK_INTENSITY / 2, DARK_INTENSITY]], np.float32)
+    level = log_intensity(light)[0]
+    assert level[0] - level[1] == pytest.approx(np.log(2))
+    assert level[2:] == pytest.approx([-1, -0.5, 0], abs=1e-6)
+
+
+@pytest.mark.parametrize("direction", [1, -1])
+def test_a_bright_bar_switches_on_what_it_reaches_and_off_what_it_leaves(direction: int) -> None:
+    model, start = EventModel(4, 40), 20
+    batches = []
+    for step in range(4):
+        scene = flat(0.1, 4, 40)
+        left = start + direction * step
+        scene[:, left : left + 5] = 0.8
+        batches.append(model.push(1000 * step, scene))
+    events = np.concatenate(batches)
+    ahead = (events["x"].astype(int) - (start + 2)) * direction > 2  # of the middle of the bar at first
+    assert np.array_equal(events["p"], ahead)
+    assert ahead.sum() == (~ahead).sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"threshold_on": 0.0}, "thresholds"),
+        ({"threshold_off": -1.0}, "thresholds"),
+        ({"refractory_us": -1}, "refractory_us=-1"),
+        ({"threshold_sigma": -0.1}, "threshold_sigma=-0.1"),
+    ],
+)
+def test_bad_settings_are_named(arguments: dict[str, float], named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        EventModel(2, 3, **arguments)  # type: ignore[arg-type]
+
+
+def test_bad_renders_are_named() -> None:
+    model = EventModel(2, 3)
+    with pytest.raises(ValueError, match=r"\(3, 2\)"):
+        model.push(0, flat(0.5, 3, 2))
+    model.push(10, flat(0.5))
+    with pytest.raises(ValueError, match="10 us came after 10 us"):
+        model.push(10, flat(0.5))
+
+
+# --- the camera -------------------------------------------------------------------------------------------------------
+
+
+class Fade:
+    """Light that grows evenly from 0.2 to 0.8 over 0.1 s."""
+
+    def render(self, t_us: int) -> np.ndarray:
+        return np.full((2, 3, 3), 0.2 + 0.6 * t_us / 100_000, np.float32)
+
+    def render_times(self, t_start_us: int, t_end_us: int) -> np.ndarray:
+        return np.array([t_start_us, t_end_us])
+
+
+def test_a_frame_is_the_mean_light_of_its_exposure() -> None:
+    frames = [item for item in record(Fade(), EventModel(2, 3), 0, 100_000) if isinstance(item, RgbFrame)]
+    assert len(frames) == 3
+    for frame in frames:
+        middle = 0.2 + 0.6 * (frame.t_start_us + frame.t_end_us) / 200_000
+        assert np.all(np.abs(frame.image.astype(int) - int(encode_srgb(np.full((1, 1, 3), middle))[0, 0, 0])) <= 1)
+
+
+def test_screen_colours_survive_the_way_to_light_and_back() -> None:
+    codes = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    assert np.abs(encode_srgb(decode_srgb(codes)).astype(int) - codes).max() <= 1
+
+
+# --- recordings of cards ----------------------------------------------------------------------------------------------
+
+
+def test_the_same_seed_gives_the_same_recording(items: list[EventPacket | RgbFrame]) -> None:
+    for ours, theirs in zip(items, simulate_cards(SECONDS, SEED, width=WIDTH, height=HEIGHT), strict=True):
+        assert (ours.t_start_us, ours.t_end_us) == (theirs.t_start_us, theirs.t_end_us)
+        if isinstance(ours, EventPacket):
+            assert isinstance(theirs, EventPacket)
+            assert ours.events.tobytes() == theirs.events.tobytes()
+        else:
+            assert isinstance(theirs, RgbFrame)
+            assert np.array_equal(ours.image, theirs.image)
+
+
+def test_another_seed_gives_another_recording() -> None:
+    assert card_labels(20, 1) != card_labels(20, 2)
+
+
+def test_items_come_in_order_of_their_end(items: list[EventPacket | RgbFrame]) -> None:
+    ends = [item.t_end_us for item in items]
+    assert ends == sorted(ends)
+
+
+def test_packets_cover_the_recording_without_holes(packets: list[EventPacket]) -> None:
+    assert packets[0].t_start_us == T_START_US
+    assert packets[-1].t_end_us == T_START_US + round(SECONDS * 1e6)
+    assert all(before.t_end_us == after.t_start_us for before, after in pairwise(packets))
+    assert all(0 < packet.t_end_us - packet.t_start_us <= PACKET_US for packet in packets)
+
+
+def test_events_lie_in_their_packet_and_on_the_sensor(packets: list[EventPacket]) -> None:
+    assert sum(len(packet.events) for packet in packets) > 5000
+    for packet in packets:
+        events = packet.events
+        assert events.dtype == EVENT_DTYPE
+        assert np.all((events["t"] >= packet.t_start_us) & (events["t"] < packet.t_end_us))
+        assert np.all(np.diff(events["t"]) >= 0)
+        assert np.all((events["x"] < WIDTH) & (events["y"] < HEIGHT))
+
+
+def test_nothing_happens_before_the_first_card(packets: list[EventPacket]) -> None:
+    first_us = next(plays(SEED, T_START_US)).start_us
+    assert first_us > T_START_US + 100_000
+    assert all(len(packet.events) == 0 for packet in packets if packet.t_end_us <= first_us)
+
+
+def test_frames_keep_their_period_and_exposure(frames: list[RgbFrame]) -> None:
+    assert len(frames) == int(SECONDS * 30)
+    for number, frame in enumerate(frames):
+        assert frame.t_start_us == T_START_US + number * FRAME_PERIOD_US
+        assert frame.t_end_us == frame.t_start_us + EXPOSURE_US
+        assert frame.image.shape == (HEIGHT, WIDTH, 3)
+        assert frame.image.dtype == np.uint8
+
+
+def test_a_recording_stops_when_asked() -> None:
+    last = list(simulate_cards(0.0333, 0, width=40, height=30))
+    assert [item.t_end_us - T_START_US for item in last] == [10_000, 15_000, 20_000, 30_000, 33_300]
+    assert [type(item) for item in last].count(RgbFrame) == 1
+
+
+@pytest.mark.parametrize(("seconds", "ranks"), [(0.5, None), (15, None), (60, ["6", "9"]), (3.21, ["JOKER"])])
+def test_labels_cover_the_whole_time(seconds: float, ranks: list[str] | None) -> None:
+    spans = card_labels(seconds, 7, ranks)
+    assert spans[0][0] == T_START_US
+    assert spans[-1][1] == T_START_US + round(seconds * 1e6)
+    assert all(before[1] == after[0] and before[2] != after[2] for before, after in pairwise(spans))
+    assert all(start < end for start, end, _ in spans)
+    assert {label for _, _, label in spans} <= {NO_CARD, *(ranks or LABELS)}
+
+
+def test_every_rank_comes_up_before_any_comes_up_again() -> None:
+    shown = [label for _, _, label in card_labels(120, 5) if label != NO_CARD]
+    assert len(shown) > 14
+    assert sorted(shown[:14]) == sorted(RANKS)
+
+
+def test_a_longer_recording_begins_as_a_shorter_one() -> None:
+    short, long = card_labels(10, 3), card_labels(20, 3)
+    assert long[: len(short) - 1] == short[:-1]
+
+
+def test_labels_say_what_the_picture_shows() -> None:
+    script = [play for play, _ in zip(plays(1, T_START_US), range(3), strict=False)]
+    scene = CardScene(script, WIDTH, HEIGHT)
+    table = scene.render(T_START_US)
+    spans = card_labels((script[-1].end_us - T_START_US) / 1e6, 1)
+    for start_us, end_us, label in spans:
+        changed = np.abs(scene.render((start_us + end_us) // 2) - table).max(axis=2) > 0.1
+        assert changed.mean() == pytest.approx(0 if label == NO_CARD else 0.13, abs=0.03)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_cards_come_from_out_of_view_and_go_there(seed: int) -> None:
+    play = next(plays(seed, T_START_US))
+    scene = CardScene([play], WIDTH, HEIGHT)
+    table = scene.render(T_START_US)
+    for t_us in (play.start_us, play.end_us - 1):
+        assert np.allclose(scene.render(t_us), table, atol=1e-3)
+
+
+def test_no_two_cards_look_the_same() -> None:
+    faces = {(rank, suit): draw_face(rank, suit) for rank in RANKS for suit in ("spades", "hearts")}
+    codes = {card: face.tobytes() for card, face in faces.items()}
+    assert len(set(codes.values())) == len(codes)
+    assert all(face.shape == draw_face("A", "clubs").shape for face in faces.values())
+
+
+def test_six_and_nine_differ_either_way_up() -> None:
+    six, nine = draw_face("6", "spades"), draw_face("9", "spades")
+    for turned in (nine, nine[::-1, ::-1]):
+        assert (np.abs(six - turned).max(axis=2) > 0.3).mean() > 0.02
+
+
+@pytest.mark.parametrize("ranks", [["11"], ["A", "no card"], []])
+def test_ranks_that_no_deck_has_are_named(ranks: list[str]) -> None:
+    with pytest.raises(ValueError, match="ranks must be some of A, 2"):
+        simulate_cards(1, 0, ranks=ranks)
+
+
+@pytest.mark.parametrize("seconds", [0, -1.0])
+def test_a_recording_without_length_is_refused(seconds: float) -> None:
+    with pytest.raises(ValueError, match=str(seconds)):
+        simulate_cards(seconds, 0)
