@@ -1,0 +1,248 @@
+"""The command line end to end: what it prints, where, and with which exit code."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from app.cli import main
+from streams import open_source, synchronize, write_aedat4
+from streams.aedat4 import Aedat4Reader
+
+
+def lines(text: str) -> list[dict]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_replay_prints_one_json_object_a_label(small_recording: Path, capsys) -> None:
+    assert main(["replay", str(small_recording), "--json", "--speed", "max", "--stride", "2"]) == 0
+    out, err = capsys.readouterr()
+    found = lines(out)
+    with open_source(small_recording) as source:
+        samples = list(synchronize(source))
+    assert [(p["t_start_us"], p["t_end_us"]) for p in found] == [
+        (first.t_start_us, last.t_end_us) for first, last in zip(samples, samples[14:], strict=False)
+    ]
+    for prediction in found:
+        assert set(prediction) == {"t_start_us", "t_end_us", "label", "confidence", "topk", "latency_ms", "model"}
+        assert prediction["topk"][0] == [prediction["label"], prediction["confidence"]]
+        assert len(prediction["topk"]) == 5
+        probabilities = [p for _, p in prediction["topk"]]
+        assert probabilities == sorted(probabilities, reverse=True) and 0 < sum(probabilities) <= 1 + 1e-4
+        assert set(prediction["latency_ms"]) == {"decode", "render", "encode", "fuse"}
+        assert prediction["model"] == "demo"
+    assert "60 samples, 46 labels" in err
+
+
+def test_replay_says_in_plain_sight_that_weights_are_random(small_recording: Path, capsys) -> None:
+    main(["replay", str(small_recording), "--speed", "max"])
+    out, err = capsys.readouterr()
+    assert "Random weights" in out and "Random weights" in err
+
+
+def test_a_real_recording_of_13_frames_gives_6_labels(real_recording, capsys) -> None:
+    path = real_recording("cuke_davis346")
+    assert main(["replay", str(path), "--json", "--speed", "max", "--stride", "1"]) == 0
+    found = lines(capsys.readouterr().out)
+    assert len(found) == 6
+    with open_source(path) as source:
+        ends = [sample.t_end_us for sample in synchronize(source)]
+    assert [p["t_end_us"] for p in found] == ends[7:]
+
+
+@pytest.mark.parametrize("hop, labels", [(1, 53), (5, 11), (100, 1)])
+def test_hop_is_the_number_of_samples_from_label_to_label(small_recording: Path, capsys, hop: int, labels: int) -> None:
+    main(["replay", str(small_recording), "--json", "--speed", "max", "--stride", "1", "--hop", str(hop)])
+    assert len(lines(capsys.readouterr().out)) == labels
+
+
+def test_without_json_a_table_and_a_closing_summary_are_shown(small_recording: Path, capsys) -> None:
+    assert main(["replay", str(small_recording), "--speed", "max"]) == 0
+    out, err = capsys.readouterr()
+    assert "confidence" in out and "square.aedat4" in out
+    for part in ("60 samples", "events/s", "frames/s", "p50", "p95"):
+        assert part in err
+
+
+def test_too_few_samples_for_a_window_say_which_stride_would_do(small_recording: Path, capsys) -> None:
+    assert main(["replay", str(small_recording), "--json", "--speed", "max", "--stride", "9"]) == 0
+    out, err = capsys.readouterr()
+    assert out == "" and "needs 64 samples" in err and "--stride 8" in err
+
+
+def test_a_cut_recording_is_replayed_with_a_warning_and_fails_only_when_strict(
+    small_recording: Path, tmp_path: Path, capsys
+) -> None:
+    with Aedat4Reader(small_recording) as reader:
+        cut = int(reader.index["offset"][80]) + 5
+    path = tmp_path / "cut.aedat4"
+    path.write_bytes(small_recording.read_bytes()[:cut])
+    arguments = ["replay", str(path), "--json", "--speed", "max", "--stride", "1"]
+    assert main(arguments) == 0
+    out, err = capsys.readouterr()
+    assert len(lines(out)) > 20 and "bytes missing at the end" in err
+    assert main([*arguments, "--strict"]) == 1
+
+
+@pytest.fixture(scope="module")
+def bad_inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("bad")
+    empty, text, old, nothing = (folder / name for name in ("empty", "notes.txt", "old.aedat4", "nothing.aedat4"))
+    empty.write_bytes(b"")
+    text.write_text("what a recording should have been")
+    old.write_bytes(b"#!AER-DAT3.1\r\n")
+    with write_aedat4(nothing, (64, 48), (64, 48)):
+        pass
+    return {
+        "missing": folder / "no such.aedat4",
+        "empty": empty,
+        "not a recording": text,
+        "another version": old,
+        "a folder": folder,
+        "nothing inside": nothing,
+    }
+
+
+@pytest.mark.parametrize(
+    "kind", ["missing", "empty", "not a recording", "another version", "a folder", "nothing inside"]
+)
+def test_bad_input_ends_in_one_line_that_names_the_file(bad_inputs, capsys, kind: str) -> None:
+    path = bad_inputs[kind]
+    assert main(["replay", str(path), "--json"]) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and len(err.splitlines()) == 1
+    assert err.startswith("velora: ") and str(path) in err
+
+
+def test_an_unreadable_file_is_named(tmp_path: Path, capsys, monkeypatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("streams.aedat4.open", refuse, raising=False)  # root may read everything
+    assert main(["info", str(tmp_path / "secret.aedat4")]) == 1
+    assert "secret.aedat4: cannot be read (Permission denied)" in capsys.readouterr().err
+
+
+def test_a_traceback_is_shown_only_on_request(bad_inputs) -> None:
+    with pytest.raises(Exception, match="no such file"):
+        main(["--debug", "info", str(bad_inputs["missing"])])
+
+
+@pytest.mark.parametrize("arguments", [["replay"], ["replay", "a", "--hop", "0"], ["replay", "a", "--speed", "fast"], []])
+def test_wrong_usage_exits_with_2(arguments, capsys) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+
+
+def test_an_interrupted_replay_exits_with_130_after_its_summary(small_recording: Path, capsys, monkeypatch) -> None:
+    from app.replay import Tally
+
+    def interrupt(self: Tally, sample) -> None:
+        if sample.index == 20:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Tally, "on_sample", interrupt)
+    assert main(["replay", str(small_recording), "--json", "--speed", "max", "--stride", "1"]) == 130
+    assert "21 samples, 13 labels" in capsys.readouterr().err
+
+
+def test_a_reader_that_leaves_ends_replay_quietly(small_recording: Path) -> None:
+    velora = [sys.executable, "-c", "import sys; from app.cli import main; sys.exit(main(sys.argv[1:]))"]
+    arguments = ["replay", str(small_recording), "--json", "--speed", "max", "--stride", "1"]
+    process = subprocess.Popen([*velora, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stderr is not None
+    assert process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(timeout=60) == 0
+    assert "Traceback" not in process.stderr.read()
+
+
+def test_info_tells_streams_sizes_counts_and_times(small_recording: Path, capsys) -> None:
+    assert main(["info", str(small_recording), "--json"]) == 0
+    (facts,) = lines(capsys.readouterr().out)
+    events, frames = facts["streams"]
+    assert (facts["format"], facts["compression"], facts["damage"]) == ("AEDAT 4.0", "lz4", {})
+    assert (events["kind"], events["width"], events["height"], events["count"]) == ("EVTS", 64, 48, 12_000)
+    assert (frames["kind"], frames["count"]) == ("FRME", 60)
+    assert frames["per_second"] == pytest.approx(30, abs=1)
+    assert main(["info", str(small_recording)]) == 0
+    assert "12,000 events, 64 x 48" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["cuke_davis346", "static_davis346", "frames_only", "empty", "one_timestamp"])
+def test_info_opens_every_real_recording(real_recording, capsys, name: str) -> None:
+    assert main(["info", str(real_recording(name))]) == 0
+    assert "AEDAT 4.0" in capsys.readouterr().out
+
+
+def test_doctor_names_what_is_there_and_the_fix_for_what_is_not(capsys) -> None:
+    assert main(["doctor", "--json"]) == 0
+    found = {line["what"]: line for line in lines(capsys.readouterr().out)}
+    assert "torch" in found["libraries"]["found"]
+    assert "cards" in found["bundled recordings"]["found"]
+    assert found["processor"]["state"] == "ok"
+    missing = [line for name, line in found.items() if name.startswith("weights of") and line["state"] != "ok"]
+    assert all(line["fix"] for line in missing)
+
+
+def test_simulate_writes_a_recording_and_its_labels(tmp_path: Path, capsys) -> None:
+    out = tmp_path / "s p a c e.aedat4"
+    assert main(["simulate", "cards", "--out", str(out), "--seconds", "0.5", "--seed", "3", "--ranks", "7,joker"]) == 0
+    with open_source(out) as source:
+        samples = list(synchronize(source))
+        assert source.event_size == source.frame_size == (346, 260)
+    assert len(samples) == pytest.approx(15, abs=1)
+    assert all(s.has_rgb for s in samples)
+    with open(tmp_path / "s p a c e.labels.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["recording"] for row in rows} == {"s p a c e.aedat4"}
+    assert {row["label"] for row in rows} <= {"7", "JOKER", "no card"}
+    assert int(rows[0]["start_us"]) <= samples[0].t_start_us and int(rows[-1]["end_us"]) >= samples[-1].t_end_us
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["s p a c e.aedat4", "s p a c e.labels.csv"]
+
+
+def test_an_interrupted_simulation_leaves_no_half_a_recording(tmp_path: Path, monkeypatch) -> None:
+    def stop(*_: object, **__: object):
+        yield from ()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("app.simulate.simulate_cards", stop)
+    assert main(["simulate", "cards", "--out", str(tmp_path / "a.aedat4")]) == 130
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unknown_ranks_are_named(tmp_path: Path, capsys) -> None:
+    assert main(["simulate", "cards", "--out", str(tmp_path / "a.aedat4"), "--ranks", "A,1"]) == 1
+    assert "1" in capsys.readouterr().err and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.timing
+def test_help_is_instant() -> None:
+    began = time.perf_counter()
+    subprocess.run([sys.executable, "-c", "from app.cli import main; main(['--help'])"], capture_output=True, check=True)
+    assert time.perf_counter() - began < 1.5
+
+
+def test_the_bundled_recording_holds_what_its_page_says() -> None:
+    from recordings import bundled
+
+    path = bundled()["cards"]
+    assert path.stat().st_size <= 10_000_000
+    with open_source(path) as source:
+        samples = list(synchronize(source))
+        assert not source.counts
+    assert samples[-1].t_end_us - samples[0].t_start_us >= 12_000_000
+    first_event = next(i for i, s in enumerate(samples) if len(s.events))
+    assert all(s.has_rgb and s.has_events for s in samples[first_event:-1]) and first_event < 30
+    assert np.mean([s.rgb.std(axis=2).mean() for s in samples[::30]]) > 1  # in colour
+    with open(path.with_suffix(".labels.csv"), newline="") as file:
+        labels = {row["label"] for row in csv.DictReader(file)}
+    assert "no card" in labels and len(labels) >= 4

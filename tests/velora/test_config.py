@@ -1,0 +1,77 @@
+"""config.json may come from a stranger: each field is checked, and the message names it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.velora.conftest import make_config
+from velora.config import MAX_JSON_CHARS, VELoRAConfig
+
+GOOD = {"format_version": 1, "labels": ["a", "b"], "backbone": "demo"}
+
+
+def test_round_trip() -> None:
+    config = make_config(labels=("Ä", "b b", "b b"), rendering={"style": "count", "full_scale": 3}, trained=True)
+    assert VELoRAConfig.from_json(config.to_json()) == config
+
+
+def test_defaults() -> None:
+    config = VELoRAConfig.from_json(json.dumps(GOOD))
+    assert (config.rank, config.alpha, config.frames, config.preset, config.trained) == (4, 8, 8, "paper", False)
+
+
+BAD = [
+    ({"format_version": 2}, "format_version is 2"),
+    ({"format_version": True}, "format_version is True"),
+    ({"colour": 1}, "unknown field 'colour'"),
+    ({"labels": "cards"}, "labels must be a list"),
+    ({"labels": []}, "labels must be a list"),
+    ({"labels": ["a"] * 20_001}, "labels must be a list"),
+    ({"labels": ["a", 2]}, r"labels\[1\]"),
+    ({"labels": ["a", "b\x1b[31m"]}, r"labels\[1\]"),
+    ({"labels": [" "]}, r"labels\[0\]"),
+    ({"labels": ["a" * 201]}, r"labels\[0\]"),
+    ({"backbone": "../../etc/passwd"}, "backbone must be one of"),
+    ({"backbone": ["demo"]}, "backbone must be one of"),
+    ({"preset": "released?"}, "preset must be one of paper"),
+    ({"rank": 10**9}, "rank must be a whole number from 1 to 256"),
+    ({"rank": 4.0}, "rank must be a whole number"),
+    ({"rank": True}, "rank must be a whole number"),
+    ({"frames": 0}, "frames must be"),
+    ({"frames": None}, "frames must be"),
+    ({"temperature": float("nan")}, "temperature must be"),
+    ({"temperature": float("inf")}, "temperature must be"),
+    ({"temperature": "1"}, "temperature must be"),
+    ({"mean": [0.5, 0.5]}, "mean must be three numbers"),
+    ({"std": [0.5, 0.5, 0]}, r"std\[2\] must be"),
+    ({"trained": "yes"}, "trained must be true or false"),
+    ({"rendering": ["paint"]}, "rendering must be an object"),
+    ({"rendering": {"style": {"deep": 1}}}, "rendering.style"),
+    ({"rendering": {"tau_us": float("inf")}}, "rendering.tau_us"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), BAD, ids=[str(m) for _, m in BAD])
+def test_names_the_bad_field_in_one_short_line(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        VELoRAConfig.from_json(json.dumps(GOOD | change))
+    assert len(str(caught.value)) < 250 and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ("1" * 10_000, "not JSON"),
+        ("[]", "not a JSON object"),
+        (" " * (MAX_JSON_CHARS + 1), "longer than"),
+        ('{"format_version": 1, "labels": ["a"]}', "backbone is missing"),
+    ],
+    ids=["empty", "nested", "long number", "list", "long", "field missing"],
+)
+def test_refuses_what_is_no_config(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        VELoRAConfig.from_json(text)

@@ -1,0 +1,224 @@
+"""A session's predictions are those of each whole window from scratch, and cost no more than they must."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from streams.items import Sample
+from tests.velora.conftest import TINY, make_config, make_recognizer, make_sample
+from velora.errors import ModelError
+from velora.prediction import Prediction
+from velora.preprocess import normalize, resize
+from velora.recognizer import Recognizer
+from velora.session import Session
+
+
+def from_scratch(recognizer: Recognizer, window: Sequence[Sample]) -> np.ndarray:
+    """Probabilities of a window by the module's own forward."""
+    config = recognizer.config
+    rgb = normalize(resize([s.rgb for s in window], TINY.image_size), config.mean, config.std).unsqueeze(0)
+    event = normalize(resize([s.event_image for s in window], TINY.image_size), config.mean, config.std).unsqueeze(0)
+    with torch.inference_mode():
+        return recognizer.model(rgb, event).softmax(dim=1)[0].numpy()
+
+
+def windows(samples: Sequence[Sample], stride: int, length: int = 4) -> Iterator[list[Sample] | None]:
+    """For each sample the window that ends with it, if it is whole: the definition, spelled out."""
+    run: dict[int, Sample] = {}
+    for sample in samples:
+        run = {} if sample.discontinuity else run
+        run[sample.index] = sample
+        wanted = [sample.index - j * stride for j in reversed(range(length))]
+        yield [run[i] for i in wanted] if all(i in run for i in wanted) else None
+
+
+def indices(predictions: Sequence[Prediction | None]) -> list[int]:
+    return [p.index for p in predictions if p]
+
+
+class Counter:
+    """Counts the images that a recogniser encodes, by call."""
+
+    def __init__(self, recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.calls: list[int] = []
+        encode = recognizer.model.encode
+
+        def counted(images: Tensor, streams: Tensor) -> Tensor:
+            self.calls.append(len(images))
+            return encode(images, streams)
+
+        monkeypatch.setattr(recognizer.model, "encode", counted)
+
+
+@pytest.fixture
+def cheap(monkeypatch: pytest.MonkeyPatch) -> tuple[Recognizer, Counter]:
+    """A recogniser whose encoder only remembers how often it was called."""
+    recognizer = make_recognizer(make_config())
+    monkeypatch.setattr(recognizer.model, "encode", lambda images, streams: images[:, :, :2].flatten(2).clone())
+    return recognizer, Counter(recognizer, monkeypatch)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_push_equals_the_whole_window(recognizer: Recognizer, stride: int) -> None:
+    samples = [make_sample(i, discontinuity=i in (0, 9, 30)) for i in range(50)]
+    session = recognizer.open(stride=stride)
+    labelled = 0
+    for sample, window in zip(samples, windows(samples, stride), strict=True):
+        prediction = session.push(sample)
+        assert (prediction is None) == (window is None)
+        if prediction and window:
+            labelled += 1
+            assert (prediction.t_start_us, prediction.t_end_us) == (window[0].t_start_us, window[-1].t_end_us)
+            np.testing.assert_allclose(prediction.probabilities, from_scratch(recognizer, window), atol=1e-4)
+    assert labelled == 50 - 3 * 3 * stride
+
+
+def test_interleaved_sessions_in_one_step(recognizer: Recognizer) -> None:
+    sessions = [recognizer.open(), recognizer.open(), recognizer.open(stride=2)]
+    streams = [[make_sample(i, seed=seed) for i in range(8)] for seed in range(3)]
+    batched: list[list[Prediction | None]] = [[], [], []]
+    for i in range(0, 8, 2):  # two samples of each session in a step, in order
+        pairs = [(sessions[s], streams[s][j]) for j in (i, i + 1) for s in range(3)]
+        for k, prediction in enumerate(recognizer.step(pairs)):
+            batched[k % 3].append(prediction)
+    for stream, stride, predictions in zip(streams, (1, 1, 2), batched, strict=True):
+        expected = list(windows(stream, stride))
+        assert [p is not None for p in predictions] == [w is not None for w in expected]
+        last = predictions[-1]
+        assert last and expected[-1]
+        np.testing.assert_allclose(last.probabilities, from_scratch(recognizer, expected[-1]), atol=1e-4)
+
+
+def test_bfloat16_is_close(recognizer: Recognizer) -> None:
+    half = make_recognizer(make_config(), dtype=torch.bfloat16)
+    samples = [make_sample(i) for i in range(6)]
+    exact, rounded = (r.open() for r in (recognizer, half))
+    for sample in samples:
+        a, b = exact.push(sample), rounded.push(sample)
+        if a and b:
+            np.testing.assert_allclose(b.probabilities, a.probabilities, atol=0.03)
+
+
+def test_a_hole_leaves_no_mixed_window(cheap: tuple[Recognizer, Counter]) -> None:
+    recognizer, _ = cheap
+    samples = [make_sample(i) for i in range(20) if i not in (5, 12)]
+    for stride in (1, 2):
+        session = recognizer.open(stride=stride)
+        expected = [w[-1].index for w in windows(samples, stride) if w]
+        assert indices([session.push(s) for s in samples]) == expected
+
+
+def test_hop_counts_from_the_first_full_window(cheap: tuple[Recognizer, Counter]) -> None:
+    session = cheap[0].open(hop=5)
+    samples = [make_sample(i, discontinuity=i == 10) for i in range(30)]
+    assert indices([session.push(s) for s in samples]) == [3, 8, 13, 18, 23, 28]
+
+
+@pytest.mark.parametrize(
+    ("stride", "hop", "images"),
+    [
+        (1, 1, 3 * 40 - 1),
+        (2, 1, 3 * 40 - 2),
+        (1, 2, 3 * 40 - 1),  # ends with sample 39, so all 40 are used
+        (1, 10, 4 * (4 + 4 + 3)),  # windows end at 3, 13, 23, 33
+        (2, 2, 3 * 20 - 1),  # odd samples are in no window
+    ],
+)
+def test_encodes_what_labels_need_once(cheap: tuple[Recognizer, Counter], stride: int, hop: int, images: int) -> None:
+    recognizer, counter = cheap
+    session = recognizer.open(stride=stride, hop=hop)
+    for i in range(40):
+        session.push(make_sample(i))
+    assert sum(counter.calls) == images
+    assert max(counter.calls) <= 3
+
+
+def test_a_step_encodes_each_image_once(cheap: tuple[Recognizer, Counter]) -> None:
+    recognizer, counter = cheap
+    session = recognizer.open()
+    predictions = recognizer.step([(session, make_sample(i)) for i in range(12)])
+    assert counter.calls == [12 + 12 + 11]
+    assert indices(predictions) == list(range(3, 12))
+
+
+def test_a_label_after_a_hole_still_has_its_encodings(cheap: tuple[Recognizer, Counter]) -> None:
+    session = cheap[0].open(hop=7)
+    samples = [make_sample(i) for i in range(40) if i not in (2, 16)]
+    assert indices([session.push(s) for s in samples]) == [6, 13, 20, 27, 34]
+
+
+def test_windows_of_one_sample() -> None:
+    recognizer = make_recognizer(make_config(frames=1))
+    sample = make_sample(0)
+    prediction = recognizer.open().push(sample)
+    assert prediction
+    np.testing.assert_allclose(prediction.probabilities, from_scratch(recognizer, [sample]), atol=1e-4)
+
+
+def test_another_stride_starts_a_new_window(cheap: tuple[Recognizer, Counter]) -> None:
+    session = cheap[0].open()
+    assert indices([session.push(make_sample(i)) for i in range(6)]) == [3, 4, 5]
+    session.stride = 2
+    assert indices([session.push(make_sample(i)) for i in range(6, 15)]) == [12, 13, 14]
+    session.stride = 2
+    assert session.push(make_sample(15)) is not None
+
+
+def test_an_index_that_steps_back_is_a_discontinuity(cheap: tuple[Recognizer, Counter]) -> None:
+    session = cheap[0].open()
+    pushed = [session.push(make_sample(i)) for i in (0, 1, 2, 3, 3, 4, 5, 6, 0, 1, 2, 3)]
+    assert indices(pushed) == [3, 6, 3]
+
+
+def test_a_bad_image_changes_no_session(cheap: tuple[Recognizer, Counter]) -> None:
+    session = cheap[0].open()
+    for i in range(3):
+        session.push(make_sample(i))
+    with pytest.raises(ValueError, match=r"uint8 \[H, W, 3\], not float64 \[4, 4\]"):
+        session.push(replace(make_sample(3, discontinuity=True), rgb=np.zeros((4, 4))))
+    assert session.push(make_sample(3)) is not None
+
+
+def test_output_that_is_not_finite_is_an_error_and_leaves_no_trace() -> None:
+    recognizer = make_recognizer(make_config(frames=1))
+    session = recognizer.open()
+    good = recognizer.model.fuser.head.bias.clone()
+    recognizer.model.fuser.head.bias[0] = float("nan")
+    with pytest.raises(ModelError, match="not finite"):
+        session.push(make_sample(0))
+    recognizer.model.fuser.head.bias.copy_(good)
+    assert session.push(make_sample(1)) is not None
+
+
+@pytest.mark.parametrize("setting", [{"stride": 0}, {"stride": 1001}, {"hop": 0}])
+def test_refuses_bad_settings(recognizer: Recognizer, setting: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(setting))} must be .*, not {next(iter(setting.values()))}"):
+        recognizer.open(**setting)
+
+
+def test_refuses_a_foreign_session(recognizer: Recognizer) -> None:
+    with pytest.raises(ValueError, match="opened it"):
+        make_recognizer(make_config()).step([(recognizer.open(), make_sample(0))])
+
+
+def test_prediction_tells_where_its_time_went(recognizer: Recognizer) -> None:
+    session: Session = recognizer.open()
+    prediction = [session.push(make_sample(i)) for i in range(4)][-1]
+    assert prediction
+    assert (prediction.latency_ms["decode"], prediction.latency_ms["render"]) == (1.5, 2.5)
+    assert prediction.latency_ms["encode"] > 0 and prediction.latency_ms["fuse"] > 0
+    assert prediction.topk[0] == (prediction.label, prediction.confidence)
+    assert [p for _, p in prediction.topk] == sorted(prediction.probabilities.tolist(), reverse=True)
+    assert prediction.probabilities.dtype == np.float32 and abs(prediction.probabilities.sum() - 1) < 1e-6
+
+
+def test_temperature_softens(recognizer: Recognizer) -> None:
+    hot = make_recognizer(make_config(temperature=50.0))
+    sharp, soft = ([r.push(make_sample(i)) for i in range(4)][-1] for r in (recognizer.open(), hot.open()))
+    assert sharp and soft and sharp.label == soft.label and soft.confidence < sharp.confidence

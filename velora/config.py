@@ -1,0 +1,157 @@
+"""What a model is: the dataclass behind `config.json`, which may come from a stranger and is checked field by field."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from velora.backbones import BACKBONES
+
+FORMAT_VERSION = 1
+MAX_JSON_CHARS = 4_000_000
+_MAX_LABELS, _MAX_LABEL_CHARS = 20_000, 200
+
+#: field: (type, smallest, largest)
+_RANGES: dict[str, tuple[type, float, float]] = {
+    "rank": (int, 1, 256),
+    "alpha": (int, 1, 4096),
+    "dropout": (float, 0.0, 0.9),
+    "frames": (int, 1, 256),
+    "sample_period_us": (int, 100, 60_000_000),
+    "temperature": (float, 1e-2, 1e2),
+}
+_CHOICES = {"backbone": tuple(BACKBONES), "preset": ("paper",), "adapter": ("lora",)}
+
+
+@dataclass(frozen=True)
+class VELoRAConfig:
+    """Everything that is needed to rebuild a model around its weights. Raises ValueError that names a bad field."""
+
+    labels: tuple[str, ...]  # class names in the order of the logits; names may repeat
+    backbone: str  # a key of velora.backbones.BACKBONES
+    preset: str = "paper"  # how the streams are fused
+    adapter: str = "lora"
+    rank: int = 4  # r
+    alpha: int = 8  # LoRA's output is scaled by alpha / r
+    dropout: float = 0.01  # in front of the adapters, in training
+    frames: int = 8  # T, samples of a window
+    sample_period_us: int = 133_333  # from one sample of a window to the next, as trained
+    rendering: Mapping[str, Any] = field(default_factory=dict)  # fields of streams.render.RenderConfig, as trained
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)  # of the normalisation, RGB order, for images in 0..1
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    temperature: float = 1.0  # divides the logits, for calibrated probabilities
+    trained: bool = False  # whether the adapters and the head have been trained
+
+    def __post_init__(self) -> None:
+        checked = {
+            "labels": _labels(self.labels),
+            "rendering": _rendering(self.rendering),
+            "mean": _triple("mean", self.mean, -10.0),
+            "std": _triple("std", self.std, 1e-3),
+            "trained": _boolean("trained", self.trained),
+        }
+        checked |= {name: _number(name, getattr(self, name), *bounds) for name, bounds in _RANGES.items()}
+        checked |= {name: _choice(name, getattr(self, name), choices) for name, choices in _CHOICES.items()}
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+
+    def stride_for(self, period_us: int) -> int:
+        """How many samples of a source, which come every `period_us`, lie between two of a window, as trained."""
+        return max(1, round(self.sample_period_us / period_us))
+
+    def to_json(self) -> str:
+        """The text of config.json."""
+        return json.dumps({"format_version": FORMAT_VERSION, **dataclasses.asdict(self)}, indent=2, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> VELoRAConfig:
+        """The config in the text of a config.json. Raises ValueError that names the field that is wrong."""
+        fields = _parse(text)
+        version = fields.pop("format_version", None)
+        if type(version) is not int or version != FORMAT_VERSION:
+            raise ValueError(f"format_version is {_show(version)}, but this program reads {FORMAT_VERSION}")
+        known = {f.name for f in dataclasses.fields(cls)}
+        if unknown := sorted(set(fields) - known):
+            raise ValueError(f"unknown field {_show(unknown[0])}")
+        if missing := [name for name in ("labels", "backbone") if name not in fields]:
+            raise ValueError(f"{missing[0]} is missing")
+        return cls(**fields)
+
+
+def _parse(text: str) -> dict[str, Any]:
+    if len(text) > MAX_JSON_CHARS:
+        raise ValueError(f"it is longer than {MAX_JSON_CHARS} characters")
+    try:
+        fields = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"it is not JSON ({error})") from None
+    if not isinstance(fields, dict):
+        raise ValueError("it is not a JSON object")
+    return fields
+
+
+def _show(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _labels(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, Sequence) or not 1 <= len(value) <= _MAX_LABELS:
+        raise ValueError(f"labels must be a list of 1 to {_MAX_LABELS} names, not {_show(value)}")
+    for i, label in enumerate(value):
+        plain = isinstance(label, str) and label.isprintable() and label.strip() and len(label) <= _MAX_LABEL_CHARS
+        if not plain:
+            raise ValueError(
+                f"labels[{i}] must be printable text of at most {_MAX_LABEL_CHARS} characters, not {_show(label)}"
+            )
+    return tuple(value)
+
+
+def _number(name: str, value: Any, kind: type, low: float, high: float) -> int | float:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    fits = (whole or (kind is float and isinstance(value, float))) and low <= value <= high  # false for NaN
+    if not fits:
+        what = "a whole number" if kind is int else "a number"
+        raise ValueError(f"{name} must be {what} from {low:g} to {high:g}, not {_show(value)}")
+    number: int | float = kind(value)
+    return number
+
+
+def _triple(name: str, value: Any, low: float) -> tuple[float, float, float]:
+    if isinstance(value, str) or not isinstance(value, Sequence) or len(value) != 3:
+        raise ValueError(f"{name} must be three numbers, not {_show(value)}")
+    red, green, blue = (float(_number(f"{name}[{i}]", number, float, low, 10.0)) for i, number in enumerate(value))
+    return red, green, blue
+
+
+def _boolean(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be true or false, not {_show(value)}")
+    return value
+
+
+def _choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, not {_show(value)}")
+    return value
+
+
+def _rendering(value: Any) -> dict[str, Any]:
+    """Names and plain values; what they mean is checked where they are used, by streams.render.RenderConfig."""
+    if not isinstance(value, Mapping) or len(value) > 32:
+        raise ValueError(f"rendering must be an object of at most 32 fields, not {_show(value)}")
+    for name, entry in value.items():
+        parts = entry if isinstance(entry, list | tuple) else [entry]
+        if not isinstance(name, str) or len(parts) > 16 or not all(map(_is_plain, parts)):
+            raise ValueError(f"rendering.{name} must be a number, a short text, or a few of them, not {_show(entry)}")
+    return dict(value)
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, str):
+        return len(value) <= _MAX_LABEL_CHARS
+    return value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value))

@@ -1,0 +1,151 @@
+"""Recognising streams of samples.
+
+    recognizer = load_recognizer("demo")
+    session = recognizer.open(stride=2)
+    prediction = session.push(sample)          # None until the window of T samples is full
+
+Sessions plan (velora/session.py); the recogniser encodes and fuses what all sessions of a step ask for, in one batch.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from velora.config import VELoRAConfig
+from velora.errors import ModelError
+from velora.model import VELoRA
+from velora.prediction import Prediction, top_labels
+from velora.preprocess import difference, normalize, resize
+from velora.session import DIFF, Frame, Job, Plan, Session
+
+if TYPE_CHECKING:
+    from streams.items import Sample
+
+
+@dataclass(frozen=True, eq=False)
+class Recognizer:
+    """A model on a device, shared by any number of sessions and threads."""
+
+    name: str
+    model: VELoRA
+    random_parts: tuple[str, ...] = ()  # of "backbone", "adapters", "head": what has never been trained
+    # One step at a time: two pools of compute threads would slow each other.
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    @property
+    def config(self) -> VELoRAConfig:
+        return self.model.config
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.tower.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.model.tower.dtype
+
+    def open(self, *, stride: int = 1, hop: int = 1) -> Session:
+        """A session for one stream: windows of samples `stride` apart, a label every `hop` samples."""
+        return Session(self, stride, hop)
+
+    def step(self, pairs: Sequence[tuple[Session, Sample]]) -> list[Prediction | None]:
+        """Push samples to their sessions, with one batch of encodings and one of fusions for all of them.
+
+        A session may appear several times, its samples in order. Raises ValueError for a sample whose images are not
+        uint8 [H, W, 3], before any session has changed, and ModelError if the model's output is not finite.
+        """
+        if any(session.recognizer is not self for session, _ in pairs):
+            raise ValueError("a session can only be used with the recogniser that opened it")
+        if not pairs:
+            return []
+        with self._lock, torch.inference_mode():
+            images = self._images([sample for _, sample in pairs])
+            plans = [session.admit(sample, own) for (session, sample), own in zip(pairs, images, strict=True)]
+            encode_ms = self._timed(lambda: self._encode(plans))
+            logits: list[Tensor] = []
+            fuse_ms = self._timed(lambda: logits.extend(self._fuse(plans)))
+        if not all(torch.isfinite(row).all() for row in logits):
+            for session, _ in pairs:
+                session.clear()
+            raise ModelError(f"{self.name}: the model's output is not finite: try --dtype fp32, or another checkpoint")
+        rows = iter(logits)
+        times = {"encode": encode_ms, "fuse": fuse_ms}
+        return [
+            self._prediction(plan.window, sample, next(rows), times) if plan.window else None
+            for plan, (_, sample) in zip(plans, pairs, strict=True)
+        ]
+
+    def _images(self, samples: Sequence[Sample]) -> Tensor:
+        """RGB and event images of samples, uint8 [n, 2, 3, S, S] on the device."""
+        flat = [image for sample in samples for image in (sample.rgb, sample.event_image)]
+        resized = resize(flat, self.model.tower.backbone.image_size)
+        return resized.view(len(samples), 2, *resized.shape[1:]).to(self.device)
+
+    def _timed(self, work: Callable[[], object]) -> float:
+        """Milliseconds that some work takes, the device's share included."""
+        start = time.perf_counter()
+        work()
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return (time.perf_counter() - start) * 1e3
+
+    def _encode(self, plans: Sequence[Plan]) -> None:
+        """Encode what the plans ask for, each image once, and leave it in their frames."""
+        jobs = list({(job.frame, job.stream): job for plan in plans for job in plan.jobs}.values())
+        if not jobs:
+            return
+        frames = list(dict.fromkeys(f for job in jobs for f in (job.frame, job.before) if f))
+        normal = normalize(torch.stack([f.images for f in frames]), self.config.mean, self.config.std)
+        by_frame = dict(zip(frames, normal, strict=True))  # [2, 3, S, S] each
+        images = torch.stack([_image(job, by_frame) for job in jobs])
+        streams = torch.tensor([job.stream for job in jobs], device=self.device)
+        for job, code in zip(jobs, self.model.encode(images, streams), strict=True):
+            job.frame.codes[job.stream] = code.clone()  # a view would keep the whole batch alive
+
+    def _fuse(self, plans: Sequence[Plan]) -> Tensor:
+        """Logits float32 [windows, C] of the windows that are due, on the CPU."""
+        windows = [plan.window for plan in plans if plan.window]
+        if not windows:
+            return torch.empty(0, len(self.config.labels))
+        rgb, event = (torch.stack([_pool(window, stream) for window in windows]) for stream in (0, 1))
+        motion = [_pool(window[1:], DIFF) for window in windows] if self.config.frames > 1 else []
+        return self.model.fuse(rgb, event, torch.stack(motion) if motion else None).float().cpu()
+
+    def _prediction(
+        self, window: Sequence[Frame], sample: Sample, logits: Tensor, times: dict[str, float]
+    ) -> Prediction:
+        probabilities = torch.softmax(logits / self.config.temperature, dim=0).numpy().astype(np.float32)
+        probabilities.setflags(write=False)
+        top = top_labels(probabilities, self.config.labels)
+        return Prediction(
+            t_start_us=window[0].t_start_us,
+            t_end_us=window[-1].t_end_us,
+            index=window[-1].index,
+            label=top[0][0],
+            confidence=top[0][1],
+            topk=top,
+            probabilities=probabilities,
+            latency_ms={"decode": sample.decode_ms, "render": sample.render_ms, **times},
+            model=self.name,
+        )
+
+
+def _image(job: Job, normal: dict[Frame, Tensor]) -> Tensor:
+    """The image [3, S, S] that a job encodes."""
+    if job.before is None or job.stream != DIFF:
+        return normal[job.frame][job.stream]
+    pair = torch.stack([normal[job.before], normal[job.frame]]).unsqueeze(0)  # [1, T = 2, modality, 3, S, S]
+    return difference(pair[:, :, 0], pair[:, :, 1])[0, 0]
+
+
+def _pool(frames: Sequence[Frame], stream: int) -> Tensor:
+    """The mean over time of encodings, float32 [N, d]; afresh at every step, so that no rounding adds up."""
+    return torch.stack([frame.codes[stream] for frame in frames]).mean(dim=0, dtype=torch.float32)
