@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import os
+from typing import TYPE_CHECKING
 
-from app.model import load_model
 from app.page import serve
 from recordings import bundled
+
+if TYPE_CHECKING:
+    from velora import Recognizer
 
 
 def demo(arguments: argparse.Namespace) -> int:
     """Serve the page until it is interrupted."""
-    serve(lambda: load_model(arguments), bundled(), host=arguments.host, port=arguments.port)
+    # torch's compute threads would wait by spinning, on the cores that players, server and browser need.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+    def load() -> Recognizer:
+        from app.model import load_model
+
+        return load_model(arguments)
+
+    serve(load, bundled(), host=arguments.host, port=arguments.port)
     return 0

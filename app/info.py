@@ -38,12 +38,17 @@ def _stream_facts(stream: StreamInfo, entries: NDArray[np.void]) -> dict[str, An
     facts: dict[str, Any] = {"id": stream.id, "kind": stream.kind, "camera": stream.source, "packets": len(entries)}
     if stream.kind in (EVENTS, FRAMES):
         facts |= {"width": stream.width, "height": stream.height}
-    told = len(entries) > 0 and bool((entries["count"] >= 0).all())
-    start, end = (int(entries["t_start"].min()), int(entries["t_end"].max())) if told else (None, None)
-    count = int(entries["count"].sum()) if told else None
-    facts |= {"count": count if len(entries) else 0, "t_start_us": start, "t_end_us": end}
-    facts["per_second"] = round(count / ((end - start) / 1e6), 1) if count and end and end > (start or 0) else None
-    return facts
+    return facts | _table_facts(entries)
+
+
+def _table_facts(entries: NDArray[np.void]) -> dict[str, Any]:
+    """Amount, span and rate of a stream, as far as the packet table tells."""
+    if len(entries) == 0 or (entries["count"] < 0).any():
+        count = None if len(entries) else 0
+        return {"count": count, "t_start_us": None, "t_end_us": None, "per_second": None}
+    count, start, end = int(entries["count"].sum()), int(entries["t_start"].min()), int(entries["t_end"].max())
+    rate = round(count / ((end - start) / 1e6), 1) if end > start else None
+    return {"count": count, "t_start_us": start, "t_end_us": end, "per_second": rate}
 
 
 _KINDS = {EVENTS: "events", FRAMES: "frames", "IMUS": "inertial samples", "TRIG": "triggers"}

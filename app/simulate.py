@@ -24,9 +24,10 @@ def simulate(arguments: argparse.Namespace) -> int:
     out: Path = arguments.out
     with (
         replaced_when_whole(out) as part,
-        write_aedat4(part, _SIZE, _SIZE, compression="zstd-high", camera="cards") as file,Progress(
-        TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), console=Console(stderr=True)
-    ) as bar
+        write_aedat4(part, _SIZE, _SIZE, compression="zstd-high", camera="cards") as file,
+        Progress(
+            TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), console=Console(stderr=True)
+        ) as bar,
     ):
         task = bar.add_task(f"simulating {out.name}", total=arguments.seconds)
         start_us = None

@@ -232,6 +232,8 @@ def _places(chunk: bytes, mark: bytes) -> Iterator[int]:
 
 
 def _open(path: Path) -> BinaryIO:
+    if path.exists() and not path.is_file() and not path.is_dir():  # opening a pipe would wait for its other end
+        raise RecordingError(f"{path}: is not a regular file; give a .aedat4 recording")
     try:
         return open(path, "rb", buffering=0)  # noqa: SIM115 (closed by the reader)
     except FileNotFoundError:

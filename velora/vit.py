@@ -117,7 +117,8 @@ class VisionTower(nn.Module):
         self.transformer = Transformer(backbone)
         self.ln_post = nn.LayerNorm(d)
         self.proj = nn.Parameter(torch.empty(d, backbone.output_dim))
-        self.reset_parameters()
+        if not self.proj.is_meta:  # drawing random numbers on the meta device would import torch's compiler: a second
+            self.reset_parameters()
 
     @property
     def dtype(self) -> torch.dtype:

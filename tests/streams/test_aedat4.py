@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from pathlib import Path
 
@@ -283,6 +284,13 @@ def test_what_is_no_recording_is_named_in_one_line(tmp_path: Path, content: byte
 def test_a_folder_is_named_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match="is a folder"):
         Aedat4Reader(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_refused_without_waiting_for_its_other_end(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(RecordingError, match="not a regular file"):
+        Aedat4Reader(tmp_path / "pipe")
 
 
 @pytest.mark.parametrize("xml", ['<!DOCTYPE a [<!ENTITY b "c">]><dv>&b;</dv>', "<dv", "<dv></dv>", ""])

@@ -1,0 +1,164 @@
+"""The page's server: `serve` until interrupted, or a `Page` to hold while something else goes on.
+
+    serve(lambda: load_recognizer("demo"), {"cards": Path("cards.aedat4")})
+
+layout.py says what is on the page, frames.py brings it pictures, viewers.py keeps what each tab watches.
+"""
+
+from __future__ import annotations
+
+import errno
+import gc
+import os
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from app.fast_import import import_gradio
+from app.viewers import Viewers
+
+if TYPE_CHECKING:
+    import gradio as gr
+
+    from velora import Recognizer
+
+FIRST_PORT, LAST_PORT = 7860, 7959
+_MAX_UPLOAD = "1gb"
+_STOP_TIMEOUT_S = 1
+
+
+def serve(
+    load: Callable[[], Recognizer], recordings: Mapping[str, Path], *, host: str = "127.0.0.1", port: int | None = None
+) -> None:
+    """Serve the page until interrupted (KeyboardInterrupt). `load` makes the recogniser, beside other work.
+
+    `recordings` by name; the first one plays. `port` None is the first free one from 7860. Raises ValueError for a port
+    in use, and what `load` raises.
+    """
+    with Page(load, recordings, host=host, port=port) as page:
+        print(f"velora: the page is at {page.url} (Ctrl-C stops it)", file=sys.stderr, flush=True)
+        while not page.closed.wait(timeout=1.0):
+            pass
+
+
+class Page:
+    """The running page: a context manager that stops the server and frees all viewers."""
+
+    def __init__(
+        self,
+        load: Callable[[], Recognizer],
+        recordings: Mapping[str, Path],
+        *,
+        host: str = "127.0.0.1",
+        port: int | None = None,
+    ) -> None:
+        if not recordings:
+            raise ValueError("no recording to play: reinstall velora-rgbe, which brings some")
+        port = free_port(host, port)
+        with _no_collection(), ThreadPoolExecutor(1, thread_name_prefix="load") as pool:
+            loading = pool.submit(_load, load)
+            import_gradio()
+            recognizer = loading.result()
+        from app.layout import build
+
+        self.closed = threading.Event()
+        self.viewers = Viewers(recognizer)
+        self.viewers.prepare(next(iter(recordings.values())))
+        self._demo = build(self.viewers, recognizer, recordings)
+        self.url = _launch(self._demo, self.viewers, host, port)
+
+    def __enter__(self) -> Page:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop, within about a second also with tabs open."""
+        self.closed.set()
+        self.viewers.close()
+        self._demo.server.config.timeout_graceful_shutdown = _STOP_TIMEOUT_S
+        self._demo.close(verbose=False)
+        self.viewers.close()  # of tabs that came meanwhile
+        gc.unfreeze()
+
+
+def free_port(host: str, port: int | None) -> int:
+    """`port`, or for None the first free one. Raises ValueError that says which port or address is not to be had."""
+    for candidate in range(FIRST_PORT, LAST_PORT + 1) if port is None else [port]:
+        try:
+            _probe(host, candidate)
+            return candidate
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise ValueError(f"cannot serve on {host}, port {candidate}: {error.strerror or error}") from error
+    if port is None:
+        raise ValueError(f"ports {FIRST_PORT} to {LAST_PORT} of {host} are all in use: give a free one with --port")
+    raise ValueError(f"port {port} of {host} is in use: give another with --port, or none for the first free one")
+
+
+def _probe(host: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        if os.name == "posix":  # elsewhere it would allow a port in use
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((host.strip("[]"), port))
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Imports make a million objects that stay: looking for garbage among them costs a tenth of the start."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def _load(load: Callable[[], Recognizer]) -> Recognizer:
+    """Load the recogniser, and leave a core to the pictures, the server and perhaps the browser.
+
+    torch's threads wait for each other spinning; with one too many, labels come ten times slower.
+    """
+    recognizer = load()
+    import torch
+
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) - 1)))
+    return recognizer
+
+
+def _launch(demo: gr.Blocks, viewers: Viewers, host: str, port: int) -> str:
+    """Start the server in a thread; returns the page's address."""
+    from app.frames import frame_route, freeing_idle
+    from app.layout import STYLE, theme
+
+    _past_proxy(host)
+    _, url, _ = demo.launch(
+        server_name=host,
+        server_port=port,
+        app_kwargs={"routes": [frame_route(viewers)], "lifespan": freeing_idle(viewers)},
+        max_file_size=_MAX_UPLOAD,
+        theme=theme(),
+        css=STYLE.read_text("utf-8"),
+        ssr_mode=False,
+        prevent_thread_lock=True,
+        quiet=True,
+        share=False,
+        footer_links=[],
+        run_history=False,
+        enable_monitoring=False,
+    )
+    return str(url)
+
+
+def _past_proxy(host: str) -> None:
+    """Starting, Gradio asks its own server whether it is there; a proxy that the environment names cannot know."""
+    known = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(filter(None, [known, "127.0.0.1", "localhost", host]))

@@ -1,0 +1,210 @@
+"""One viewer of the page: plays a recording through the recogniser, and keeps the newest picture and labels for it.
+
+    viewer = Viewer(path, recognizer)
+    frame = await viewer.frame_after(number, timeout_s=0.4)      # from the web server; None: nothing newer
+    viewer.pause()                                               # from any thread, as all controls
+    viewer.close()
+
+Its thread decodes, encodes pictures and feeds the recogniser; the web server only takes what is newest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import threading
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from app.meters import LabelLatency, Rate
+from app.strip import Panes, encode_strip
+from streams import LATEST, Player, RenderConfig, RunSummary, Sample, Sink, open_source, run
+
+if TYPE_CHECKING:
+    from velora import Prediction, Recognizer
+
+_CLOSE_TIMEOUT_S = 10
+_MAX_MESSAGE = 300
+# One count for all viewers: a tab that opens another recording goes on asking for what is newer than its last picture.
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What the page shows of one sample."""
+
+    number: int  # rising, also from one viewer to the next
+    jpeg: bytes  # the strip of panes
+    pane_widths: tuple[int, ...]  # pixels
+    t_start_us: int
+    t_end_us: int
+
+
+class Slot:
+    """Holds the newest frame, and wakes the coroutines that wait for one. Frames are put from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiters: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
+        self.frame: Frame | None = None
+
+    def put(self, frame: Frame) -> None:
+        """Replace the frame."""
+        self.frame = frame
+        self.wake()
+
+    def wake(self) -> None:
+        """Let all who wait return, with a newer frame or without."""
+        with self._lock:
+            waiters, self._waiters = self._waiters, {}
+        for event, loop in waiters.items():
+            with suppress(RuntimeError):  # its server has stopped
+                loop.call_soon_threadsafe(event.set)
+
+    async def after(self, number: int, timeout_s: float) -> Frame | None:
+        """The newest frame if it is newer than `number`, else wait for one; None after the timeout or a wake."""
+        event = asyncio.Event()
+        with self._lock:
+            self._waiters[event] = asyncio.get_running_loop()
+        if self._newer(number) is None:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(event.wait(), timeout_s)
+        with self._lock:
+            self._waiters.pop(event, None)
+        return self._newer(number)
+
+    def _newer(self, number: int) -> Frame | None:
+        frame = self.frame
+        return frame if frame is not None and frame.number > number else None
+
+
+class Viewer(Sink):
+    """Plays `recording` in a loop, in a thread of its own, until `close`.
+
+    `stride` None is derived: the recogniser's sample period in samples of the recording. What goes wrong while playing
+    ends the thread and is told by `state`; nothing is raised.
+    """
+
+    def __init__(self, recording: Path, recognizer: Recognizer, *, stride: int | None = None) -> None:
+        self.recording, self.recognizer = recording, recognizer
+        self._stride = stride
+        self._render = RenderConfig(**recognizer.config.rendering)
+        self._player = Player(recording, render=self._render, loop=True)
+        self._summary, self._slot, self._panes = RunSummary(), Slot(), Panes()
+        self._source_rate, self._shown_rate, self._label_rate = Rate(), Rate(), Rate()
+        self._latency = LabelLatency()
+        self._top: tuple[tuple[str, float], ...] = ()
+        self._stale = True  # no label since the stream began or jumped
+        self._start_us = 0
+        self._message, self._failed, self._closed = "", False, False
+        self._thread = threading.Thread(target=self._play, name=f"viewer of {recording.name}", daemon=True)
+        self._thread.start()
+
+    def pause(self) -> None:
+        """Hold the picture."""
+        self._player.pause()
+        self.say("")
+
+    def resume(self) -> None:
+        """Go on."""
+        self._player.resume()
+        self.say("")
+
+    def restart(self) -> None:
+        """Play from the start, also when paused."""
+        self._player.restart()
+        self.say("")
+
+    @property
+    def playing(self) -> bool:
+        """Neither paused nor ended."""
+        return not self._player.paused and not self._failed
+
+    def say(self, message: str) -> None:
+        """Show one line on the page until the next control is used; the line of a failure stays."""
+        if not self._failed:
+            self._message = message
+        self._slot.wake()
+
+    def close(self) -> None:
+        """Stop and join the thread. Closing twice does nothing."""
+        self._closed = True
+        self._player.stop()
+        self._slot.wake()
+        self._thread.join(_CLOSE_TIMEOUT_S)
+
+    async def frame_after(self, number: int, timeout_s: float) -> Frame | None:
+        """The newest frame after `number`; None if none came in time, or the state changed without one."""
+        frame = await self._slot.after(number, timeout_s)
+        if frame is not None:
+            self._shown_rate.count()
+        return frame
+
+    def state(self) -> dict[str, Any]:
+        """What the page tells beside the picture: labels, rates, latency, and a message where something went wrong."""
+        frame, latency_ms = self._slot.frame, self._latency.median_ms()
+        return {
+            "recording": self.recording.name,
+            "playing": self.playing,
+            "message": self._message,
+            "labels": [(label, round(p, 4)) for label, p in self._top],
+            "stale": self._stale,
+            "position_s": round((frame.t_end_us - self._start_us) / 1e6, 2) if frame else 0.0,
+            "panes": frame.pane_widths if frame else (),
+            "source_fps": round(self._source_rate.per_second(), 1),
+            "shown_fps": round(self._shown_rate.per_second(), 1),
+            "label_ms": None if latency_ms is None else round(latency_ms, 1),
+            "labels_per_s": round(self._label_rate.per_second(), 1),
+            "dropped": self._summary.dropped,
+            "stride": self._stride_in_force,
+            "every": self._summary.every,
+        }
+
+    def on_sample(self, sample: Sample) -> None:
+        """Encode the sample's picture. Called by `run`."""
+        self._source_rate.count()
+        self._latency.released(sample.index)
+        if sample.index == 0:
+            self._start_us = sample.t_start_us
+        self._stale = self._stale or sample.discontinuity
+        panes = self._panes.of(sample, self._stride_in_force)
+        widths = tuple(pane.shape[1] for pane in panes)
+        self._slot.put(Frame(next(_numbers), encode_strip(panes), widths, sample.t_start_us, sample.t_end_us))
+
+    def on_prediction(self, prediction: Prediction) -> None:
+        """Keep the labels. Called by `run`."""
+        self._label_rate.count()
+        self._latency.labelled(prediction.index)
+        self._top, self._stale = prediction.topk[:5], False
+
+    @property
+    def _stride_in_force(self) -> int:
+        return max(self._stride or 1, self._summary.every)
+
+    def _play(self) -> None:
+        try:
+            if self._stride is None:
+                self._stride = derived_stride(self.recording, self.recognizer)
+            run(self._player, self.recognizer, sinks=[self], policy=LATEST, stride=self._stride, summary=self._summary)
+            if not self._closed:
+                self._fail(f"{self.recording.name}: holds nothing to show; choose another recording")
+        except Exception as error:
+            self._fail(one_line(error, self.recording))
+
+    def _fail(self, message: str) -> None:
+        self._message, self._failed = message, True
+        self._slot.wake()
+
+
+def derived_stride(recording: Path, recognizer: Recognizer) -> int:
+    """How many samples of a recording make up the sample period that the recogniser was trained at."""
+    with open_source(recording) as source:
+        return max(1, round(recognizer.config.sample_period_us / source.sample_period_us))
+
+
+def one_line(error: Exception, recording: Path) -> str:
+    """An error as one line of bounded length, that calls the recording by its name alone."""
+    text = " ".join(str(error).split()).replace(str(recording), recording.name) or type(error).__name__
+    return text if len(text) <= _MAX_MESSAGE else text[: _MAX_MESSAGE - 1] + "…"

@@ -1,0 +1,122 @@
+"""All viewers of the page, by the token that each tab got when it loaded."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import tempfile
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from app.viewer import Viewer
+from streams import open_source
+
+if TYPE_CHECKING:
+    from velora import Recognizer
+
+_PREPARED = ""  # the token of the viewer that waits for the first tab; no tab has it
+_JUST_STARTED_S = 3.0
+
+
+@dataclass
+class _Tab:
+    session: str  # Gradio's name of the tab
+    viewer: Viewer
+    upload: Path | None = None  # a folder that goes when the viewer does
+    opened: float = field(default_factory=time.monotonic)
+    asked: float = field(default_factory=time.monotonic)  # when it last asked for a picture
+
+    def close(self) -> None:
+        self.viewer.close()
+        if self.upload is not None:
+            shutil.rmtree(self.upload, ignore_errors=True)
+
+
+class Viewers:
+    """Makes, finds and frees viewers; each call may come from any thread."""
+
+    def __init__(self, recognizer: Recognizer) -> None:
+        self._recognizer = recognizer
+        self._lock = threading.Lock()
+        self._tabs: dict[str, _Tab] = {}
+
+    def __len__(self) -> int:
+        return len(self._tabs)
+
+    def prepare(self, recording: Path) -> None:
+        """Play for the first tab while the server starts: by the time it shows, its first window is full."""
+        with self._lock:
+            self._tabs[_PREPARED] = _Tab("", Viewer(recording, self._recognizer))
+
+    def open(self, session: str, recording: Path) -> str:
+        """A viewer for a new tab; returns its token."""
+        token = secrets.token_urlsafe()
+        with self._lock:
+            prepared = self._tabs.pop(_PREPARED, None)
+            if prepared is not None and prepared.viewer.recording == recording:
+                if time.monotonic() - prepared.opened > _JUST_STARTED_S:
+                    prepared.viewer.restart()
+                viewer = prepared.viewer
+            else:
+                viewer = Viewer(recording, self._recognizer)
+            self._tabs[token] = _Tab(session, viewer)
+        return token
+
+    def get(self, token: str) -> Viewer | None:
+        """The viewer of a token, which is thereby known to be in use; None if there is none (any more)."""
+        tab = self._tabs.get(token)
+        if tab is None:
+            return None
+        tab.asked = time.monotonic()
+        return tab.viewer
+
+    def play(self, token: str, recording: Path) -> None:
+        """Give a tab another recording."""
+        self._replace(token, recording, None)
+
+    def play_upload(self, token: str, uploaded: Path) -> None:
+        """Give a tab a recording of its own, which is deleted with its viewer. Raises RecordingError for a bad one.
+
+        Gradio keeps one file for all uploads of the same content, so the tab gets a private one.
+        """
+        try:
+            open_source(uploaded).close()
+        except Exception:
+            uploaded.unlink(missing_ok=True)
+            raise
+        folder = Path(tempfile.mkdtemp(prefix="velora-upload-"))
+        recording = folder / uploaded.name
+        shutil.move(uploaded, recording)
+        self._replace(token, recording, folder)
+
+    def _replace(self, token: str, recording: Path, upload: Path | None) -> None:
+        with self._lock:
+            old = self._tabs.get(token)
+            if old is not None:
+                self._tabs[token] = _Tab(old.session, Viewer(recording, self._recognizer), upload)
+        if old is not None:
+            old.close()
+        elif upload is not None:  # the tab was closed meanwhile
+            shutil.rmtree(upload, ignore_errors=True)
+
+    def leave(self, session: str) -> None:
+        """The tab of a session was closed."""
+        self._free([token for token, tab in list(self._tabs.items()) if tab.session == session])
+
+    def free_idle(self, idle_s: float) -> None:
+        """Free the viewers whose tabs have not asked for a picture for so long."""
+        oldest = time.monotonic() - idle_s
+        self._free([token for token, tab in list(self._tabs.items()) if tab.asked < oldest])
+
+    def close(self) -> None:
+        """Free all."""
+        self._free(list(self._tabs))
+
+    def _free(self, tokens: list[str]) -> None:
+        with self._lock:
+            tabs = [self._tabs.pop(token) for token in tokens if token in self._tabs]
+        for tab in tabs:
+            tab.close()

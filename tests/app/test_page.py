@@ -1,0 +1,268 @@
+"""The page in a real browser: what a person sees and does there."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from app.page import Page, free_port
+from recordings import bundled
+from tests.app.test_viewer import LABELS, FakeRecognizer, until, viewer_threads
+from velora import load_recognizer
+
+sync_api = pytest.importorskip("playwright.sync_api")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+SHOWN = "document.getElementById('{}')?.textContent"
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium on the PATH")
+
+
+class Tab:
+    """A tab of the page that remembers what went wrong in it."""
+
+    def __init__(self, browser, url: str) -> None:
+        self.page, self.errors = browser.new_page(viewport={"width": 1440, "height": 900}), []
+        self.page.on("console", lambda line: line.type == "error" and self.errors.append(line.text))
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("request", lambda asked: self._allow(asked.url, url))
+        self.page.goto(url)
+        self.page.wait_for_function("document.getElementById('strip')?.naturalWidth > 0")
+        self.page.evaluate("window.loads = 0; document.getElementById('strip').addEventListener('load', () => loads++)")
+
+    def _allow(self, asked: str, url: str) -> None:
+        if not asked.startswith((url, "blob:", "data:")):
+            self.errors.append(f"asked for {asked}")
+
+    @property
+    def loads(self) -> int:
+        return self.page.evaluate("window.loads")
+
+    def text(self, name: str) -> str:
+        return self.page.evaluate(SHOWN.format(name)) or ""
+
+    def wait(self, condition: str) -> None:
+        self.page.wait_for_function(condition, timeout=10_000)
+
+    def changes(self, name: str) -> None:
+        """Wait until an element's text is another than now."""
+        self.page.wait_for_function(f"old => {SHOWN.format(name)} !== old", arg=self.text(name), timeout=15_000)
+
+    def moves(self) -> None:
+        """Wait for new pictures."""
+        self.page.wait_for_function("old => window.loads > old + 3", arg=self.loads, timeout=10_000)
+
+    def stands(self) -> None:
+        """Wait until pictures have stopped to come."""
+        before = -1
+        while (now := self.loads) != before:
+            before = now
+            self.page.wait_for_timeout(400)
+
+    def upload(self, file: Path) -> None:
+        with self.page.expect_file_chooser() as chooser:
+            self.page.click("#upload")
+        chooser.value.set_files(file)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def page(small_recording: Path) -> Iterator[Page]:
+    recordings = bundled()
+    assert recordings, "the bundled recording is missing"
+    with Page(lambda: load_recognizer("demo"), {**recordings, "square": small_recording}) as page:
+        yield page
+
+
+@pytest.fixture
+def open_tab(browser, page: Page) -> Iterator[Callable[[], Tab]]:
+    """Opens tabs; after the test they are closed, must have met no error, and leave no viewer behind."""
+    tabs: list[Tab] = []
+
+    def open_tab() -> Tab:
+        tabs.append(Tab(browser, page.url))
+        return tabs[-1]
+
+    yield open_tab
+    for tab in tabs:
+        tab.page.close()
+    assert [error for tab in tabs for error in tab.errors] == []
+    until(lambda: len(page.viewers) == 0 and not viewer_threads())
+
+
+@pytest.fixture
+def tab(open_tab: Callable[[], Tab]) -> Tab:
+    return open_tab()
+
+
+def test_pictures_and_labels_come(tab: Tab, capsys: pytest.CaptureFixture[str]) -> None:
+    start, before = time.monotonic(), tab.loads
+    tab.page.wait_for_timeout(3000)
+    rate = (tab.loads - before) / (time.monotonic() - start)
+    with capsys.disabled():
+        print(f"\n[page: {rate:.1f} pictures a second in Chromium]")
+    assert rate >= 10
+    tab.wait("document.querySelectorAll('#bars .name')[4].textContent !== ''")
+    tab.changes("bars")
+    assert tab.text("label") and re.search(r"\d+ fps", tab.text("status"))
+
+
+def test_random_weights_are_told(tab: Tab) -> None:
+    parts = ", ".join(load_recognizer("demo").random_parts)
+    assert tab.text("random") == (f"Random weights ({parts}): the labels mean nothing yet." if parts else "")
+
+
+def test_pause_and_play(tab: Tab) -> None:
+    tab.page.click("#play")
+    tab.wait(f"{SHOWN.format('play')} === 'Play'")
+    tab.stands()
+    assert "paused" in tab.text("status")
+    tab.page.click("#play")
+    tab.wait(f"{SHOWN.format('play')} === 'Pause'")
+    tab.moves()
+
+
+def test_restart_plays_from_the_start(tab: Tab) -> None:
+    position = "parseFloat(document.querySelectorAll('#status dd')[1].textContent)"
+    tab.wait(f"{position} > 1.2")
+    tab.page.click("#play")
+    tab.stands()
+    tab.page.click("#restart")
+    tab.wait(f"{position} < 1.2")
+    tab.wait(f"{SHOWN.format('play')} === 'Pause'")
+    tab.moves()
+
+
+def test_keys(tab: Tab) -> None:
+    tab.page.keyboard.press("Space")
+    tab.wait(f"{SHOWN.format('play')} === 'Play'")
+    tab.page.click("#restart")
+    tab.wait(f"{SHOWN.format('play')} === 'Pause'")
+    tab.page.keyboard.press("Space")  # for the page, not for the button just clicked
+    tab.wait(f"{SHOWN.format('play')} === 'Play'")
+    tab.page.keyboard.press("r")
+    tab.wait(f"{SHOWN.format('play')} === 'Pause'")
+
+
+def test_two_tabs_are_apart(open_tab: Callable[[], Tab], page: Page) -> None:
+    first, second = open_tab(), open_tab()
+    assert len(page.viewers) == 2
+    first.page.click("#play")
+    first.stands()
+    second.moves()
+
+
+def test_the_layout_stands_still(tab: Tab) -> None:
+    boxes = "['strip', 'result', 'bars', 'status'].map(id => document.getElementById(id).getBoundingClientRect().y)"
+    before = tab.page.evaluate(boxes)
+    tab.wait("document.querySelectorAll('#bars .name')[4].textContent !== ''")
+    tab.page.click("#play")
+    tab.stands()
+    assert tab.page.evaluate(boxes) == before
+
+
+def test_another_recording(tab: Tab) -> None:
+    tab.page.click("#choice input")
+    tab.page.click("text=square")
+    tab.wait(f"{SHOWN.format('status')}.includes('square.aedat4')")
+    tab.moves()
+
+
+def test_a_bad_upload_is_one_line_and_the_page_goes_on(tab: Tab, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.aedat4"
+    bad.write_bytes(b"\x00\xff" * 500)
+    tab.upload(bad)
+    tab.wait(f"{SHOWN.format('message')}.startsWith('bad.aedat4')")
+    assert "\n" not in tab.text("message")
+    tab.moves()
+    assert "cards.aedat4" in tab.text("status")
+
+
+def test_a_good_upload_plays(tab: Tab, small_recording: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.aedat4"
+    shutil.copy(small_recording, mine)
+    tab.upload(mine)
+    tab.wait(f"{SHOWN.format('status')}.includes('mine.aedat4')")
+    tab.moves()
+    assert mine.exists() and not tab.text("message")
+
+
+def test_labels_are_text_and_a_tab_outlives_the_program(browser, small_recording: Path) -> None:
+    port = free_port("127.0.0.1", None)
+    recordings = {"square": small_recording}
+    with Page(FakeRecognizer, recordings, port=port) as first:
+        tab = Tab(browser, first.url)
+        tab.wait(f"{SHOWN.format('bars')}.includes({LABELS[0]!r})")
+        assert tab.page.locator("#bars b").count() == 0
+        assert tab.errors == []
+        stopping = time.monotonic()
+    assert time.monotonic() - stopping < 4 and not viewer_threads()
+    tab.wait(f"{SHOWN.format('message')}.includes('No answer')")
+    with Page(FakeRecognizer, recordings, port=port):
+        tab.wait("document.getElementById('strip')?.naturalWidth > 0 && window.loads === undefined")
+        tab.page.close()
+
+
+def test_starts_behind_a_proxy(monkeypatch: pytest.MonkeyPatch, small_recording: Path) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, "example.org")
+    Page(FakeRecognizer, {"square": small_recording}).close()
+
+
+def test_a_port_in_use_is_one_line() -> None:
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        port = busy.getsockname()[1]
+        with pytest.raises(ValueError, match=f"port {port} of 127.0.0.1 is in use"):
+            Page(FakeRecognizer, {"square": Path("unread.aedat4")}, port=port)
+
+
+def test_no_recording_is_one_line() -> None:
+    with pytest.raises(ValueError, match="no recording to play"):
+        Page(FakeRecognizer, {})
+
+
+def test_what_loading_raises_reaches_the_caller() -> None:
+    def load() -> FakeRecognizer:
+        raise OSError("no such model")
+
+    with pytest.raises(OSError, match="no such model"):
+        Page(load, {"square": Path("unread.aedat4")})
+
+
+def test_gradio_is_imported_without_writing_stubs() -> None:
+    code = """
+from app.fast_import import import_gradio
+import_gradio()
+from gradio import component_meta
+print(component_meta.create_or_modify_pyi.__module__)
+"""
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=root)
+    assert done.stdout.strip() == "app.fast_import", done.stderr
