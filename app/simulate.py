@@ -22,6 +22,7 @@ _SIZE = (346, 260)
 def simulate(arguments: argparse.Namespace) -> int:
     """Write the recording and its labels; an interrupted run leaves neither. Raises ValueError for unknown ranks."""
     out: Path = arguments.out
+    out.parent.mkdir(parents=True, exist_ok=True)
     with (
         replaced_when_whole(out) as part,
         write_aedat4(part, _SIZE, _SIZE, compression="zstd-high", camera="cards") as file,

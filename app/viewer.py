@@ -186,7 +186,8 @@ class Viewer(Sink):
     def _play(self) -> None:
         try:
             if self._stride is None:
-                self._stride = derived_stride(self.recording, self.recognizer)
+                with open_source(self.recording) as source:
+                    self._stride = self.recognizer.config.stride_for(source.sample_period_us)
             run(self._player, self.recognizer, sinks=[self], policy=LATEST, stride=self._stride, summary=self._summary)
             if not self._closed:
                 self._fail(f"{self.recording.name}: holds nothing to show; choose another recording")
@@ -196,12 +197,6 @@ class Viewer(Sink):
     def _fail(self, message: str) -> None:
         self._message, self._failed = message, True
         self._slot.wake()
-
-
-def derived_stride(recording: Path, recognizer: Recognizer) -> int:
-    """How many samples of a recording make up the sample period that the recogniser was trained at."""
-    with open_source(recording) as source:
-        return max(1, round(recognizer.config.sample_period_us / source.sample_period_us))
 
 
 def one_line(error: Exception, recording: Path) -> str:

@@ -11,8 +11,10 @@ import numpy as np
 
 from streams.aedat4 import EVENTS, FRAMES, Aedat4Reader, StreamInfo
 from streams.errors import RecordingError
-from streams.items import EventPacket, Events, Item, RgbFrame, no_events
+from streams.items import EventPacket, Events, Item, RgbFrame, join_events, no_events
 from streams.source import DEFAULT_PERIOD_US, JUMP_US, Source
+
+_MAX_HELD_EVENTS = 1 << 22
 
 
 class Placed(NamedTuple):
@@ -108,7 +110,7 @@ class Spans:
     back until it is known that none follow::
 
         stored   |..........aa| |a...bb| |......|
-        yielded  |.........| |aaa| |..| |bb|...
+        yielded  |..........|   |aaa...| |bb....
     """
 
     def __init__(self, counts: Counter[str]) -> None:
@@ -123,32 +125,24 @@ class Spans:
             events = events[np.argsort(times, kind="stable")]
             times = events["t"]
         first, last = int(times[0]), int(times[-1])
-        yield from self._release(first)
+        if len(self._held) and not 0 <= first - int(self._held["t"][0]) <= JUMP_US:
+            yield from self.flush()
+        start = int(self._held["t"][0]) if len(self._held) else first
         cut = int(np.searchsorted(times, last))
-        if cut:
-            yield EventPacket(first, last, events[:cut] if not len(self._held) else self._joined(events[:cut]))
-            self._held = no_events()
-        self._held = self._joined(events[cut:])
+        if start < last:
+            yield EventPacket(start, last, join_events([self._held, events[:cut]]))
+            self._held = events[cut:].copy()  # a view would keep the whole packet alive
+        else:
+            self._held = join_events([self._held, events])
+        if len(self._held) > _MAX_HELD_EVENTS:
+            yield from self.flush()
 
     def flush(self) -> Iterator[EventPacket]:
-        """What was held back, at the end of the recording."""
+        """What was held back, where nothing can follow at its time."""
         if len(self._held):
             at = int(self._held["t"][0])
             yield EventPacket(at, at + 1, self._held)
             self._held = no_events()
-
-    def _release(self, following: int) -> Iterator[EventPacket]:
-        if not len(self._held):
-            return
-        at = int(self._held["t"][0])
-        if following != at:
-            # up to the next event nothing happens; a step back or a jump ends the span at once
-            end = following if at < following <= at + JUMP_US else at + 1
-            yield EventPacket(at, end, self._held)
-            self._held = no_events()
-
-    def _joined(self, events: Events) -> Events:
-        return np.concatenate([self._held, events]) if len(self._held) else events.copy()
 
 
 def merge(events: Iterator[Placed], frames: Iterator[Placed]) -> Iterator[Item]:

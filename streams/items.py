@@ -5,6 +5,7 @@ All times are integer microseconds on one clock; spans are half-open, ``[t_start
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,18 @@ Image = NDArray[np.uint8]
 def no_events() -> Events:
     """An empty array of EVENT_DTYPE."""
     return np.empty(0, EVENT_DTYPE)
+
+
+def join_events(parts: Sequence[Events]) -> Events:
+    """Arrays of events one after the other; without a copy where only one of them holds any.
+
+    Joined as raw bytes: field by field it takes longer, and leaves noise in the padding, which compresses badly.
+    """
+    parts = [part for part in parts if len(part)]
+    if len(parts) == 1:
+        return parts[0]
+    raw = f"V{EVENT_DTYPE.itemsize}"
+    return np.concatenate([part.view(raw) for part in parts]).view(EVENT_DTYPE) if parts else no_events()
 
 
 @dataclass(frozen=True, slots=True)

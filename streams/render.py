@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from streams.items import Events, Image
 
 WHITE, ON, OFF = (255, 255, 255), (220, 30, 30), (30, 30, 200)  # RGB
-_PALETTE = np.array([WHITE, ON, OFF], np.uint8)
+_PALETTE = np.zeros((256, 1, 3), np.uint8)  # OpenCV's form of a table; only the first three codes are used
+_PALETTE[:3, 0] = WHITE, ON, OFF
 
 Style = Literal["paint", "count", "time_surface", "accumulate"]
 
@@ -75,7 +76,7 @@ def _paint(events: Events, size: tuple[int, int], _end: int, _config: RenderConf
     pixels, on = _pixels(events, width), events["p"]
     codes[pixels[on]] = 1
     codes[pixels[~on]] = 2
-    return _PALETTE[codes].reshape(height, width, 3)
+    return np.asarray(cv2.applyColorMap(codes.reshape(height, width), _PALETTE), np.uint8)
 
 
 def _counts(events: Events, size: tuple[int, int]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from streams.items import EventPacket, Events, Gap, Image, Item, RgbFrame, Sample, no_events
+from streams.items import EventPacket, Events, Gap, Image, Item, RgbFrame, Sample, join_events, no_events
 from streams.render import RenderConfig, render_events
 from streams.source import JUMP_US, Source
 
@@ -64,10 +64,7 @@ class EventStore:
     def between(self, start: int, end: int) -> Events:
         """The events of [start, end); a view where one packet holds them all."""
         parts = [packet[slice(*np.searchsorted(packet["t"], [start, end]))] for packet in self._packets]
-        parts = [part for part in parts if len(part)]
-        if not parts:
-            return no_events()
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return join_events(parts)
 
     def forget_before(self, time_us: int) -> None:
         """Free the packets that ended before."""

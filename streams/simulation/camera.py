@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.items import EVENT_DTYPE, EventPacket, Events, Image, RgbFrame
+from streams.items import EventPacket, Events, Image, RgbFrame, join_events
 from streams.simulation.event_model import EventModel
 
 Light = NDArray[np.float32]  # [H, W, 3] linear light, RGB order, 0 to 1
@@ -45,7 +45,7 @@ def record(scene: Scene, model: EventModel, t_start_us: int, t_end_us: int) -> I
         light = scene.render(t_us)
         collected.append(model.push(t_us, luminance(light)))
         if t_us == packet_ends[next_packet]:
-            yield EventPacket(packet_start_us, t_us, _joined(collected))
+            yield EventPacket(packet_start_us, t_us, join_events(collected))
             packet_start_us, collected, next_packet = t_us, [], next_packet + 1
         frame = shutter.push(t_us, light)
         if frame is not None:
@@ -102,13 +102,6 @@ def _srgb_table() -> Image:
 
 
 _SRGB = _srgb_table()
-
-
-def _joined(batches: list[Events]) -> Events:
-    """Concatenated as raw bytes: by fields, the padding would hold noise, which costs determinism and compression."""
-    raw = f"V{EVENT_DTYPE.itemsize}"
-    events: Events = np.concatenate([batch.view(raw) for batch in batches]).view(EVENT_DTYPE)
-    return events
 
 
 def _timetable(scene: Scene, packet_ends: Times, t_start_us: int, t_end_us: int) -> list[int]:

@@ -19,6 +19,7 @@ from app.viewer import Frame, Slot, Viewer
 from app.viewers import Viewers
 from streams import RecordingError, Sample
 from streams.items import no_events
+from velora import VELoRAConfig
 
 LABELS = ("<b>A</b>", "7 ♥", "K", "JOKER", "no card", "2")
 
@@ -41,7 +42,7 @@ class FakeRecognizer:
     """What the page needs of a recogniser."""
 
     name, device, dtype, random_parts = "fake", "cpu", "torch.float32", ("head",)
-    config = SimpleNamespace(labels=LABELS, sample_period_us=133_333, rendering={})
+    config = VELoRAConfig(labels=LABELS, backbone="demo", sample_period_us=133_333)
 
     def open(self, *, stride: int = 1, hop: int = 1) -> FakeSession:
         return FakeSession(stride)
