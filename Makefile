@@ -30,6 +30,7 @@ help:
 	$(PYTHON) -m venv .venv
 
 .venv/.demo: .venv/bin/python pyproject.toml constraints.txt
+	@echo "Installing into .venv; on Linux this downloads about 2.8 GB the first time, most of it torch."
 	$(BIN)/python -m pip install -c constraints.txt -e .
 	@touch $@
 
