@@ -7,11 +7,14 @@ layout.py says what is on the page, frames.py brings it pictures, viewers.py kee
 
 from __future__ import annotations
 
+import atexit
 import errno
 import gc
 import os
+import shutil
 import socket
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -66,6 +69,7 @@ class Page:
             recognizer = loading.result()
         from app.layout import build
 
+        _keep_uploads_apart()
         self.closed = threading.Event()
         self.viewers = Viewers(recognizer)
         self.viewers.prepare(next(iter(recordings.values())))
@@ -156,6 +160,14 @@ def _launch(demo: gr.Blocks, viewers: Viewers, host: str, port: int) -> str:
         enable_monitoring=False,
     )
     return str(url)
+
+
+def _keep_uploads_apart() -> None:
+    """Uploads go to a folder of this process, deleted when it ends: Gradio leaves an empty file of each behind."""
+    if "GRADIO_TEMP_DIR" not in os.environ:
+        folder = tempfile.mkdtemp(prefix="velora-page-")
+        os.environ["GRADIO_TEMP_DIR"] = folder
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
 
 def _past_proxy(host: str) -> None:

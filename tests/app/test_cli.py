@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 
 from app.cli import main
+from app.page import free_port
 from streams import open_source, synchronize, write_aedat4
 from streams.aedat4 import Aedat4Reader
 
@@ -247,3 +250,19 @@ def test_the_bundled_recording_holds_what_its_page_says() -> None:
     with open(path.with_suffix(".labels.csv"), newline="") as file:
         labels = {row["label"] for row in csv.DictReader(file)}
     assert "no card" in labels and len(labels) >= 4
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_the_demo_cleanly(tmp_path: Path, number: signal.Signals) -> None:
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # ignored in a background job
+    port = free_port("127.0.0.1", None)
+    code = f"{heed}; import sys; from app.cli import main; sys.exit(main(['demo', '--port', '{port}']))"
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, env=environment) as demo:
+        assert demo.stderr is not None
+        assert any("the page is at" in line for line in demo.stderr)
+        demo.send_signal(number)
+        assert demo.wait(timeout=20) == 130
+        assert "Traceback" not in demo.stderr.read()
+    assert list(tmp_path.glob("velora-*")) == []
