@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import aedat
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 import zstandard
 
-from streams import EVENT_DTYPE, EventPacket, RecordingError, RgbFrame, write_aedat4
+from streams import EVENT_DTYPE, EventPacket, RecordingError, RgbFrame, open_source, write_aedat4
 from streams.aedat4 import COMPRESSIONS, MAX_PACKET_BYTES, Aedat4Reader, CorruptPacketError, decompress
 from streams.aedat4_writer import _TABLE_POSITION_AT, encode_events
 from streams.items import Events
@@ -163,6 +165,32 @@ def test_a_killed_writer_leaves_every_whole_packet(tmp_path: Path, compression: 
         assert reader.counts == {"packet tables rebuilt": 1}
     assert np.array_equal(found, events)
     writer.close()
+
+
+ENDLESS = """
+import sys, numpy as np
+from streams import EVENT_DTYPE, EventPacket, write_aedat4
+writer = write_aedat4(sys.argv[1], (64, 48))
+events = np.zeros(1_000, EVENT_DTYPE)
+for i in range(1_000_000):
+    events["t"] = 1_000 * i + np.arange(1_000)
+    writer.write(EventPacket(1_000 * i, 1_000 * (i + 1), events))
+    print(i, flush=True)
+"""
+
+
+def test_kill_9_loses_at_most_the_packet_in_flight(tmp_path: Path) -> None:
+    path = tmp_path / "killed.aedat4"
+    with subprocess.Popen([sys.executable, "-c", ENDLESS, path], stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout is not None
+        for _ in range(50):
+            writer.stdout.readline()
+        writer.kill()
+        written = 50 + len(writer.stdout.read().splitlines())
+    with open_source(path) as source:
+        times = np.concatenate([item.events["t"] for item in source if isinstance(item, EventPacket)])
+    assert written * 1_000 <= len(times) <= (written + 1) * 1_000
+    assert np.array_equal(times, np.arange(len(times)))
 
 
 @pytest.mark.parametrize("compression", ["none", "lz4", "zstd"])
