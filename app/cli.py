@@ -95,7 +95,7 @@ def _add_simulate(commands: _Commands[argparse.ArgumentParser]) -> None:
         "--out", type=Path, required=True, metavar="FILE.aedat4", help="where to write; its labels go beside it"
     )
     simulate.add_argument("--seconds", type=_seconds, default=10.0, help="length (default: 10)")
-    simulate.add_argument("--seed", type=int, default=0, help="same seed, same recording (default: 0)")
+    simulate.add_argument("--seed", type=_seed, default=0, help="same seed, same recording (default: 0)")
     simulate.add_argument("--ranks", type=_ranks, help="only these cards, such as A,7,JOKER (default: all)")
     simulate.set_defaults(command=_simulate)
 
@@ -168,6 +168,13 @@ def _positive_int(text: str) -> int:
     return value
 
 
+def _seed(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"must be 0 or more, not {value}")
+    return value
+
+
 def _port(text: str) -> int:
     value = int(text)
     if not 0 < value < 65_536:
@@ -177,8 +184,8 @@ def _port(text: str) -> int:
 
 def _seconds(text: str) -> float:
     value = float(text)
-    if not 0 < value <= 3600:
-        raise argparse.ArgumentTypeError(f"must be more than 0 and at most 3600, not {text}")
+    if not 0.1 <= value <= 3600:
+        raise argparse.ArgumentTypeError(f"must be 0.1 to 3600, not {text}")
     return value
 
 

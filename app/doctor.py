@@ -57,11 +57,11 @@ def doctor(arguments: argparse.Namespace) -> int:
 def findings() -> Iterator[Finding]:
     """Everything that is looked at, cheap things first."""
     yield Finding("ok", "system", f"{platform.system()} {platform.machine()}, Python {platform.python_version()}")
-    yield from _libraries()
-    yield from _compute()
-    yield from _models()
-    yield _cameras()
-    yield _readers()
+    for look in (_libraries, _compute, _models, _cameras, _readers):
+        try:
+            yield from look()
+        except ImportError as error:  # of a library that is missing or broken
+            yield Finding("bad", look.__name__.strip("_"), str(error), "pip install --force-reinstall velora-rgbe")
 
 
 def _libraries() -> Iterator[Finding]:
@@ -117,27 +117,26 @@ def _models() -> Iterator[Finding]:
             yield Finding("note", f"weights of {name}", "not here", str(error))
 
 
-def _cameras() -> Finding:
+def _cameras() -> Iterator[Finding]:
+    what = "event cameras"
     try:
         done = subprocess.run(
             [sys.executable, "-I", "-c", _FIND_CAMERAS], capture_output=True, text=True, timeout=_CAMERA_TIMEOUT_S
         )
     except subprocess.TimeoutExpired:
-        return Finding(
-            "note", "event cameras", f"the driver gave no answer in {_CAMERA_TIMEOUT_S} s", "unplug and retry"
-        )
+        yield Finding("note", what, f"the driver gave no answer in {_CAMERA_TIMEOUT_S} s", "unplug, plug in, try again")
+        return
+    cameras = ", ".join(done.stdout.split("\n")).strip(", ")
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["crashed"])[-1]
-        return Finding("note", "event cameras", f"the driver failed: {reason}", "pip install dv-processing")
-    cameras = done.stdout.split("\n")[:-1] if done.stdout.strip() else []
-    return (
-        Finding("ok", "event cameras", ", ".join(cameras))
-        if cameras
-        else Finding("note", "event cameras", "none found")
-    )
+        yield Finding("note", what, f"the driver failed: {reason}", "pip install dv-processing")
+    else:
+        yield Finding("ok", what, cameras) if cameras else Finding("note", what, "none found")
 
 
-def _readers() -> Finding:
+def _readers() -> Iterator[Finding]:
+    what = "reader of Prophesee and .es files"
     if importlib.util.find_spec("faery") is None:
-        return Finding("note", "reader of Prophesee and .es files", "not installed", "pip install faery")
-    return Finding("ok", "reader of Prophesee and .es files", f"faery {version('faery')}")
+        yield Finding("note", what, "not installed", "pip install faery")
+    else:
+        yield Finding("ok", what, f"faery {version('faery')}")

@@ -72,7 +72,10 @@ class Actions:
     def enter(self, request: gr.Request) -> tuple[str, str]:
         """A tab was opened: its token, and the name of the recording that plays."""
         name, recording = next(iter(self._recordings.items()))
-        return self._viewers.open(str(request.session_hash), recording), name
+        try:
+            return self._viewers.open(str(request.session_hash), recording), name
+        except ValueError as error:
+            raise gr.Error(str(error), print_exception=False) from None
 
     def leave(self, request: gr.Request) -> None:
         """A tab was closed."""

@@ -1,4 +1,4 @@
-// The other end of page.py: pulls pictures, shows them with the labels and the state that come along, and takes keys.
+// The other end of frames.py: pulls pictures, shows them with the labels and the state that come along, and takes keys.
 // Runs as the body of gr.HTML's js_on_load; `props.value` is this tab's token, "" until the page has loaded.
 
 const find = (id) => document.getElementById(id);

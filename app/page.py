@@ -73,8 +73,12 @@ class Page:
         self.closed = threading.Event()
         self.viewers = Viewers(recognizer)
         self.viewers.prepare(next(iter(recordings.values())))
-        self._demo = build(self.viewers, recognizer, recordings)
-        self.url = _launch(self._demo, self.viewers, host, port)
+        try:
+            self._demo = build(self.viewers, recognizer, recordings)
+            self.url = _launch(self._demo, self.viewers, host, port)
+        except BaseException:
+            self.viewers.close()
+            raise
 
     def __enter__(self) -> Page:
         return self
@@ -141,13 +145,18 @@ def _load(load: Callable[[], Recognizer]) -> Recognizer:
 def _launch(demo: gr.Blocks, viewers: Viewers, host: str, port: int) -> str:
     """Start the server in a thread; returns the page's address."""
     from app.frames import frame_route, freeing_idle
+    from app.guard import guards
     from app.layout import STYLE, theme
 
     _past_proxy(host)
     _, url, _ = demo.launch(
         server_name=host,
         server_port=port,
-        app_kwargs={"routes": [frame_route(viewers)], "lifespan": freeing_idle(viewers)},
+        app_kwargs={
+            "routes": [frame_route(viewers)],
+            "lifespan": freeing_idle(viewers),
+            "middleware": guards(host),
+        },
         max_file_size=_MAX_UPLOAD,
         theme=theme(),
         css=STYLE.read_text("utf-8"),

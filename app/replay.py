@@ -16,8 +16,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from app.model import load_model, random_note
-from streams import EVERY, Player, RenderConfig, RunSummary, Sample, Sink, open_source, run
+from app.model import load_model, random_note, render_config, window_stride
+from streams import EVERY, Player, RecordingError, RunSummary, Sample, Sink, open_source, run
 from velora import Prediction, Recognizer
 
 _ROWS = 12
@@ -26,10 +26,9 @@ _ROWS = 12
 def replay(arguments: argparse.Namespace) -> int:
     """Run the recording once through the model. Raises RecordingError and ModelError."""
     with open_source(arguments.source) as source:  # bad files are named before the model is loaded
-        period_us = source.sample_period_us
-    recognizer = load_model(arguments)
-    stride = arguments.stride or recognizer.config.stride_for(period_us)
-    player = Player(arguments.source, render=RenderConfig(**recognizer.config.rendering), speed=arguments.speed)
+        recognizer = load_model(arguments)
+        stride = arguments.stride or window_stride(recognizer, source)
+    player = Player(arguments.source, render=render_config(recognizer), speed=arguments.speed)
     tally, summary = Tally(), RunSummary()
     interrupted = False
     with JsonLines() if arguments.json else LiveTable(recognizer, player.uri, stride) as shown:
@@ -46,11 +45,14 @@ def replay(arguments: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             interrupted = True
             player.stop()
+    if summary.samples == 0 and not interrupted:
+        lost = ", ".join(f"{reason}: {count:,}" for reason, count in sorted(player.counts.items()) if count)
+        raise RecordingError(f"{arguments.source}: nothing in it can be read ({lost}); record or copy it again")
     for line in closing(tally, summary, player.counts, recognizer, stride):
         print(line, file=sys.stderr)
     if interrupted:
         return 130
-    return 1 if summary.samples == 0 or (arguments.strict and player.counts) else 0
+    return 1 if arguments.strict and player.counts else 0
 
 
 class Tally(Sink):
@@ -83,10 +85,8 @@ def closing(tally: Tally, summary: RunSummary, counts: Counter[str], recognizer:
     if tally.latencies:
         p50, p95 = np.percentile(tally.latencies, [50, 95])
         lines.append(f"latency of a label (decode, render, encode, fuse): p50 {p50:.1f} ms, p95 {p95:.1f} ms")
-    elif summary.samples:
-        lines.append(_why_no_label(summary.samples, recognizer.config.frames, stride))
     else:
-        lines.append("nothing in the recording could be read")
+        lines.append(_why_no_label(summary.samples, recognizer.config.frames, stride))
     return lines + [f"{reason}: {count:,}" for reason, count in sorted(counts.items()) if count]
 
 
@@ -149,7 +149,7 @@ class LiveTable(Sink):
         self._rows.append(prediction)
 
     def _render(self) -> Group:
-        table = Table(title=self._title, title_justify="left", expand=False)
+        table = Table(title=Text(self._title, style="italic"), title_justify="left", expand=False)
         for name, justify in (("time", "right"), ("label", "left"), ("confidence", "right"), ("", "left")):
             table.add_column(name, justify="right" if justify == "right" else "left")
         table.add_column("next", justify="left", style="dim")
@@ -157,8 +157,14 @@ class LiveTable(Sink):
             table.add_row(*self._row(prediction))
         return Group(*([Text(self._note, style="bold yellow")] if self._note else []), table)
 
-    def _row(self, prediction: Prediction) -> tuple[str, Text, str, ProgressBar, str]:
+    def _row(self, prediction: Prediction) -> tuple[str, Text, str, ProgressBar, Text]:
         seconds = (prediction.t_end_us - (self._start_us or 0)) / 1e6
         runners_up = ", ".join(f"{label} {p:.0%}" for label, p in prediction.topk[1:3])
         bar = ProgressBar(total=1.0, completed=prediction.confidence, width=20)
-        return f"{seconds:.2f} s", Text(prediction.label, style="bold"), f"{prediction.confidence:.0%}", bar, runners_up
+        return (
+            f"{seconds:.2f} s",
+            Text(prediction.label, style="bold"),
+            f"{prediction.confidence:.0%}",
+            bar,
+            Text(runners_up),
+        )

@@ -14,21 +14,20 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from streams import write_aedat4
-from streams.simulation.cards import card_labels, simulate_cards
-
-_SIZE = (346, 260)
+from streams.simulation.cards import SENSOR, card_labels, simulate_cards
 
 
 def simulate(arguments: argparse.Namespace) -> int:
     """Write the recording and its labels; an interrupted run leaves neither. Raises ValueError for unknown ranks."""
     out: Path = arguments.out
+    if out.is_dir() or not out.name:
+        raise ValueError(f"{out}: is a folder; --out takes the name of a file in it")
     out.parent.mkdir(parents=True, exist_ok=True)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeRemainingColumn())
     with (
         replaced_when_whole(out) as part,
-        write_aedat4(part, _SIZE, _SIZE, compression="zstd-high", camera="cards") as file,
-        Progress(
-            TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), console=Console(stderr=True)
-        ) as bar,
+        write_aedat4(part, SENSOR, SENSOR, compression="zstd-high", camera="cards") as file,
+        Progress(*columns, console=Console(stderr=True)) as bar,
     ):
         task = bar.add_task(f"simulating {out.name}", total=arguments.seconds)
         start_us = None

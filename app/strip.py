@@ -12,6 +12,7 @@ from streams.items import Image, Sample
 from streams.render import motion_image
 
 GAP = 8  # columns between two panes; the page draws its own background over them
+_MOST_HEIGHT, _MOST_WIDTH = 1080, 1920  # of a pane
 # Events are single saturated pixels: halved colour resolution would smear red and blue into each other.
 _ENCODING = [
     cv2.IMWRITE_JPEG_QUALITY,
@@ -28,8 +29,9 @@ class Panes:
         self._past: deque[tuple[Image, Image]] = deque(maxlen=1)
 
     def of(self, sample: Sample, stride: int) -> list[Image]:
-        """RGB, events, and motion against the sample `stride` before, each uint8 [H, W, 3] of the RGB image's height.
+        """RGB, events, and motion against the sample `stride` before, each uint8 [H, W, 3] of one height.
 
+        That is the RGB image's, unless it is larger than a screen.
         Motion is black where that sample is missing, as after a discontinuity.
         """
         if stride != self._past.maxlen:
@@ -39,7 +41,8 @@ class Panes:
         now = (sample.rgb, sample.event_image)
         before = self._past[0] if len(self._past) == stride else now
         self._past.append(now)
-        return [sample.rgb, _of_height(sample.event_image, sample.rgb.shape[0]), motion_image(before, now)]
+        height = min(sample.rgb.shape[0], _MOST_HEIGHT)
+        return [_of_height(image, height) for image in (*now, motion_image(before, now))]
 
 
 def encode_strip(panes: Sequence[Image]) -> bytes:
@@ -51,7 +54,8 @@ def encode_strip(panes: Sequence[Image]) -> bytes:
 
 
 def _of_height(image: Image, height: int) -> Image:
-    if image.shape[0] == height:
+    width = min(max(1, round(image.shape[1] * height / image.shape[0])), _MOST_WIDTH)
+    if image.shape[:2] == (height, width):
         return image
-    width = max(1, round(image.shape[1] * height / image.shape[0]))
-    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_NEAREST), np.uint8)
+    way = cv2.INTER_NEAREST if height >= image.shape[0] else cv2.INTER_AREA
+    return np.asarray(cv2.resize(image, (width, height), interpolation=way), np.uint8)

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.meters import LabelLatency, Rate
+from app.model import render_config, window_stride
 from app.strip import Panes, encode_strip
-from streams import LATEST, Player, RenderConfig, RunSummary, Sample, Sink, open_source, run
+from streams import LATEST, Player, RunSummary, Sample, Sink, open_source, run
 
 if TYPE_CHECKING:
     from velora import Prediction, Recognizer
@@ -90,14 +91,13 @@ class Viewer(Sink):
     def __init__(self, recording: Path, recognizer: Recognizer, *, stride: int | None = None) -> None:
         self.recording, self.recognizer = recording, recognizer
         self._stride = stride
-        self._render = RenderConfig(**recognizer.config.rendering)
-        self._player = Player(recording, render=self._render, loop=True)
+        self._player = Player(recording, render=render_config(recognizer), loop=True)
         self._summary, self._slot, self._panes = RunSummary(), Slot(), Panes()
         self._source_rate, self._shown_rate, self._label_rate = Rate(), Rate(), Rate()
         self._latency = LabelLatency()
         self._top: tuple[tuple[str, float], ...] = ()
         self._stale = True  # no label since the stream began or jumped
-        self._start_us = 0
+        self._start_us = self._began_at = self._newest = 0
         self._message, self._failed, self._closed = "", False, False
         self._thread = threading.Thread(target=self._play, name=f"viewer of {recording.name}", daemon=True)
         self._thread.start()
@@ -128,11 +128,15 @@ class Viewer(Sink):
             self._message = message
         self._slot.wake()
 
-    def close(self) -> None:
-        """Stop and join the thread. Closing twice does nothing."""
+    def stop(self) -> None:
+        """Let the thread end, without waiting for it."""
         self._closed = True
         self._player.stop()
         self._slot.wake()
+
+    def close(self) -> None:
+        """Stop and join the thread. Closing twice does nothing."""
+        self.stop()
         self._thread.join(_CLOSE_TIMEOUT_S)
 
     async def frame_after(self, number: int, timeout_s: float) -> Frame | None:
@@ -169,6 +173,8 @@ class Viewer(Sink):
         if sample.index == 0:
             self._start_us = sample.t_start_us
         self._stale = self._stale or sample.discontinuity
+        self._began_at = sample.index if sample.discontinuity else self._began_at
+        self._newest = sample.index
         panes = self._panes.of(sample, self._stride_in_force)
         widths = tuple(pane.shape[1] for pane in panes)
         self._slot.put(Frame(next(_numbers), encode_strip(panes), widths, sample.t_start_us, sample.t_end_us))
@@ -177,6 +183,8 @@ class Viewer(Sink):
         """Keep the labels. Called by `run`."""
         self._label_rate.count()
         self._latency.labelled(prediction.index)
+        if not self._began_at <= prediction.index <= self._newest:
+            return  # of what was played before a restart or a gap
         self._top, self._stale = prediction.topk[:5], False
 
     @property
@@ -187,7 +195,7 @@ class Viewer(Sink):
         try:
             if self._stride is None:
                 with open_source(self.recording) as source:
-                    self._stride = self.recognizer.config.stride_for(source.sample_period_us)
+                    self._stride = window_stride(self.recognizer, source)
             run(self._player, self.recognizer, sinks=[self], policy=LATEST, stride=self._stride, summary=self._summary)
             if not self._closed:
                 self._fail(f"{self.recording.name}: holds nothing to show; choose another recording")
@@ -201,5 +209,5 @@ class Viewer(Sink):
 
 def one_line(error: Exception, recording: Path) -> str:
     """An error as one line of bounded length, that calls the recording by its name alone."""
-    text = " ".join(str(error).split()).replace(str(recording), recording.name) or type(error).__name__
+    text = " ".join(str(error).replace(str(recording), recording.name).split()) or type(error).__name__
     return text if len(text) <= _MAX_MESSAGE else text[: _MAX_MESSAGE - 1] + "…"

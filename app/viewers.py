@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _PREPARED = ""  # the token of the viewer that waits for the first tab; no tab has it
 _JUST_STARTED_S = 3.0
+MOST_VIEWERS = 16
 
 
 @dataclass
@@ -52,9 +53,12 @@ class Viewers:
             self._tabs[_PREPARED] = _Tab("", Viewer(recording, self._recognizer))
 
     def open(self, session: str, recording: Path) -> str:
-        """A viewer for a new tab; returns its token."""
+        """A viewer for a new tab; returns its token. Raises ValueError where there are MOST_VIEWERS already."""
+        self.leave(session)  # a session has one viewer
         token = secrets.token_urlsafe()
         with self._lock:
+            if len(self._tabs) >= MOST_VIEWERS:
+                raise ValueError(f"{MOST_VIEWERS} tabs watch already: close one of them, then reload this page")
             prepared = self._tabs.pop(_PREPARED, None)
             if prepared is not None and prepared.viewer.recording == recording:
                 if time.monotonic() - prepared.opened > _JUST_STARTED_S:
@@ -88,9 +92,13 @@ class Viewers:
             uploaded.unlink(missing_ok=True)
             raise
         folder = Path(tempfile.mkdtemp(prefix="velora-upload-"))
-        recording = folder / uploaded.name
-        shutil.move(uploaded, recording)
-        self._replace(token, recording, folder)
+        try:
+            recording = folder / uploaded.name
+            shutil.move(uploaded, recording)
+            self._replace(token, recording, folder)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
 
     def _replace(self, token: str, recording: Path, upload: Path | None) -> None:
         with self._lock:
@@ -118,5 +126,7 @@ class Viewers:
     def _free(self, tokens: list[str]) -> None:
         with self._lock:
             tabs = [self._tabs.pop(token) for token in tokens if token in self._tabs]
+        for tab in tabs:  # all at once: one after the other, many viewers would take long to end
+            tab.viewer.stop()
         for tab in tabs:
             tab.close()

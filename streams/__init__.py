@@ -1,7 +1,7 @@
 """Event and frame streams: sources, the AEDAT 4 codec, synchronisation, rendering, the run loop."""
 
 from streams.aedat4_writer import write_aedat4
-from streams.errors import DeviceError, RecordingError, StreamError
+from streams.errors import RecordingError, StreamError
 from streams.items import EVENT_DTYPE, EventPacket, Gap, RgbFrame, Sample
 from streams.player import Player
 from streams.render import RenderConfig, motion_image, render_events
@@ -13,7 +13,6 @@ __all__ = [
     "EVENT_DTYPE",
     "EVERY",
     "LATEST",
-    "DeviceError",
     "EventPacket",
     "Gap",
     "Player",

@@ -16,6 +16,7 @@ counted in `Aedat4Reader.counts`.
 from __future__ import annotations
 
 import os
+import re
 import struct
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -40,6 +41,8 @@ EVENTS, FRAMES = "EVTS", "FRME"
 MAX_HEADER_BYTES = 1 << 20
 MAX_PACKET_BYTES = 1 << 27  # decompressed; 8 million events
 MAX_PIXELS = 1 << 24
+MAX_SIDE = 1 << 13
+MAX_EXPOSURE_US = 10_000_000
 MAX_TIME_US = 1 << 61  # beyond, sums of times would overflow; the year 2000 is at 2^50
 _FRAME_CHANNELS = {0: 1, 16: 3, 24: 4}  # OpenCV's CV_8UC1, CV_8UC3 (BGR), CV_8UC4 (BGRA)
 _PACKET_HEADER = struct.Struct("<ii")
@@ -120,6 +123,17 @@ class Aedat4Reader:
         """The frame of a packet; None for a corrupt one, which is counted."""
         return self._decoded(entry, decode_frame)
 
+    def is_readable(self, stream: StreamInfo) -> bool:
+        """Whether any of a stream's first packets can be decoded; streams that are neither events nor frames cannot."""
+        return any(self._decodes(entry, stream.kind) for entry in self.of(stream)[:8])
+
+    def _decodes(self, entry: np.void, kind: str) -> bool:
+        try:
+            self._decode(entry, decode_events if kind == EVENTS else decode_frame)
+        except DECODE_ERRORS:
+            return False
+        return True
+
     def frame_time(self, entry: np.void) -> int | None:
         """When a frame's exposure began, without counting a corrupt one."""
         try:
@@ -171,7 +185,7 @@ class Aedat4Reader:
         """The table's index, None where it is damaged or does not cover the packets without a hole."""
         try:
             data = decompress(self._at(position, min(self.size - position, MAX_PACKET_BYTES)), self.header.compression)
-            index = parse_table(data)
+            index = parse_table(data, most=self.size // (_PACKET_HEADER.size + 1))
         except DECODE_ERRORS:
             return None
         starts = index["offset"] - _PACKET_HEADER.size
@@ -217,18 +231,13 @@ class Aedat4Reader:
         return end
 
     def _find(self, marks: tuple[bytes, ...], start: int, end: int) -> Iterator[int]:
-        block = 1 << 20
-        for base in range(start, end, block):
-            chunk = self._at(base, min(block + 3, end - base))
-            places = {base + place for mark in marks for place in _places(chunk, mark)}
-            yield from sorted(places)
-
-
-def _places(chunk: bytes, mark: bytes) -> Iterator[int]:
-    place = chunk.find(mark)
-    while place >= 0:
-        yield place
-        place = chunk.find(mark, place + 1)
+        """Positions of any of the four-byte marks, in order; the next one is mostly near, so blocks grow from small."""
+        pattern = re.compile(b"|".join(map(re.escape, marks)))
+        block = 1 << 12
+        while start < end:
+            chunk = self._at(start, min(block + 3, end - start))
+            yield from (start + match.start() for match in pattern.finditer(chunk))
+            start, block = start + block, min(2 * block, 1 << 20)
 
 
 def _open(path: Path) -> BinaryIO:
@@ -271,17 +280,22 @@ def _parse_streams(xml: str) -> tuple[StreamInfo, ...]:
 
 
 def _parse_stream(node: ElementTree.Element) -> StreamInfo:
-    attributes = {attr.get("key"): attr.text or "" for attr in node.iter("attr")}
+    attributes = {attr.get("key"): _printable(attr.text or "") for attr in node.iter("attr")}
     width, height = (int(attributes.get(key) or 0) for key in ("sizeX", "sizeY"))
-    if width < 0 or height < 0 or width * height > MAX_PIXELS:
+    if min(width, height) < 0 or max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
         raise ValueError(f"impossible sensor size {width} x {height}")
     kind, source = attributes.get("typeIdentifier", ""), attributes.get("source", "")
     return StreamInfo(int(node.get("name") or -1), kind, width, height, source)
 
 
-def parse_table(data: Buffer) -> NDArray[np.void]:
-    """The FTAB buffer as an index in file order."""
-    tables = Tables(Table.root(data, b"FTAB"), 0)
+def _printable(text: str) -> str:
+    """What a header says may go to a terminal: no control characters."""
+    return "".join(char if char.isprintable() else "?" for char in text)
+
+
+def parse_table(data: Buffer, most: int) -> NDArray[np.void]:
+    """The FTAB buffer as an index in file order. Raises CorruptBufferError for more than `most` entries."""
+    tables = Tables(Table.root(data, b"FTAB"), 0, most)
     index = np.empty(len(tables.positions), INDEX_DTYPE)
     index["offset"] = tables.column(0, "<i8")
     index["stream"] = tables.column(1, "<i4")
@@ -346,7 +360,8 @@ def decode_frame(data: Buffer) -> RgbFrame:
     if channels is None:
         raise CorruptPacketError(f"unknown frame format {table.scalar(5, 'i8')}")
     start, size = table.vector(10, 1)
-    if width <= 0 or height <= 0 or size != width * height * channels:
+    fits = 0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE and width * height <= MAX_PIXELS
+    if not fits or size != width * height * channels:
         raise CorruptPacketError(f"{size} bytes are no image of {width} x {height} x {channels}")
     pixels = np.frombuffer(data, np.uint8, size, start).reshape(height, width, channels)
     return RgbFrame(*_exposure(table), _to_rgb(pixels, channels))
@@ -355,7 +370,7 @@ def decode_frame(data: Buffer) -> RgbFrame:
 def _exposure(table: Table) -> tuple[int, int]:
     """Start and end of the exposure; where it was not stored, both are the frame's timestamp."""
     start, end = table.scalar(3, "i64"), table.scalar(4, "i64")
-    if not 0 < start <= end:
+    if not 0 <= start <= end <= start + MAX_EXPOSURE_US or end == 0:
         start = end = table.scalar(0, "i64")
     if not 0 <= start <= end <= MAX_TIME_US:
         raise CorruptPacketError(f"impossible frame time {start}")

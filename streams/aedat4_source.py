@@ -11,7 +11,7 @@ import numpy as np
 
 from streams.aedat4 import EVENTS, FRAMES, Aedat4Reader, StreamInfo
 from streams.errors import RecordingError
-from streams.items import EventPacket, Events, Item, RgbFrame, join_events, no_events
+from streams.items import EventPacket, Events, Item, RgbFrame, in_order, join_events, no_events
 from streams.source import DEFAULT_PERIOD_US, JUMP_US, Source
 
 _MAX_HELD_EVENTS = 1 << 22
@@ -48,9 +48,11 @@ class Aedat4Source(Source):
         return merge(self._events(), self._frames())
 
     def _choose(self) -> tuple[StreamInfo | None, StreamInfo | None]:
-        """The first event stream that holds anything, and the frames of the same camera."""
+        """The first event stream that holds anything to read, and the frames of the same camera."""
         filled = set(np.unique(self._reader.index["stream"]).tolist())
         streams = [stream for stream in self._reader.header.streams if stream.id in filled]
+        readable = [stream for stream in streams if self._reader.is_readable(stream)]
+        streams = readable or streams
         events = next((stream for stream in streams if stream.kind == EVENTS), None)
         frames = [stream for stream in streams if stream.kind == FRAMES]
         frames.sort(key=lambda stream: events is not None and stream.source != events.source)
@@ -119,11 +121,8 @@ class Spans:
 
     def push(self, events: Events) -> Iterator[EventPacket]:
         """`events` is one stored packet, not empty."""
+        events = in_order(events, self.counts)
         times = events["t"]
-        if (times[1:] < times[:-1]).any():
-            self.counts["unsorted packets, sorted"] += 1
-            events = events[np.argsort(times, kind="stable")]
-            times = events["t"]
         first, last = int(times[0]), int(times[-1])
         if len(self._held) and not 0 <= first - int(self._held["t"][0]) <= JUMP_US:
             yield from self.flush()

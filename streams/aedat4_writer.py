@@ -65,7 +65,10 @@ class Aedat4Writer:
     ) -> None:
         if compression not in COMPRESSIONS:
             raise ValueError(f"unknown compression {compression!r}: choose one of {', '.join(COMPRESSIONS)}")
+        if not camera.isprintable():
+            raise ValueError(f"a camera's name must be printable, not {camera!r}")
         self.compression = COMPRESSIONS[compression]
+        self._sizes = {EventPacket: event_size, RgbFrame: frame_size}
         xml = _describe(event_size, frame_size, compression, camera)
         self._rows: list[tuple[int, ...]] = []
         self._file = open(path, "wb", buffering=0)  # noqa: SIM115 (closed by close)
@@ -78,7 +81,12 @@ class Aedat4Writer:
         self.close()
 
     def write(self, item: Item) -> None:
-        """Append an event packet (an empty one leaves no trace) or a frame; a Gap is told by the times alone."""
+        """Append an event packet (an empty one leaves no trace) or a frame; a Gap is told by the times alone.
+
+        Raises ValueError for a feed that was opened without a size.
+        """
+        if not isinstance(item, Gap) and self._sizes[type(item)] is None:
+            raise ValueError(f"the recording was opened without a size for {type(item).__name__}s")
         match item:
             case EventPacket(events=events):
                 for start in range(0, len(events), _MAX_EVENTS):

@@ -1,6 +1,6 @@
-"""The one exception family of the streams: bad recordings and lost devices.
+"""The one exception family of the streams.
 
-Each message is one line that names the file or device and says what to do about it.
+Each message is one line that names the file and says what to do about it.
 """
 
 
@@ -10,7 +10,3 @@ class StreamError(Exception):
 
 class RecordingError(StreamError):
     """A recording is missing, unreadable, of another format, or holds nothing to show."""
-
-
-class DeviceError(StreamError):
-    """A camera or a network peer is missing or was lost."""

@@ -77,8 +77,10 @@ class Table:
 class Tables:
     """A vector of tables read by columns: fields of thousands of small tables without a Python loop."""
 
-    def __init__(self, table: Table, slot: int) -> None:
+    def __init__(self, table: Table, slot: int, most: int) -> None:
         start, count = table.vector(slot, 4)
+        if count > most:
+            raise CorruptBufferError(f"{count} tables where at most {most} can be")
         self.data = np.frombuffer(table.data, np.uint8)
         slots = start + 4 * np.arange(count, dtype=np.int64)
         self.positions = slots + self._gather(slots, "<u4")

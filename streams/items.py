@@ -5,6 +5,7 @@ All times are integer microseconds on one clock; spans are half-open, ``[t_start
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -34,6 +35,15 @@ def join_events(parts: Sequence[Events]) -> Events:
         return parts[0]
     raw = f"V{EVENT_DTYPE.itemsize}"
     return np.concatenate([part.view(raw) for part in parts]).view(EVENT_DTYPE) if parts else no_events()
+
+
+def in_order(events: Events, counts: Counter[str]) -> Events:
+    """Events in order of time; where they were not, they are sorted and the packet is counted."""
+    times = events["t"]
+    if not (times[1:] < times[:-1]).any():
+        return events
+    counts["unsorted packets, sorted"] += 1
+    return events[np.argsort(times, kind="stable")]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from streams.items import Sample
 from streams.render import RenderConfig
-from streams.source import open_source
+from streams.source import JUMP_US, open_source
 from streams.synchronize import synchronize
 
 _LATE_S = 0.25  # later than this, time is taken anew rather than caught up in a bunch
@@ -86,7 +86,7 @@ class Player:
                 if not self._wait_until(clock, sample):
                     return
                 yield sample
-            self._wait(source.sample_period_us / 1e6)  # the last sample is shown as long as any
+            self._wait(source.sample_period_us / 1e6 / (self.speed or 1))  # the last sample is shown as long as any
 
     def _wait_until(self, clock: _Clock, sample: Sample) -> bool:
         """Wait until a sample is due and the playback is not paused; False where it is not to be shown any more."""
@@ -120,6 +120,7 @@ class _Clock:
         now, offset = time.monotonic(), sample.t_end_us / 1e6 / speed
         if self._origin is None or sample.discontinuity or now - (self._origin + offset) > _LATE_S:
             self._origin = now - offset
+        self._origin = min(self._origin, now - offset + 2 * JUMP_US / 1e6 / speed)  # no damaged time makes it wait on
         return self._origin + offset - now
 
     def shift(self, seconds: float) -> None:

@@ -20,6 +20,8 @@ WHITE, ON, OFF = (255, 255, 255), (220, 30, 30), (30, 30, 200)  # RGB
 _PALETTE = np.zeros((256, 1, 3), np.uint8)  # OpenCV's form of a table; only the first three codes are used
 _PALETTE[:3, 0] = WHITE, ON, OFF
 
+_MOST = 1 << 40
+
 Style = Literal["paint", "count", "time_surface", "accumulate"]
 
 
@@ -36,12 +38,13 @@ class RenderConfig:
     full_scale: int = 4  # events a pixel that saturate "count" and "accumulate"
 
     def __post_init__(self) -> None:
-        if self.style not in _STYLES:
+        if not isinstance(self.style, str) or self.style not in _STYLES:
             raise ValueError(f"unknown rendering {self.style!r}: choose one of {', '.join(_STYLES)}")
         for name in ("window_us", "max_window_us", "period_us", "tau_us", "full_scale"):
             value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ValueError(f"{name} must be positive, not {value}")
+            optional = name in ("window_us", "max_window_us")
+            if not (value is None and optional) and not (type(value) is int and 0 < value <= _MOST):
+                raise ValueError(f"{name} must be a whole number from 1 to {_MOST}, not {value!r}")
 
 
 def render_events(events: Events, size: tuple[int, int], t_end_us: int, config: RenderConfig) -> Image:

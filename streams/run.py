@@ -12,7 +12,7 @@ import enum
 import threading
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -61,7 +61,6 @@ class RunSummary:
     predictions: int = 0
     dropped: int = 0  # overwritten in the mailbox before the model took them
     every: int = 1  # under LATEST: one sample in so many is offered to the model, so that windows stay evenly spaced
-    started: float = field(default_factory=time.monotonic)
 
 
 def run(

@@ -30,7 +30,6 @@ class Source(ABC):
     event_size: tuple[int, int] | None  # (width, height); None: no events in this source
     frame_size: tuple[int, int] | None  # (width, height); None: no frames in this source
     sample_period_us: int  # time from one sample to the next, as far as it can be told beforehand
-    live: bool = False
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()  # what was lost on the way, by reason; later stages add to it

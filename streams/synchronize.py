@@ -12,17 +12,18 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
 
-from streams.items import EventPacket, Events, Gap, Image, Item, RgbFrame, Sample, join_events, no_events
+from streams.items import EventPacket, Events, Gap, Image, Item, RgbFrame, Sample, in_order, join_events, no_events
 from streams.render import RenderConfig, render_events
 from streams.source import JUMP_US, Source
 
 _MAX_HELD_EVENTS = 1 << 24  # 256 MB: events that no frame has claimed yet
-_MAX_HELD_FRAMES = 512
+_MAX_HELD_BYTES = 1 << 26  # of frames that wait for their events
+_MAX_HOLES = 64  # in one packet; more are damage, not gaps
 _BEFORE_ALL = -(1 << 62)
 
 
@@ -80,11 +81,8 @@ class EventStore:
         """Sorted, inside the sensor, not behind the watermark; what is dropped is counted."""
         if not len(events):
             return events
+        events = in_order(events, self.counts)
         times = events["t"]
-        if (times[1:] < times[:-1]).any():
-            self.counts["unsorted packets, sorted"] += 1
-            events = events[np.argsort(times, kind="stable")]
-            times = events["t"]
         if times[0] < self.watermark:
             late = int(np.searchsorted(times, self.watermark))
             self.counts["events that stepped back in time, dropped"] += late
@@ -125,6 +123,10 @@ class Synchronizer:
         if isinstance(item, Gap):
             yield from self._restart(item.reason, decode_ms)
             return
+        for piece in self._without_holes(item):
+            yield from self._push(piece, decode_ms)
+
+    def _push(self, item: EventPacket | RgbFrame, decode_ms: float) -> Iterator[Sample]:
         if self._jumps(item):
             yield from self._restart("time jumped", decode_ms)
         self._newest = item.t_end_us if self._newest is None else max(self._newest, item.t_end_us)
@@ -136,6 +138,23 @@ class Synchronizer:
             self._frames.append(item)
             self._frames.sort(key=lambda frame: frame.t_end_us)
         yield from self._complete(decode_ms)
+
+    def _without_holes(self, item: EventPacket | RgbFrame) -> list[EventPacket] | list[RgbFrame]:
+        """A packet that jumps in time within itself, in pieces that do not."""
+        if isinstance(item, RgbFrame):
+            return [item]
+        if item.t_end_us - item.t_start_us <= JUMP_US:
+            return [item]
+        events = in_order(item.events, self.counts)
+        times = np.concatenate([[item.t_start_us], events["t"], [item.t_end_us]])
+        holes = np.flatnonzero(np.diff(times) > JUMP_US)
+        if not len(holes):
+            return [replace(item, events=events)]
+        if len(holes) > _MAX_HOLES:
+            self.counts["events scattered in time, dropped"] += len(events)
+            return []
+        pieces = [piece for piece in np.split(events, holes) if len(piece)]
+        return [EventPacket(int(piece["t"][0]), int(piece["t"][-1]) + 1, piece) for piece in pieces]
 
     def _jumps(self, item: EventPacket | RgbFrame) -> bool:
         if self._newest is None:
@@ -161,8 +180,10 @@ class Synchronizer:
 
     def _is_complete(self, frame: RgbFrame) -> bool:
         """Nothing more of its exposure can come, or the event feed has been silent for too long to wait on."""
-        silent = (self._newest or 0) - frame.t_end_us > JUMP_US or len(self._frames) > _MAX_HELD_FRAMES
-        return self.event_size is None or frame.t_end_us <= self._store.watermark or silent
+        if self.event_size is None or frame.t_end_us <= self._store.watermark:
+            return True
+        held = sum(waiting.image.nbytes for waiting in self._frames)
+        return (self._newest or 0) - frame.t_end_us > JUMP_US or held > _MAX_HELD_BYTES
 
     def _complete_periods(self, decode_ms: float, last: bool) -> Iterator[Sample]:
         """Events alone: one sample a period, also where nothing happened; the last may be cut short."""
@@ -182,13 +203,15 @@ class Synchronizer:
             start = end - self._window_before(end)
         first = self._store.start
         covered = first is not None and end > first and start < self._store.watermark
-        return self._sample(start, end, min(start, frame.t_start_us), _as_rgb(frame.image), covered, decode_ms)
+        needed_from = min(start, *(waiting.t_start_us for waiting in self._frames), frame.t_start_us)
+        return self._sample(start, end, needed_from, _as_rgb(frame.image), covered, decode_ms)
 
     def _window_before(self, end: int) -> int:
         """Length of the window that stands in for an exposure that is not known."""
         if self.config.window_us is not None:
             return self.config.window_us
-        return end - self._last_end if self._last_end is not None else self._period
+        since = end - self._last_end if self._last_end is not None else self._period
+        return since if since <= JUMP_US else self._period
 
     def _sample(
         self, start: int, end: int, keep_from: int, rgb: Image | None, has_events: bool, decode_ms: float

@@ -12,6 +12,7 @@ from typing import Any
 from velora.backbones import BACKBONES
 
 FORMAT_VERSION = 1
+MAX_STRIDE = 1000  # a window of 8 then keeps some 7,000 samples
 MAX_JSON_CHARS = 4_000_000
 _MAX_LABELS, _MAX_LABEL_CHARS = 20_000, 200
 
@@ -61,7 +62,7 @@ class VELoRAConfig:
 
     def stride_for(self, period_us: int) -> int:
         """How many samples of a source, which come every `period_us`, lie between two of a window, as trained."""
-        return max(1, round(self.sample_period_us / period_us))
+        return min(max(1, round(self.sample_period_us / period_us)), MAX_STRIDE)
 
     def to_json(self) -> str:
         """The text of config.json."""

@@ -67,9 +67,11 @@ class Recognizer:
         if not pairs:
             return []
         with self._lock, torch.inference_mode():
+            began = time.perf_counter()
             images = self._images([sample for _, sample in pairs])
+            resize_ms = (time.perf_counter() - began) * 1e3
             plans = [session.admit(sample, own) for (session, sample), own in zip(pairs, images, strict=True)]
-            encode_ms = self._timed(lambda: self._encode(plans))
+            encode_ms = resize_ms + self._timed(lambda: self._encode(plans))
             logits: list[Tensor] = []
             fuse_ms = self._timed(lambda: logits.extend(self._fuse(plans)))
         if not all(torch.isfinite(row).all() for row in logits):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from velora.config import MAX_STRIDE
 from velora.lora import STREAMS
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from velora.prediction import Prediction
     from velora.recognizer import Recognizer
 
-MAX_STRIDE = 1000  # a window of 8 then keeps some 7,000 samples
 RGB, EVENT, DIFF = range(len(STREAMS))
 
 

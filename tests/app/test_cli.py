@@ -16,8 +16,9 @@ import pytest
 
 from app.cli import main
 from app.page import free_port
-from streams import open_source, synchronize, write_aedat4
+from streams import EventPacket, open_source, synchronize, write_aedat4
 from streams.aedat4 import Aedat4Reader
+from tests.conftest import random_events
 
 
 def lines(text: str) -> list[dict]:
@@ -266,3 +267,36 @@ def test_a_signal_stops_the_demo_cleanly(tmp_path: Path, number: signal.Signals)
         assert demo.wait(timeout=20) == 130
         assert "Traceback" not in demo.stderr.read()
     assert list(tmp_path.glob("velora-*")) == []
+
+
+def test_names_that_look_like_markup_are_shown_as_they_are(small_recording: Path, tmp_path: Path, capsys) -> None:
+    odd = tmp_path / "[red]x[" / "b] :smile:.aedat4"
+    odd.parent.mkdir()
+    odd.write_bytes(small_recording.read_bytes())
+    assert main(["replay", str(odd), "--speed", "max", "--hop", "50"]) == 0
+    assert ":smile:" in capsys.readouterr().out
+
+
+def test_a_recording_of_corrupt_packets_alone_ends_in_one_line(tmp_path: Path, capsys) -> None:
+    path = tmp_path / "corrupt.aedat4"
+    with write_aedat4(path, (64, 48), compression="none") as writer:
+        writer.write(EventPacket(0, 100, random_events(10, 0, 100)))
+    with Aedat4Reader(path) as reader:
+        identifier_at = int(reader.index["offset"][0]) + 8
+    data = bytearray(path.read_bytes())
+    data[identifier_at] = 0
+    path.write_bytes(data)
+    assert main(["replay", str(path), "--json"]) == 1
+    out, err = capsys.readouterr()
+    last = err.splitlines()[-1]
+    assert out == "" and str(path) in last and "corrupt packets skipped: 1" in last
+
+
+@pytest.mark.parametrize("arguments", ["--out {0}", "--out {0}/a.aedat4 --seed -1", "--out {0}/a.aedat4 --seconds 0"])
+def test_simulate_refuses_the_impossible_before_it_begins(tmp_path: Path, capsys, arguments: str) -> None:
+    try:
+        code = main(["simulate", "cards", *arguments.format(tmp_path).split()])
+    except SystemExit as wrong_usage:
+        code = wrong_usage.code
+    assert code in (1, 2) and capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from app.page import Page, free_port
@@ -118,6 +119,7 @@ def tab(open_tab: Callable[[], Tab]) -> Tab:
     return open_tab()
 
 
+@pytest.mark.timing
 def test_pictures_and_labels_come(tab: Tab, capsys: pytest.CaptureFixture[str]) -> None:
     start, before = time.monotonic(), tab.loads
     tab.page.wait_for_timeout(3000)
@@ -210,6 +212,7 @@ def test_a_good_upload_plays(tab: Tab, small_recording: Path, tmp_path: Path) ->
     assert mine.exists() and not tab.text("message")
 
 
+@pytest.mark.timing
 def test_labels_are_text_and_a_tab_outlives_the_program(browser, small_recording: Path) -> None:
     port = free_port("127.0.0.1", None)
     recordings = {"square": small_recording}
@@ -266,3 +269,23 @@ print(component_meta.create_or_modify_pyi.__module__)
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=root)
     assert done.stdout.strip() == "app.fast_import", done.stderr
+
+
+@pytest.mark.parametrize(
+    "headers, status",
+    [
+        ({}, 200),
+        ({"Host": "evil.example"}, 400),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-origin"}, 200),
+    ],
+)
+def test_other_names_and_other_sites_are_refused(page: Page, headers: dict[str, str], status: int) -> None:
+    asked = httpx.post(f"{page.url}gradio_api/upload", headers=headers, files={"files": ("a.aedat4", b"x")})
+    assert asked.status_code == status
+
+
+def test_files_of_the_machine_are_not_served(page: Page) -> None:
+    for path in ("/etc/passwd", "README.md", str(bundled()["cards"]), "../README.md"):
+        assert httpx.get(f"{page.url}gradio_api/file={path}").status_code in (403, 404)
+    assert httpx.get(f"{page.url}frames/guessed?after=0").status_code == 404

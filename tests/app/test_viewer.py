@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,7 +17,7 @@ import pytest
 from app.meters import LabelLatency
 from app.strip import GAP, Panes, encode_strip
 from app.viewer import Frame, Slot, Viewer
-from app.viewers import Viewers
+from app.viewers import MOST_VIEWERS, Viewers
 from streams import RecordingError, Sample
 from streams.items import no_events
 from velora import VELoRAConfig
@@ -205,4 +206,37 @@ def test_viewers_that_nobody_asks_are_freed(small_recording: Path) -> None:
     viewers.free_idle(60)
     assert viewers.get(token) is not None
     viewers.free_idle(-1)
+    assert len(viewers) == 0 and not viewer_threads()
+
+
+@pytest.mark.parametrize("rgb, events", [((1, 8192), (8192, 1)), ((2048, 8192), (1, 1)), ((1, 1), (260, 346))])
+def test_a_strip_of_any_sensor_is_a_picture_of_bounded_size(rgb: tuple[int, int], events: tuple[int, int]) -> None:
+    shown = replace(sample(0, 9), rgb=np.zeros((*rgb, 3), np.uint8), event_image=np.zeros((*events, 3), np.uint8))
+    picture = cv2.imdecode(np.frombuffer(encode_strip(Panes().of(shown, 1)), np.uint8), cv2.IMREAD_COLOR)
+    assert picture is not None
+    assert picture.shape[0] <= 1080 and picture.shape[1] <= 3 * 1920 + 2 * GAP
+
+
+def test_labels_of_what_was_played_before_a_restart_are_not_shown(small_recording: Path) -> None:
+    viewer = Viewer(small_recording, FakeRecognizer())
+    until(lambda: viewer.state()["labels"])
+    viewer.close()
+    shown = viewer.state()["labels"]
+    viewer.on_sample(sample(0, 1, discontinuity=True))
+    viewer.on_prediction(SimpleNamespace(index=40, topk=(("old", 1.0),)))
+    assert viewer.state()["stale"] and viewer.state()["labels"] == shown
+    viewer.on_sample(sample(1, 1))
+    viewer.on_prediction(SimpleNamespace(index=1, topk=(("new", 1.0),)))
+    assert not viewer.state()["stale"] and viewer.state()["labels"] == [("new", 1.0)]
+
+
+def test_viewers_are_bounded_one_a_session_and_end_together(small_recording: Path) -> None:
+    viewers = Viewers(FakeRecognizer())
+    for i in range(MOST_VIEWERS):
+        viewers.open(f"session {i}", small_recording)
+    viewers.open("session 0", small_recording)
+    assert len(viewers) == MOST_VIEWERS
+    with pytest.raises(ValueError, match="close one of them"):
+        viewers.open("one too many", small_recording)
+    viewers.close()
     assert len(viewers) == 0 and not viewer_threads()

@@ -6,6 +6,7 @@ import os
 import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import aedat
@@ -15,8 +16,16 @@ import pytest
 import zstandard
 
 from streams import EVENT_DTYPE, EventPacket, RecordingError, RgbFrame, open_source, write_aedat4
-from streams.aedat4 import COMPRESSIONS, MAX_PACKET_BYTES, Aedat4Reader, CorruptPacketError, decompress
-from streams.aedat4_writer import _TABLE_POSITION_AT, encode_events
+from streams.aedat4 import (
+    COMPRESSIONS,
+    MAGIC,
+    MAX_PACKET_BYTES,
+    Aedat4Reader,
+    CorruptPacketError,
+    decompress,
+    parse_header,
+)
+from streams.aedat4_writer import _TABLE_POSITION_AT, encode_events, encode_header, encode_table
 from streams.items import Events
 from tests.conftest import random_events
 
@@ -323,11 +332,74 @@ def test_a_pipe_is_refused_without_waiting_for_its_other_end(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("xml", ['<!DOCTYPE a [<!ENTITY b "c">]><dv>&b;</dv>', "<dv", "<dv></dv>", ""])
 def test_a_header_of_hostile_or_empty_xml_is_refused_or_empty(tmp_path: Path, xml: str) -> None:
-    from streams.aedat4_writer import MAGIC, encode_header
-
     (tmp_path / "x.aedat4").write_bytes(MAGIC + encode_header(0, -1, xml.encode()))
     try:
         with Aedat4Reader(tmp_path / "x.aedat4") as reader:
             assert reader.header.streams == ()
     except RecordingError as error:
         assert "corrupt header" in str(error)
+
+
+@pytest.mark.parametrize("span", [(0, 15_000), (0, 0), (5, 5)])
+def test_an_exposure_may_begin_with_time(tmp_path: Path, span: tuple[int, int]) -> None:
+    with write_aedat4(tmp_path / "a.aedat4", None, SIZE) as writer:
+        writer.write(RgbFrame(*span, np.zeros((48, 64, 3), np.uint8)))
+    with Aedat4Reader(tmp_path / "a.aedat4") as reader:
+        frame = reader.frame(reader.index[0])
+    assert frame is not None and (frame.t_start_us, frame.t_end_us) == span
+
+
+def test_an_exposure_of_weeks_is_not_believed(tmp_path: Path) -> None:
+    with write_aedat4(tmp_path / "a.aedat4", None, SIZE) as writer:
+        writer.write(RgbFrame(1_000, 1_000 + (1 << 40), np.zeros((48, 64, 3), np.uint8)))
+    with Aedat4Reader(tmp_path / "a.aedat4") as reader:
+        frame = reader.frame(reader.index[0])
+    assert frame is not None and frame.t_start_us == frame.t_end_us
+
+
+@pytest.mark.timing
+def test_a_file_of_broken_headers_is_walked_in_linear_time(tmp_path: Path) -> None:
+    write(tmp_path / "a.aedat4", n=10, packet=10)
+    with Aedat4Reader(tmp_path / "a.aedat4") as reader:
+        start, end = reader.header.data_start, int(reader.index["offset"][0] + reader.index["size"][0])
+    data = bytearray((tmp_path / "a.aedat4").read_bytes())
+    struct.pack_into("<q", data, _TABLE_POSITION_AT, -1)
+    (tmp_path / "bad.aedat4").write_bytes(data[:start] + 10_000 * (data[start:end] + b"\xff" * 8))
+    began = time.perf_counter()
+    with Aedat4Reader(tmp_path / "bad.aedat4") as reader:
+        assert len(reader.index) == reader.counts["broken packet headers"] == 10_000
+    assert time.perf_counter() - began < 5
+
+
+def test_a_table_that_claims_more_packets_than_fit_is_not_read(tmp_path: Path) -> None:
+    write(tmp_path / "a.aedat4", "zstd")
+    with Aedat4Reader(tmp_path / "a.aedat4") as reader:
+        index, position = reader.index, reader.header.table_position
+    bomb = zstandard.compress(encode_table(np.repeat(index[:1], 100_000)))
+    (tmp_path / "bomb.aedat4").write_bytes((tmp_path / "a.aedat4").read_bytes()[:position] + bomb)
+    found, _, reader = read(tmp_path / "bomb.aedat4")
+    assert len(found) == 5_000 and reader.counts == {"packet tables rebuilt": 1}
+
+
+def test_a_stream_of_corrupt_packets_does_not_hide_another(tmp_path: Path) -> None:
+    write(tmp_path / "a.aedat4", "none")
+    data = bytearray((tmp_path / "a.aedat4").read_bytes())
+    with Aedat4Reader(tmp_path / "a.aedat4") as reader:
+        for entry in reader.of(reader.header.streams[0]):
+            data[int(entry["offset"]) + 8] ^= 0xFF
+    (tmp_path / "b.aedat4").write_bytes(data)
+    with open_source(tmp_path / "b.aedat4") as source:
+        assert source.event_size is None and source.frame_size == SIZE
+
+
+def test_writing_to_a_feed_that_was_not_opened_is_refused(tmp_path: Path) -> None:
+    with write_aedat4(tmp_path / "a.aedat4", None, SIZE) as writer, pytest.raises(ValueError, match="EventPacket"):
+        writer.write(EventPacket(0, 1, random_events(1, 0, 1)))
+    with pytest.raises(ValueError, match="printable"):
+        write_aedat4(tmp_path / "b.aedat4", SIZE, camera="a\x01b")
+
+
+def test_header_text_cannot_command_a_terminal() -> None:
+    xml = '<dv><node name="outInfo"><node name="0"><attr key="source">a&#x9b;31m</attr></node></node></dv>'
+    (stream,) = parse_header(encode_header(0, -1, xml.encode()), 0).streams
+    assert stream.source == "a?31m"

@@ -258,3 +258,39 @@ def test_a_recording_whose_every_event_has_one_timestamp_gives_one_sample(real_r
     with open_source(real_recording("one_timestamp")) as source:
         (sample,) = synchronize(source)
     assert len(sample.events) == 9_408 and not sample.has_rgb
+
+
+def test_a_jump_within_a_packet_is_a_gap_too() -> None:
+    events = np.zeros(5, EVENT_DTYPE)
+    events["t"] = [1_000, 1_050, 1_099, 600_000_000, 600_000_010]
+    feed = Feed([EventPacket(1_000, 600_000_011, events)], frames=False)
+    first, second = synchronize(feed, render=RenderConfig(period_us=100))
+    assert (len(first.events), len(second.events)) == (3, 2)
+    assert second.discontinuity and second.t_start_us == 600_000_000
+    assert feed.counts == {"gaps (time jumped)": 1}
+
+
+def test_events_scattered_over_all_time_are_damage_and_dropped() -> None:
+    events = np.zeros(100, EVENT_DTYPE)
+    events["t"] = np.arange(100) * 20_000_000
+    feed = Feed([EventPacket(0, 2_000_000_000, events), EventPacket(2_000_000_000, 2_000_000_050, no_events())])
+    assert list(synchronize(feed)) == []
+    assert feed.counts["events scattered in time, dropped"] == 100
+
+
+def test_frames_that_wait_for_lost_events_are_bounded_in_bytes() -> None:
+    big = np.zeros((2_000, 2_000, 3), np.uint8)
+    items: list[Item] = [
+        EventPacket(0, 10, no_events()),
+        *(RgbFrame(t, t + 10, big) for t in range(20, 20 + 40 * 40, 40)),
+    ]
+    waiting = iter(synchronize(Feed(items)))
+    assert next(waiting).t_start_us == 20  # long before 10 s have passed
+
+
+def test_overlapping_exposures_each_have_their_events() -> None:
+    events = random_events(400, 0, 1_000, SIZE)
+    items: list[Item] = [frame(100, 300), frame(50, 350), EventPacket(0, 1_000, events)]
+    samples = list(synchronize(Feed(items)))
+    assert [(s.t_start_us, s.t_end_us) for s in samples] == [(100, 300), (50, 350)]
+    assert all(same(s.events, events_of(events, s.t_start_us, s.t_end_us)) for s in samples)

@@ -125,6 +125,7 @@ def test_finds_weights_in_the_hubs_cache(home: Path) -> None:
     assert find_backbone("ViT-B-16-quickgelu") == file
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("name", [name for name in BACKBONES if name != "demo"])
 def test_missing_weights_are_explained_at_once(home: Path, name: str) -> None:
     start = time.monotonic()

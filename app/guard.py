@@ -1,0 +1,35 @@
+"""Who may talk to the page: requests under its own name, and not from other sites in the same browser.
+
+Without this, a web page anywhere could reach a page bound to this machine only: by a simple cross-site POST, or by
+letting its own name resolve to this machine's address (DNS rebinding).
+"""
+
+from __future__ import annotations
+
+from starlette.datastructures import Headers
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+_EVERYWHERE = ("0.0.0.0", "::", "")
+
+
+def guards(host: str) -> list[Middleware]:
+    """Middleware for a server bound to `host`; bound to every address, its names cannot be known and any will do."""
+    names = ["*"] if host.strip("[]") in _EVERYWHERE else ["127.0.0.1", "localhost", "[::1]", host]
+    return [Middleware(TrustedHostMiddleware, allowed_hosts=names), Middleware(OwnSiteOnly)]
+
+
+class OwnSiteOnly:
+    """Refuses what a browser sends on behalf of another site, other than following a link to the page."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        acts = scope["type"] == "http" and scope["method"] != "GET"
+        if acts and Headers(scope=scope).get("sec-fetch-site") in ("cross-site", "same-site"):
+            await PlainTextResponse("requests from other sites are refused", 403)(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
