@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.aedat4 import COMPRESSIONS, EVENTS, FRAMES, Aedat4Reader, StreamInfo
+from streams.aedat4 import COMPRESSIONS, EVENTS, FRAMES, StreamInfo
+from streams.aedat4_reader import Aedat4Reader
 
 
 def info(arguments: argparse.Namespace) -> int:

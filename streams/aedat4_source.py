@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from streams.aedat4 import EVENTS, FRAMES, Aedat4Reader, StreamInfo
+from streams.aedat4 import EVENTS, FRAMES, StreamInfo
+from streams.aedat4_reader import Aedat4Reader
 from streams.errors import RecordingError
 from streams.items import EventPacket, Events, Item, RgbFrame, in_order, join_events, no_events
 from streams.source import DEFAULT_PERIOD_US, JUMP_US, Source

@@ -27,6 +27,7 @@ class Policy(enum.Enum):
 
 
 EVERY, LATEST = Policy.EVERY, Policy.LATEST
+_STOP_TIMEOUT_S = 30  # for the label that is being computed; the thread is a daemon
 
 
 class Session(Protocol):
@@ -216,7 +217,7 @@ class _LatestRecognizer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.mailbox.close()
-        self._thread.join()
+        self._thread.join(_STOP_TIMEOUT_S)
         if error is None:
             self._raise()
 

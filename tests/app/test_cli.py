@@ -17,7 +17,7 @@ import pytest
 from app.cli import main
 from app.page import free_port
 from streams import EventPacket, open_source, synchronize, write_aedat4
-from streams.aedat4 import Aedat4Reader
+from streams.aedat4_reader import Aedat4Reader
 from tests.conftest import random_events
 
 
@@ -129,7 +129,7 @@ def test_an_unreadable_file_is_named(tmp_path: Path, capsys, monkeypatch) -> Non
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("streams.aedat4.open", refuse, raising=False)  # root may read everything
+    monkeypatch.setattr("streams.aedat4_reader.open", refuse, raising=False)  # root may read everything
     assert main(["info", str(tmp_path / "secret.aedat4")]) == 1
     assert "secret.aedat4: cannot be read (Permission denied)" in capsys.readouterr().err
 

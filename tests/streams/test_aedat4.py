@@ -20,11 +20,11 @@ from streams.aedat4 import (
     COMPRESSIONS,
     MAGIC,
     MAX_PACKET_BYTES,
-    Aedat4Reader,
     CorruptPacketError,
     decompress,
     parse_header,
 )
+from streams.aedat4_reader import Aedat4Reader
 from streams.aedat4_writer import _TABLE_POSITION_AT, encode_events, encode_header, encode_table
 from streams.items import Events
 from tests.conftest import random_events
