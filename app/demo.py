@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from typing import TYPE_CHECKING
 
 from app.page import serve
@@ -15,9 +14,6 @@ if TYPE_CHECKING:
 
 def demo(arguments: argparse.Namespace) -> int:
     """Serve the page until it is interrupted."""
-    # torch's compute threads would wait by spinning, on the cores that players, server and browser need.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
     def load() -> Recognizer:
         from app.model import load_model
 

@@ -12,6 +12,9 @@ import pytest
 from streams import EVENT_DTYPE, EventPacket, RgbFrame, write_aedat4
 from streams.items import Events
 
+# Before torch is imported: its threads would wait by spinning, which on a busy machine takes ten times as long.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 REAL = Path(os.environ.get("VELORA_REAL_RECORDINGS", Path(__file__).parents[2] / "shared" / "recordings"))
 REAL_NAMES = ("cuke_davis346", "static_davis346", "frames_only", "empty", "one_timestamp")
 

@@ -13,7 +13,7 @@ import pytest
 from app.cli import main
 from tests.conftest import REAL_NAMES
 
-_PATIENCE_S = 120
+_PATIENCE_S = 600
 
 
 @pytest.fixture(autouse=True)
