@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 def demo(arguments: argparse.Namespace) -> int:
     """Serve the page until it is interrupted."""
+
     def load() -> Recognizer:
         from app.model import load_model
 
