@@ -7,7 +7,6 @@ import json
 import sys
 import time
 from collections import Counter, deque
-from types import TracebackType
 
 import numpy as np
 from rich.console import Console, Group
@@ -46,7 +45,7 @@ def replay(arguments: argparse.Namespace) -> int:
             interrupted = True
             player.stop()
     if summary.samples == 0 and not interrupted:
-        lost = ", ".join(f"{reason}: {count:,}" for reason, count in sorted(player.counts.items()) if count)
+        lost = ", ".join(losses(player.counts))
         raise RecordingError(f"{arguments.source}: nothing in it can be read ({lost}); record or copy it again")
     for line in closing(tally, summary, player.counts, recognizer, stride):
         print(line, file=sys.stderr)
@@ -87,7 +86,12 @@ def closing(tally: Tally, summary: RunSummary, counts: Counter[str], recognizer:
         lines.append(f"latency of a label (decode, render, encode, fuse): p50 {p50:.1f} ms, p95 {p95:.1f} ms")
     else:
         lines.append(_why_no_label(summary.samples, recognizer.config.frames, stride))
-    return lines + [f"{reason}: {count:,}" for reason, count in sorted(counts.items()) if count]
+    return lines + losses(counts)
+
+
+def losses(counts: Counter[str]) -> list[str]:
+    """What was skipped, and why."""
+    return [f"{reason}: {count:,}" for reason, count in sorted(counts.items()) if count]
 
 
 def _why_no_label(samples: int, frames: int, stride: int) -> str:
@@ -136,9 +140,7 @@ class LiveTable(Sink):
         self._live.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._live.stop()
 
     def on_sample(self, sample: Sample) -> None:
@@ -150,9 +152,11 @@ class LiveTable(Sink):
 
     def _render(self) -> Group:
         table = Table(title=Text(self._title, style="italic"), title_justify="left", expand=False)
-        for name, justify in (("time", "right"), ("label", "left"), ("confidence", "right"), ("", "left")):
-            table.add_column(name, justify="right" if justify == "right" else "left")
-        table.add_column("next", justify="left", style="dim")
+        table.add_column("time", justify="right")
+        table.add_column("label")
+        table.add_column("confidence", justify="right")
+        table.add_column("")
+        table.add_column("next", style="dim")
         for prediction in list(self._rows):
             table.add_row(*self._row(prediction))
         return Group(*([Text(self._note, style="bold yellow")] if self._note else []), table)

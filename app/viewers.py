@@ -27,7 +27,6 @@ class _Tab:
     session: str  # Gradio's name of the tab
     viewer: Viewer
     upload: Path | None = None  # a folder that goes when the viewer does
-    opened: float = field(default_factory=time.monotonic)
     asked: float = field(default_factory=time.monotonic)  # when it last asked for a picture
 
     def close(self) -> None:
@@ -59,15 +58,18 @@ class Viewers:
         with self._lock:
             if len(self._tabs) >= MOST_VIEWERS:
                 raise ValueError(f"{MOST_VIEWERS} tabs watch already: close one of them, then reload this page")
-            prepared = self._tabs.pop(_PREPARED, None)
-            if prepared is not None and prepared.viewer.recording == recording:
-                if time.monotonic() - prepared.opened > _JUST_STARTED_S:
-                    prepared.viewer.restart()
-                viewer = prepared.viewer
-            else:
-                viewer = Viewer(recording, self._recognizer)
-            self._tabs[token] = _Tab(session, viewer)
+            self._tabs[token] = _Tab(session, self._prepared(recording) or Viewer(recording, self._recognizer))
         return token
+
+    def _prepared(self, recording: Path) -> Viewer | None:
+        """The viewer that waits for the first tab, if it plays this recording; from the start if it waited long."""
+        prepared = self._tabs.get(_PREPARED)
+        if prepared is None or prepared.viewer.recording != recording:
+            return None
+        del self._tabs[_PREPARED]
+        if time.monotonic() - prepared.asked > _JUST_STARTED_S:
+            prepared.viewer.restart()
+        return prepared.viewer
 
     def get(self, token: str) -> Viewer | None:
         """The viewer of a token, which is thereby known to be in use; None if there is none (any more)."""

@@ -88,31 +88,26 @@ class Aedat4Reader:
         return self._decoded(entry, decode_frame)
 
     def is_readable(self, stream: StreamInfo) -> bool:
-        """Whether any of a stream's first packets can be decoded; streams that are neither events nor frames cannot."""
-        return any(self._decodes(entry, stream.kind) for entry in self.of(stream)[:8])
-
-    def _decodes(self, entry: np.void, kind: str) -> bool:
-        try:
-            self._decode(entry, decode_events if kind == EVENTS else decode_frame)
-        except DECODE_ERRORS:
-            return False
-        return True
+        """Whether any of the first packets of a stream of events or frames can be decoded; nothing is counted."""
+        decode: Callable[[Buffer], object] = decode_events if stream.kind == EVENTS else decode_frame
+        return any(self._peek(entry, decode) is not None for entry in self.of(stream)[:8])
 
     def frame_time(self, entry: np.void) -> int | None:
-        """When a frame's exposure began, without counting a corrupt one."""
-        try:
-            return self._decode(entry, decode_frame).t_start_us
-        except DECODE_ERRORS:
-            return None
-
-    def _decode(self, entry: np.void, decode: Callable[[Buffer], Decoded]) -> Decoded:
-        return decode(decompress(self._at(int(entry["offset"]), int(entry["size"])), self.header.compression))
+        """When a frame's exposure began; None for a corrupt one, which is not counted."""
+        frame = self._peek(entry, decode_frame)
+        return None if frame is None else frame.t_start_us
 
     def _decoded(self, entry: np.void, decode: Callable[[Buffer], Decoded]) -> Decoded | None:
-        try:
-            return self._decode(entry, decode)
-        except DECODE_ERRORS:
+        decoded = self._peek(entry, decode)
+        if decoded is None:
             self.counts["corrupt packets skipped"] += 1
+        return decoded
+
+    def _peek(self, entry: np.void, decode: Callable[[Buffer], Decoded]) -> Decoded | None:
+        try:
+            payload = self._at(int(entry["offset"]), int(entry["size"]))
+            return decode(decompress(payload, self.header.compression))
+        except DECODE_ERRORS:
             return None
 
     def _at(self, position: int, size: int) -> bytes:

@@ -51,7 +51,8 @@ class Aedat4Source(Source):
     def _choose(self) -> tuple[StreamInfo | None, StreamInfo | None]:
         """The first event stream that holds anything to read, and the frames of the same camera."""
         filled = set(np.unique(self._reader.index["stream"]).tolist())
-        streams = [stream for stream in self._reader.header.streams if stream.id in filled]
+        declared = [stream for stream in self._reader.header.streams if stream.kind in (EVENTS, FRAMES)]
+        streams = [stream for stream in declared if stream.id in filled]
         readable = [stream for stream in streams if self._reader.is_readable(stream)]
         streams = readable or streams
         events = next((stream for stream in streams if stream.kind == EVENTS), None)

@@ -102,8 +102,10 @@ class Synchronizer:
     """The state behind `synchronize`: push items, get the samples that they complete."""
 
     def __init__(self, source: Source, config: RenderConfig) -> None:
-        if source.event_size is None and source.frame_size is None:
+        sensor = source.event_size or source.frame_size
+        if sensor is None:
             raise ValueError(f"{source.name}: a source needs events or frames")
+        self._sensor = sensor  # (width, height) of event images, and of blanks
         self.config, self.counts = config, source.counts
         self.event_size, self.frame_size = source.event_size, source.frame_size
         self._period = source.sample_period_us
@@ -112,7 +114,7 @@ class Synchronizer:
 
     def _begin(self) -> None:
         """Start anew: nothing from before is joined with what follows."""
-        self._store = EventStore(self.event_size or self.frame_size or (1, 1), self.counts)
+        self._store = EventStore(self._sensor, self.counts)
         self._frames: list[RgbFrame] = []
         self._newest: int | None = None  # end of the newest item
         self._last_end: int | None = None  # end of the last sample
@@ -218,14 +220,13 @@ class Synchronizer:
     ) -> Sample:
         began = time.perf_counter()
         events = self._store.between(start, end) if has_events else no_events()
-        event_size = self.event_size or self.frame_size or (1, 1)
-        image = render_events(events, event_size, end, self.config)
+        image = render_events(events, self._sensor, end, self.config)
         self._store.forget_before(keep_from)
         sample = Sample(
             index=self._index,
             t_start_us=start,
             t_end_us=end,
-            rgb=_blank_rgb(event_size) if rgb is None else rgb,
+            rgb=_blank_rgb(self._sensor) if rgb is None else rgb,
             event_image=image,
             events=events,
             has_rgb=rgb is not None,
