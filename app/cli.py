@@ -103,10 +103,20 @@ def _add_simulate(commands: _Commands[argparse.ArgumentParser]) -> None:
 
 
 def _add_info(commands: _Commands[argparse.ArgumentParser]) -> None:
-    info = commands.add_parser("info", help="what a recording holds")
-    info.add_argument("file", metavar="FILE", type=Path)
+    info = commands.add_parser(
+        "info",
+        help="what a recording or a checkpoint holds; how many parameters a model has",
+        description="Without FILE, it counts the parameters of a model that the options describe; no weights needed.",
+    )
+    info.add_argument("file", metavar="FILE", type=Path, nargs="?", help="a recording, or a checkpoint's folder")
+    info.add_argument("--preset", choices=["paper", "released"], default="paper", help="(default: paper)")
+    info.add_argument("--adapter", choices=["lora", "clora", "none", "full"], default="lora", help="(default: lora)")
+    info.add_argument("--backbone", default="ViT-B-16-quickgelu", help="a model of open_clip (default: %(default)s)")
+    info.add_argument("--classes", type=_positive_int, metavar="N", help="number of labels")
+    info.add_argument("--rank", type=_positive_int, default=4, help="r of LoRA and CLoRA (default: 4)")
+    info.add_argument("--pairs", type=_positive_int, default=4, help="p, CLoRA's pairs of bases (default: 4)")
     info.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    info.set_defaults(command=_info)
+    info.set_defaults(command=_info, wrong_usage=info.error)
 
 
 def _add_doctor(commands: _Commands[argparse.ArgumentParser]) -> None:
@@ -116,9 +126,14 @@ def _add_doctor(commands: _Commands[argparse.ArgumentParser]) -> None:
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", help="demo, a checkpoint's folder, or a backbone's name (default: demo)")
     parser.add_argument(
-        "--model", default="demo", help="demo, a checkpoint folder, or a backbone's name (default: demo)"
+        "--labels",
+        metavar="WORDS|FILE",
+        help="your own words, with commas or a line each in a file: CLIP recognises them without training "
+        "(--model then names its backbone, by default ViT-B-16-quickgelu)",
     )
+    parser.add_argument("--weights", metavar="TAG|FILE", help="of the backbone: a tag of open_clip, or a file")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps (default: auto)")
     parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 (default: auto)")
     parser.add_argument(
@@ -145,6 +160,8 @@ def _simulate(arguments: argparse.Namespace) -> int:
 
 
 def _info(arguments: argparse.Namespace) -> int:
+    if arguments.file is None and arguments.classes is None:
+        arguments.wrong_usage("give a FILE, or --classes N and what else describes a model")
     from app.info import info
 
     return info(arguments)

@@ -98,9 +98,9 @@ def _compute() -> Iterator[Finding]:
 
 def _models() -> Iterator[Finding]:
     from recordings import bundled
-    from velora.backbones import BACKBONES
+    from velora.backbones import WELL_KNOWN
     from velora.errors import ModelError
-    from velora.weights import find_backbone
+    from velora.weights import find_weights
 
     names = ", ".join(bundled())
     yield (
@@ -108,11 +108,9 @@ def _models() -> Iterator[Finding]:
         if names
         else Finding("bad", "bundled recordings", "none", "reinstall")
     )
-    for name, backbone in BACKBONES.items():
-        if backbone.hub_repo is None:
-            continue
+    for name in WELL_KNOWN:
         try:
-            yield Finding("ok", f"weights of {name}", str(find_backbone(name)))
+            yield Finding("ok", f"weights of {name}", str(find_weights(name)))
         except ModelError as error:
             yield Finding("note", f"weights of {name}", "not here", str(error))
 

@@ -1,9 +1,11 @@
-"""`velora info FILE`: what a recording holds, from its header and its packet table, without decoding it."""
+"""`velora info`: what a recording holds, from its header and its packet table, without decoding it; or a model."""
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,10 +16,23 @@ from streams.aedat4_reader import Aedat4Reader
 
 
 def info(arguments: argparse.Namespace) -> int:
-    """Print the facts. Raises RecordingError."""
-    facts = recording_facts(arguments.file)
-    print(json.dumps(facts, ensure_ascii=False) if arguments.json else "\n".join(as_text(facts)))
+    """Print the facts of a recording, a checkpoint's folder, or a model that options describe.
+
+    Raises RecordingError, ModelError, or ValueError for options that fit no model.
+    """
+    facts, text = _facts(arguments)
+    print(json.dumps(facts, ensure_ascii=False) if arguments.json else "\n".join(text(facts)))
     return 0
+
+
+def _facts(arguments: argparse.Namespace) -> tuple[dict[str, Any], Callable[[dict[str, Any]], Iterable[str]]]:
+    """The facts, and how they are told to people."""
+    file: Path | None = arguments.file
+    if file is not None and not file.is_dir():
+        return recording_facts(file), as_text
+    from app import model_info  # imports torch
+
+    return (model_info.checkpoint_facts(file) if file else model_info.config_facts(arguments)), model_info.as_text
 
 
 def recording_facts(path: Any) -> dict[str, Any]:

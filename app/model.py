@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streams import RenderConfig, Source
@@ -17,12 +19,44 @@ def load_model(arguments: argparse.Namespace) -> Recognizer:
     """Load `--model` as asked, and say on stderr where its weights are random. Raises ModelError."""
     from velora import load_recognizer  # imports torch
 
+    labels = None if arguments.labels is None else read_labels(arguments.labels)
     recognizer = load_recognizer(
-        arguments.model, device=arguments.device, dtype=arguments.dtype, random_weights=arguments.random_weights
+        (arguments.model or "demo") if labels is None else "zero-shot",
+        device=arguments.device,
+        dtype=arguments.dtype,
+        weights=arguments.weights,
+        random_weights=arguments.random_weights,
+        labels=labels,
+        backbone=None if labels is None else arguments.model,
     )
     if note := random_note(recognizer):
         print(f"velora: {note}", file=sys.stderr)
     return recognizer
+
+
+def read_labels(text: str) -> list[str]:
+    """Labels from a file, a line each, or from a text with commas. Raises ModelError that says what is wrong."""
+    path = Path(text)
+    if path.is_file():
+        return read_label_file(path)
+    if path.suffix == ".txt" or os.sep in text:
+        raise ModelError(f"{text}: no such file of labels")
+    labels = [label.strip() for label in text.split(",") if label.strip()]
+    if not labels:
+        raise ModelError(f"--labels {text!r} names nothing: give words with commas between them, or a file")
+    return labels
+
+
+def read_label_file(path: Path) -> list[str]:
+    """The labels in a text file, a line each. Raises ModelError where it cannot be read or is empty."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f"{path} cannot be read as UTF-8 text, a label a line ({error})") from None
+    labels = [line.strip() for line in lines if line.strip()]
+    if not labels:
+        raise ModelError(f"{path} holds no label: write one a line")
+    return labels
 
 
 def render_config(recognizer: Recognizer) -> RenderConfig:

@@ -6,25 +6,27 @@ The weights of the backbone are not in it; `velora.weights` finds them.
 from __future__ import annotations
 
 import os
+import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from velora.config import MAX_JSON_CHARS, VELoRAConfig
+from velora.backbones import backbone
+from velora.config import MAX_JSON_CHARS, STREAMS, VELoRAConfig
+from velora.encoders import adapter_shapes, bare_state, saved_encoders
 from velora.errors import ModelError
-from velora.lora import adapter_shapes, insert_stacked, lora_state
-from velora.model import VELoRA
-from velora.paper import PaperFusion
+from velora.model import VELoRA, make_fusion
 from velora.vit import VisionTower
 from velora.weights import read_tensors
 
 CONFIG, ADAPTER, CARD = "config.json", "adapter.safetensors", "README.md"
-_FUSER = "fuser."
+_FUSER, _TOWER = "fuser.", "tower."
 
 
 @dataclass(frozen=True)
@@ -32,28 +34,52 @@ class Checkpoint:
     """What was trained, and the config that it fits."""
 
     config: VELoRAConfig
-    tensors: Mapping[str, Tensor]  # float32; the LoRA of each stream under PEFT's names, and the fuser's
+    tensors: Mapping[str, Tensor]  # the LoRA of each stream under PEFT's names, CLoRA's, the fuser's, own towers
 
 
 def trained_tensors(model: VELoRA) -> dict[str, Tensor]:
-    """What a checkpoint stores of a model that was trained."""
-    fuser = {_FUSER + name: tensor for name, tensor in model.fuser.state_dict().items()}
-    return {name: tensor.detach() for name, tensor in (lora_state(model.tower) | fuser).items()}
+    """What a checkpoint stores of a model."""
+    tensors = {_FUSER + name: tensor for name, tensor in model.fuser.state_dict().items()}
+    for adapter in model.encoders.adapters.values():
+        tensors |= adapter.state()  # type: ignore[operator]
+    if model.config.own_towers:
+        tensors |= tower_tensors({stream: bare_state(model.encoders.tower_of(stream)) for stream in STREAMS})
+    return {name: tensor.detach() for name, tensor in tensors.items()}
 
 
-def tensor_shapes(config: VELoRAConfig) -> dict[str, tuple[int, ...]]:
-    """Name and shape of each tensor in adapter.safetensors."""
+def tower_tensors(towers: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The tensors of own towers, by stream: those that are equal in all of them once."""
+    first, *others = towers.values()
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in first.items():
+        if all(torch.equal(tensor, other[name]) for other in others):
+            tensors[_TOWER + name] = tensor
+        else:
+            tensors |= {f"{_TOWER}{stream}.{name}": tower[name] for stream, tower in towers.items()}
+    return tensors
+
+
+def tensor_shapes(config: VELoRAConfig, stored: Collection[str] = ()) -> dict[str, tuple[int, ...]]:
+    """Name and shape of each tensor in adapter.safetensors, among whose names are `stored`."""
     with torch.device("meta"):
-        fuser = PaperFusion(config).state_dict()
-    return {**adapter_shapes(config), **{_FUSER + name: tuple(tensor.shape) for name, tensor in fuser.items()}}
+        fuser = make_fusion(config).state_dict()
+        tower = VisionTower(backbone(config.backbone)).state_dict() if config.own_towers else {}
+    shapes = adapter_shapes(config) | {_FUSER + name: tuple(tensor.shape) for name, tensor in fuser.items()}
+    for name, tensor in tower.items():
+        apart = config.own_towers == len(STREAMS) and _TOWER + name not in stored
+        stems = [f"{_TOWER}{stream}." for stream in STREAMS] if apart else [_TOWER]
+        shapes |= {stem + name: tuple(tensor.shape) for stem in stems}
+    return shapes
 
 
 def random_tensors(config: VELoRAConfig, generator: torch.Generator) -> dict[str, Tensor]:
     """Random adapters and head, no B zero, so that every stream has its part in the result."""
 
     def draw(name: str, shape: tuple[int, ...]) -> Tensor:
-        std = shape[-1] ** -0.5 if "lora_A" in name else 0.02
-        return torch.randn(shape, generator=generator) * std
+        if re.search(r"norm\d?\.weight$|ln_\w+\.weight$|fuser\.scale$", name):
+            return torch.ones(shape)
+        first = re.search(r"lora_A|clora\.(down|cores)|(query|key|value|qkv|proj|fc1|fc2|visual_embed)\.weight$", name)
+        return torch.randn(shape, generator=generator) * (shape[-1] ** -0.5 if first else 0.02)
 
     return {name: draw(name, shape) for name, shape in tensor_shapes(config).items()}
 
@@ -82,13 +108,14 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
-    """Read a checkpoint's folder. Raises ModelError that names the file that is missing or broken."""
+    """Read a checkpoint's folder; its tensors become float32. Raises ModelError that names a missing or broken file."""
     config = load_config(folder / CONFIG)
     fix = f"it does not fit {CONFIG} beside it, copy the whole checkpoint again"
-    tensors = read_tensors(folder / ADAPTER, tensor_shapes(config), fix=fix)
+    file = folder / ADAPTER
+    tensors = read_tensors(file, tensor_shapes(config, names_in(file, fix=fix)), fix=fix)
     for name, tensor in tensors.items():
         if not tensor.isfinite().all():
-            raise ModelError(f"{folder / ADAPTER}: {name} holds numbers that are not finite, train it again")
+            raise ModelError(f"{file}: {name} holds numbers that are not finite, train it again")
     return Checkpoint(config, tensors)
 
 
@@ -103,10 +130,53 @@ def load_config(path: Path) -> VELoRAConfig:
         raise ModelError(f"{path}: {error}") from error
 
 
-def build_model(checkpoint: Checkpoint, tower: VisionTower) -> VELoRA:
-    """A model for inference around a bare tower; it does not import PEFT."""
-    insert_stacked(tower, checkpoint.tensors, checkpoint.config)
-    model = VELoRA(checkpoint.config, tower=tower)
-    fuser = {name.removeprefix(_FUSER): t for name, t in checkpoint.tensors.items() if name.startswith(_FUSER)}
-    model.fuser.load_state_dict(fuser)
+def build_model(checkpoint: Checkpoint, tower: VisionTower | None = None) -> VELoRA:
+    """A model for inference, without PEFT: around a bare tower, or around the towers that the checkpoint brings."""
+    config, tensors = checkpoint.config, checkpoint.tensors
+    towers = {"rgb": tower} if tower is not None else _own_towers(config, tensors)
+    model = VELoRA(config, encoders=saved_encoders(config, towers, tensors))
+    model.fuser.load_state_dict(_fuser_state(tensors))
     return model.eval().requires_grad_(False)
+
+
+def build_trainable(checkpoint: Checkpoint, tower: VisionTower | None = None) -> VELoRA:
+    """The same, to train further: around a bare tower, which gets PEFT's layers, or around the checkpoint's own."""
+    config, tensors = checkpoint.config, checkpoint.tensors
+    model = VELoRA(config, towers={"rgb": tower} if tower is not None else _own_towers(config, tensors))
+    model.fuser.load_state_dict(_fuser_state(tensors))
+    with torch.no_grad():
+        for adapter in model.encoders.adapters.values():
+            for name, tensor in adapter.state().items():  # type: ignore[operator]
+                tensor.copy_(tensors[name])
+    return model
+
+
+def _own_towers(config: VELoRAConfig, tensors: Mapping[str, Tensor]) -> dict[str, VisionTower]:
+    """The towers in a checkpoint, by stream; equal tensors are in memory once."""
+    towers = {}
+    for stream in STREAMS if config.own_towers == len(STREAMS) else STREAMS[:1]:
+        with torch.device("meta"):
+            towers[stream] = VisionTower(backbone(config.backbone))
+        towers[stream].load_state_dict(_tower_state(tensors, stream), assign=True)
+    return towers
+
+
+def _tower_state(tensors: Mapping[str, Tensor], stream: str) -> dict[str, Tensor]:
+    """The state dict of a stream's tower."""
+    plain = {name.removeprefix(_TOWER): t for name, t in tensors.items() if name.startswith(_TOWER)}
+    own = {name.removeprefix(f"{stream}."): t for name, t in plain.items() if name.startswith(f"{stream}.")}
+    shared = {name: t for name, t in plain.items() if not name.startswith(tuple(f"{s}." for s in STREAMS))}
+    return shared | own
+
+
+def _fuser_state(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(_FUSER): t for name, t in tensors.items() if name.startswith(_FUSER)}
+
+
+def names_in(file: Path, *, fix: str) -> set[str]:
+    """The names in a safetensors file. Raises ModelError, which ends with `fix`, for anything else."""
+    try:
+        with safe_open(file, framework="pt") as opened:
+            return set(opened.keys())
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{file} cannot be read as safetensors ({error}): {fix}") from error

@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from velora.backbones import BACKBONES
+from velora.backbones import backbone
 
 FORMAT_VERSION = 1
+STREAMS = ("rgb", "event", "diff")  # an image's stream is its position here
 MAX_STRIDE = 1000  # a window of 8 then keeps some 7,000 samples
 MAX_JSON_CHARS = 4_000_000
 _MAX_LABELS, _MAX_LABEL_CHARS = 20_000, 200
@@ -19,13 +21,22 @@ _MAX_LABELS, _MAX_LABEL_CHARS = 20_000, 200
 #: field: (type, smallest, largest)
 _RANGES: dict[str, tuple[type, float, float]] = {
     "rank": (int, 1, 256),
+    "pairs": (int, 1, 256),
     "alpha": (int, 1, 4096),
     "dropout": (float, 0.0, 0.9),
     "frames": (int, 1, 256),
     "sample_period_us": (int, 100, 60_000_000),
     "temperature": (float, 1e-2, 1e2),
 }
-_CHOICES = {"backbone": tuple(BACKBONES), "preset": ("paper",), "adapter": ("lora",)}
+PRESETS = ("paper", "released", "zero-shot")
+ADAPTERS = ("lora", "clora", "none", "full")
+_CHOICES: dict[str, tuple[Any, ...]] = {
+    "preset": PRESETS,
+    "adapter": ADAPTERS,
+    "motion": ("shared", "head", "off"),
+    "attend_over": ("batch_of_one", "tokens", "batch"),
+    "own_towers": (0, 1, len(STREAMS)),
+}
 
 
 @dataclass(frozen=True)
@@ -33,12 +44,17 @@ class VELoRAConfig:
     """Everything that is needed to rebuild a model around its weights. Raises ValueError that names a bad field."""
 
     labels: tuple[str, ...]  # class names in the order of the logits; names may repeat
-    backbone: str  # a key of velora.backbones.BACKBONES
+    backbone: str  # a name that velora.backbones knows
+    pretrained: str = ""  # open_clip's tag of the backbone's weights; empty: the backbone's usual ones
     preset: str = "paper"  # how the streams are fused
-    adapter: str = "lora"
+    adapter: str = "lora"  # what is trained of the encoders: low-rank changes, nothing, or all of them
     rank: int = 4  # r
     alpha: int = 8  # LoRA's output is scaled by alpha / r
+    pairs: int = 4  # p, CLoRA's shared pairs of bases
     dropout: float = 0.01  # in front of the adapters, in training
+    motion: str = "shared"  # preset "paper": what the motion stream reaches; "head": also directly the head
+    attend_over: str = "batch_of_one"  # preset "released": what its top blocks attend over
+    own_towers: int = 0  # towers that the checkpoint brings: none (the backbone's serves all streams), 1, or 3
     frames: int = 8  # T, samples of a window
     sample_period_us: int = 133_333  # from one sample of a window to the next, as trained
     rendering: Mapping[str, Any] = field(default_factory=dict)  # fields of streams.render.RenderConfig, as trained
@@ -50,6 +66,8 @@ class VELoRAConfig:
     def __post_init__(self) -> None:
         checked = {
             "labels": _labels(self.labels),
+            "backbone": _backbone(self.backbone),
+            "pretrained": _tag(self.pretrained),
             "rendering": _rendering(self.rendering),
             "mean": _triple("mean", self.mean, -10.0),
             "std": _triple("std", self.std, 1e-3),
@@ -59,6 +77,32 @@ class VELoRAConfig:
         checked |= {name: _choice(name, getattr(self, name), choices) for name, choices in _CHOICES.items()}
         for name, value in checked.items():
             object.__setattr__(self, name, value)
+        self._check_switches()
+        if self.adapter == "full":
+            object.__setattr__(self, "own_towers", len(STREAMS) if self.preset == "released" else 1)
+
+    def _check_switches(self) -> None:
+        """Refuse what fits no preset."""
+        unfit = {
+            "motion is a switch of preset paper": self.motion != "shared" and self.preset != "paper",
+            "motion must be shared or off where adapter is none": self.motion == "head" and self.adapter == "none",
+            "motion needs frames of 2 or more to reach the head": self.motion == "head" and self.frames == 1,
+            "attend_over is a switch of preset released": (
+                self.attend_over != "batch_of_one" and self.preset != "released"
+            ),
+            "adapter must be none for preset zero-shot": self.preset == "zero-shot" and self.adapter != "none",
+            "own_towers of 3 are for preset released": self.own_towers == len(STREAMS) and self.preset != "released",
+        }
+        for message, wrong in unfit.items():
+            if wrong:
+                raise ValueError(message)
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """The streams that reach the logits, in the order of `STREAMS`."""
+        only_head = self.preset == "paper" and self.adapter == "none"
+        still = self.preset == "zero-shot" or self.motion == "off" or self.frames == 1 or only_head
+        return STREAMS[:2] if still else STREAMS
 
     def stride_for(self, period_us: int) -> int:
         """How many samples of a source, which come every `period_us`, lie between two of a window, as trained."""
@@ -135,9 +179,21 @@ def _boolean(name: str, value: Any) -> bool:
     return value
 
 
-def _choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
-    if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, not {_show(value)}")
+def _choice(name: str, value: Any, choices: tuple[Any, ...]) -> Any:
+    if type(value) is not type(choices[0]) or value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}, not {_show(value)}")
+    return value
+
+
+def _backbone(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"backbone must be a name, not {_show(value)}")
+    return backbone(value).name
+
+
+def _tag(value: Any) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"[\w.-]{0,100}", value):
+        raise ValueError(f"pretrained must be a tag of open_clip, not {_show(value)}")
     return value
 
 

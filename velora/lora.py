@@ -1,152 +1,131 @@
-"""LoRA for a mixture of streams: every image of a batch passes the adapter of its own stream, in one call.
+"""LoRA: every stream has its own pair of matrices in every layer. Hu et al., arXiv 2106.09685.
 
-    y = W x + b  +  B_cat (mask * (A_cat drop(x)))      A_cat [S r, in], B_cat [out, S r], mask [image, 1, S r]
+    dW_s = (alpha / r) B_s A_s          A_s [r, in], B_s [out, r]; stacked: down = [A_1; …], up = [B_1 …], mix_s a mask
 
-The adapters of the S streams are stacked, and the mask keeps each image's own r of the S r middle features.
-PEFT makes the adapters that are trained (`insert_lora`); inference builds the same stack of plain tensors
-(`insert_stacked`) and never imports PEFT. Hu et al., arXiv 2106.09685.
+PEFT makes the pairs that are trained and names them in files (`insert_lora`, `PeftLoRA`); inference stacks saved pairs
+once (`StackedLoRA`) and never imports PEFT.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from velora.backbones import BACKBONES
+from velora.adapter import LAYERS, Adapter, Factors, fan
+from velora.backbones import backbone
 from velora.errors import ModelError
 
 if TYPE_CHECKING:
     from velora.config import VELoRAConfig
     from velora.vit import VisionTower
 
-STREAMS = ("rgb", "event", "diff")  # an image's stream is its position here
-FUSION = "fusion"  # the adapter of the last block, shared by the modalities
-LAYERS = ("c_fc", "c_proj")
+
+class StackedLoRA(Adapter):
+    """Saved LoRA pairs, stacked for inference."""
+
+    def __init__(
+        self, tensors: Mapping[str, Tensor], streams: tuple[str, ...], layers: tuple[str, ...], config: VELoRAConfig
+    ) -> None:
+        super().__init__(streams, layers, dropout=0.0, scale=config.alpha / config.rank)
+        self.mix = nn.Buffer(masks(len(streams), config.rank) * self.scale)
+        self._rank = config.rank
+        for layer in layers:
+            pairs = [[tensors[key] for key in lora_keys(layer, stream)] for stream in streams]
+            self.register_buffer(_flat(layer) + "_A", torch.cat([a for a, _ in pairs]))
+            self.register_buffer(_flat(layer) + "_B", torch.cat([b for _, b in pairs], dim=1))
+
+    def factors(self, layer: str) -> Factors:
+        return Factors(self.get_buffer(_flat(layer) + "_A"), self.mix, self.get_buffer(_flat(layer) + "_B"))
+
+    def state(self) -> dict[str, Tensor]:
+        state: dict[str, Tensor] = {}
+        for layer in self.layers:
+            down, _, up = self.factors(layer)
+            pairs = zip(torch.split(down, self._rank), torch.split(up, self._rank, dim=1), strict=True)
+            for stream, pair in zip(self.streams, pairs, strict=True):
+                state |= zip(lora_keys(layer, stream), pair, strict=True)
+        return state
 
 
-class StackedLinear(nn.Module):
-    """A frozen linear layer and the adapters of its streams, stacked; alpha / r is folded into `lora_B`."""
+class PeftLoRA(Adapter):
+    """The LoRA pairs that PEFT put into a tower, to be trained there."""
 
-    def __init__(self, base_layer: nn.Linear, lora_A: Tensor, lora_B: Tensor) -> None:
-        super().__init__()
-        self.base_layer = base_layer
-        self.lora_A = nn.Buffer(lora_A)  # [S r, in]
-        self.lora_B = nn.Buffer(lora_B)  # [out, S r]
+    def __init__(
+        self, tower: VisionTower, streams: tuple[str, ...], layers: tuple[str, ...], config: VELoRAConfig
+    ) -> None:
+        super().__init__(streams, layers, dropout=config.dropout, scale=config.alpha / config.rank)
+        self._tower = [tower]  # in a list: the tower owns the pairs, this module only reads them
+        self.mix = nn.Buffer(masks(len(streams), config.rank) * self.scale, persistent=False)
 
+    def factors(self, layer: str) -> Factors:
+        pairs: Any = self._tower[0].get_submodule(layer)
+        if pairs.merged:
+            raise ModelError("the adapters are merged into the backbone and would count twice: unmerge them first")
+        down = torch.cat([pairs.lora_A[stream].weight for stream in self.streams])
+        up = torch.cat([pairs.lora_B[stream].weight for stream in self.streams], dim=1)
+        return Factors(down, self.mix, up)
 
-def route_of(streams: Tensor, count: int, rank: int) -> Tensor:
-    """The mask [n, 1, count * rank] (float32, 0 or 1) of images whose adapters are `streams` [n] int64."""
-    one_hot: Tensor = F.one_hot(streams, count)
-    return one_hot.repeat_interleave(rank, dim=1).unsqueeze(1).float()
-
-
-def adapted_linear(layer: nn.Module, x: Tensor, route: Tensor | None) -> Tensor:
-    """x [n, N, in] through a linear layer and, where `route` is given, through each image's adapter; [n, N, out].
-
-    The layer is a plain `nn.Linear`, PEFT's `lora.Linear` or a `StackedLinear`.
-    """
-    base: nn.Module = getattr(layer, "base_layer", layer)
-    y: Tensor = base(x)
-    if route is None or base is layer:
-        return y
-    dropped, lora_a, lora_b = _stack(layer, x)
-    hidden = (F.linear(dropped, lora_a.to(x.dtype)) * route).to(y.dtype)
-    # In place: y is fresh, and the backward of a linear layer does not read its output.
-    y.view(-1, y.shape[-1]).addmm_(hidden.flatten(0, 1), lora_b.to(y.dtype).T)
-    return y
+    def state(self) -> dict[str, Tensor]:
+        state: dict[str, Tensor] = {}
+        for layer in self.layers:
+            pairs: Any = self._tower[0].get_submodule(layer)
+            for stream in self.streams:
+                pair = pairs.lora_A[stream].weight, pairs.lora_B[stream].weight
+                state |= zip(lora_keys(layer, stream), pair, strict=True)
+        return state
 
 
-def _stack(layer: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The input after dropout, A_cat [S r, in] and the scaled B_cat [out, S r] of an adapted layer."""
-    if isinstance(layer, StackedLinear):
-        return x, layer.lora_A, layer.lora_B
-    if layer.merged:
-        raise ModelError("the adapters are merged into the backbone and would count twice: unmerge them first")
-    names = adapter_names(layer)
-    lora_a = torch.cat([layer.lora_A[name].weight for name in names])
-    lora_b = torch.cat([layer.lora_B[name].weight * layer.scaling[name] for name in names], dim=1)
-    return layer.lora_dropout[names[0]](x), lora_a, lora_b
+def masks(streams: int, rank: int) -> Tensor:
+    """Which middle features [streams * rank] are whose: float32 [streams, streams * rank] of zeros and ones."""
+    return torch.eye(streams).repeat_interleave(rank, dim=1)
 
 
-def adapter_names(layer: Any) -> list[str]:
-    """Names of the adapters of PEFT's layer, in the order of the stack."""
-    return [name for name in (*STREAMS, FUSION) if name in layer.lora_A]
-
-
-def adapted_layers(tower: VisionTower) -> Iterator[tuple[str, nn.Module]]:
-    """The layers that take adapters, with their names in the tower."""
-    for i, block in enumerate(tower.blocks):
-        for name in LAYERS:
-            yield f"transformer.resblocks.{i}.mlp.{name}", block.mlp.get_submodule(name)
-
-
-def adapter_keys(module: str, name: str) -> tuple[str, str]:
+def lora_keys(layer: str, stream: str) -> tuple[str, str]:
     """The keys of A and B in a checkpoint: the stream, then PEFT's own names."""
-    stem = f"{name}.base_model.model.{module}"
+    stem = f"{stream}.base_model.model.{layer}"
     return f"{stem}.lora_A.weight", f"{stem}.lora_B.weight"
 
 
-def adapter_shapes(config: VELoRAConfig) -> dict[str, tuple[int, int]]:
+def lora_shapes(config: VELoRAConfig, streams: tuple[str, ...], layers: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
     """Key and shape of every LoRA tensor of a checkpoint."""
-    backbone = BACKBONES[config.backbone]
-    sizes = {"c_fc": (backbone.width, 4 * backbone.width), "c_proj": (4 * backbone.width, backbone.width)}
-    shapes: dict[str, tuple[int, int]] = {}
-    for i in range(backbone.layers):
-        for layer, (fan_in, fan_out) in sizes.items():
-            for name in names_of_block(i, backbone.layers):
-                key_a, key_b = adapter_keys(f"transformer.resblocks.{i}.mlp.{layer}", name)
-                shapes |= {key_a: (config.rank, fan_in), key_b: (fan_out, config.rank)}
+    shapes: dict[str, tuple[int, ...]] = {}
+    for layer in layers:
+        inputs, outputs = fan(backbone(config.backbone), layer)
+        for stream in streams:
+            key_a, key_b = lora_keys(layer, stream)
+            shapes |= {key_a: (config.rank, inputs), key_b: (outputs, config.rank)}
     return shapes
 
 
-def names_of_block(i: int, layers: int) -> tuple[str, ...]:
-    """The adapters of block i, counted from 0."""
-    return (FUSION,) if i == layers - 1 else STREAMS
+def insert_lora(tower: VisionTower, blocks: Mapping[str, range], config: VELoRAConfig) -> Any:
+    """Let PEFT put fresh, trainable pairs into a bare tower, in place: for each stream, in its blocks.
 
+    Returns PEFT's model around the tower.
+    """
+    from peft import get_peft_model
 
-def insert_stacked(tower: VisionTower, tensors: Mapping[str, Tensor], config: VELoRAConfig) -> None:
-    """Put saved adapters into a bare tower, for inference."""
-    layers = len(tower.blocks)
-    for module, layer in list(adapted_layers(tower)):
-        assert isinstance(layer, nn.Linear)
-        names = names_of_block(int(module.split(".")[2]), layers)
-        keys = [adapter_keys(module, name) for name in names]
-        lora_a = torch.cat([tensors[key_a] for key_a, _ in keys])
-        lora_b = torch.cat([tensors[key_b] for _, key_b in keys], dim=1) * (config.alpha / config.rank)
-        tower.set_submodule(module, StackedLinear(layer, lora_a, lora_b))
-
-
-def insert_lora(tower: VisionTower, config: VELoRAConfig) -> Any:
-    """Let PEFT put fresh, trainable adapters into a bare tower, in place; returns PEFT's model around it."""
-    from peft import LoraConfig, get_peft_model
-
-    last = len(tower.blocks) - 1
-
-    def lora(blocks: str) -> LoraConfig:
-        target = rf"transformer\.resblocks\.({blocks})\.mlp\.({'|'.join(LAYERS)})"
-        return LoraConfig(
-            r=config.rank, lora_alpha=config.alpha, lora_dropout=config.dropout, target_modules=target, bias="none"
-        )
-
-    low_level = "|".join(str(i) for i in range(last))
-    model = get_peft_model(tower, lora(low_level), adapter_name=STREAMS[0])
-    for name in STREAMS[1:]:
-        model.add_adapter(name, lora(low_level))
-    model.add_adapter(FUSION, lora(str(last)))
+    (first, *others) = blocks
+    model = get_peft_model(tower, peft_config(blocks[first], config), adapter_name=first)
+    for stream in others:
+        model.add_adapter(stream, peft_config(blocks[stream], config))
     # Adding an adapter freezes it, and set_adapter in a loop would freeze the others.
-    cast(Any, model.base_model).set_requires_grad([*STREAMS, FUSION], requires_grad=True)
+    model.base_model.set_requires_grad(list(blocks), requires_grad=True)
     return model
 
 
-def lora_state(tower: VisionTower) -> dict[str, Tensor]:
-    """The tensors of a tower's PEFT adapters, under their names in a checkpoint."""
-    state: dict[str, Tensor] = {}
-    for module, layer in adapted_layers(tower):
-        for name in adapter_names(layer):
-            key_a, key_b = adapter_keys(module, name)
-            state |= {key_a: layer.lora_A[name].weight, key_b: layer.lora_B[name].weight}  # type: ignore[index, union-attr]
-    return state
+def peft_config(blocks: range, config: VELoRAConfig) -> Any:
+    """PEFT's LoraConfig for the feed-forward layers of some blocks."""
+    from peft import LoraConfig
+
+    target = rf"transformer\.resblocks\.({'|'.join(map(str, blocks))})\.mlp\.({'|'.join(LAYERS)})"
+    return LoraConfig(
+        r=config.rank, lora_alpha=config.alpha, lora_dropout=config.dropout, target_modules=target, bias="none"
+    )
+
+
+def _flat(layer: str) -> str:
+    """A layer's name as the name of a buffer, which must not hold dots."""
+    return layer.replace(".", "_")

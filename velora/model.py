@@ -8,53 +8,93 @@ two halves of streaming: a session encodes each new sample once and fuses the me
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
-from velora.backbones import BACKBONES
-from velora.config import VELoRAConfig
-from velora.lora import STREAMS, adapted_layers, insert_lora
+from velora.backbones import backbone
+from velora.config import STREAMS, VELoRAConfig
+from velora.encoders import Encoders, fresh_encoders
 from velora.paper import PaperFusion
 from velora.preprocess import difference
+from velora.released import ReleasedFusion
 from velora.vit import VisionTower
+from velora.zero_shot import ZeroShotFusion
+
+Fusion = PaperFusion | ReleasedFusion | ZeroShotFusion
+_FUSIONS: dict[str, type[Fusion]] = {
+    "paper": PaperFusion,
+    "released": ReleasedFusion,
+    "zero-shot": ZeroShotFusion,
+}
+
+
+def make_fusion(config: VELoRAConfig) -> Fusion:
+    """The stages of a preset, with fresh parameters."""
+    return _FUSIONS[config.preset](config)
 
 
 class VELoRA(nn.Module):
-    """A frozen tower with an adapter for each stream, and the fusion of the streams.
+    """Encoders (towers and adapters), and the fusion of the streams.
 
-    A `tower` that is given may have its adapters already; a bare one is frozen and gets fresh ones to train.
+    Without `encoders` it gets fresh adapters to train, around the bare `towers` (by stream; one under "rgb" serves
+    all), or around one with random weights.
     """
 
-    def __init__(self, config: VELoRAConfig, *, tower: VisionTower | None = None) -> None:
+    def __init__(
+        self,
+        config: VELoRAConfig,
+        *,
+        towers: Mapping[str, VisionTower] | None = None,
+        encoders: Encoders | None = None,
+    ) -> None:
         super().__init__()
         self.config = config
-        self.tower = VisionTower(BACKBONES[config.backbone]) if tower is None else tower
-        if all(isinstance(layer, nn.Linear) for _, layer in adapted_layers(self.tower)):
-            self.tower.requires_grad_(False)
-            insert_lora(self.tower, config)
-        self.fuser = PaperFusion(config)
+        if encoders is None:
+            encoders = fresh_encoders(config, towers or {"rgb": VisionTower(backbone(config.backbone))})
+        self.encoders = encoders
+        self.fuser = make_fusion(config)
+
+    @property
+    def tower(self) -> VisionTower:
+        """The tower of all streams, or of the RGB images where each stream has its own."""
+        return self.encoders.tower
 
     def encode(self, images: Tensor, streams: Tensor) -> Tensor:
-        """Tokens [n, N, d] of normalised images [n, 3, H, W]; streams [n] int64 index `velora.lora.STREAMS`."""
-        return self.fuser.encode(self.tower, images, streams)
+        """Encodings of normalised images [n, 3, H, W], for example [n, N, d]; streams [n] int64 index `STREAMS`."""
+        return self.encoders.encode(images, streams, self.fuser.encode)
 
     def fuse(self, rgb: Tensor, event: Tensor, diff: Tensor | None) -> Tensor:
-        """Logits [B, C] of encodings pooled over time, float32 [B, N, d]; diff is None where T = 1."""
-        return self.fuser.fuse(self.tower, rgb, event, diff)
+        """Logits [B, C] of encodings pooled over time; diff is None where T = 1, or the model reads no motion."""
+        return self.fuser.fuse(self.encoders, rgb, event, diff)
 
     def forward(self, rgb: Tensor, event: Tensor) -> Tensor:
         """Logits [B, C] of windows of normalised images, both float [B, T, 3, H, W]."""
+        return self.fuse(*self.pooled(rgb, event))
+
+    def with_reconstruction(self, rgb: Tensor, event: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [B, C] and the reconstruction loss L_rec, a scalar: for training, from one encoding of the images."""
+        pooled = self.pooled(rgb, event)
+        if isinstance(self.fuser, ZeroShotFusion):
+            raise ValueError("zero-shot recognition is not trained: it has no reconstruction loss")
+        return self.fuse(*pooled), self.fuser.reconstruction(self.encoders, *pooled[:2])
+
+    def pooled(self, rgb: Tensor, event: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Encodings of windows, pooled over time; those of the motion are None where there are none."""
         if rgb.shape != event.shape or rgb.ndim != 5:
             raise ValueError(f"rgb and event must both be [B, T, 3, H, W], not {[*rgb.shape]} and {[*event.shape]}")
-        batches = [rgb, event, difference(rgb, event)]  # T, T and T - 1 images a window
+        batches = [rgb, event]
+        if "diff" in self.config.streams and rgb.shape[1] > 1:
+            batches.append(difference(rgb, event))  # T - 1 images a window
         counts = torch.tensor([images.shape[0] * images.shape[1] for images in batches], device=rgb.device)
-        streams = torch.arange(len(STREAMS), device=rgb.device).repeat_interleave(counts)
+        streams = torch.arange(len(batches), device=rgb.device).repeat_interleave(counts)
         codes = self.encode(torch.cat([images.flatten(0, 1) for images in batches]), streams)
-        parts = torch.split(codes, counts.tolist())
-        pooled = [_pool(part, images.shape[1]) for part, images in zip(parts, batches, strict=True)]
-        return self.fuse(pooled[0], pooled[1], pooled[2] if rgb.shape[1] > 1 else None)
+        parts = zip(torch.split(codes, counts.tolist()), batches, strict=True)
+        pooled = [pool(part.reshape(*images.shape[:2], *part.shape[1:]), dim=1) for part, images in parts]
+        return pooled[0], pooled[1], pooled[2] if len(pooled) == len(STREAMS) else None
 
 
-def _pool(codes: Tensor, length: int) -> Tensor:
-    """Encodings [B * length, N, d] of windows, one after the other, to their means, float32 [B, N, d]."""
-    return codes.reshape(-1, max(length, 1), *codes.shape[1:]).mean(dim=1, dtype=torch.float32)
+def pool(codes: Tensor, dim: int) -> Tensor:
+    """The mean of encodings over time, in float32 at least."""
+    return codes.mean(dim=dim, dtype=torch.promote_types(codes.dtype, torch.float32))

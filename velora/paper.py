@@ -1,12 +1,13 @@
-"""Preset "paper": how VELoRA makes one vector of logits from the pooled streams.
+"""Preset "paper": what VELoRA is by the paper, made precise where the paper is silent.
 
-    encodings, mean over time + modality embedding:   Z_f   Z_r   Z_e        each [B, N, d]
-    shared block S (frozen, LoRA "fusion"):          [Z_f ; Z_r ; Z_e]  ->  Y_r, Y_e
-    top block (frozen) on Z_m, its feed-forward output + (alpha / r) B_m A_m LN(Y_m), m = r, e
-    ln_post, class tokens of r and e concatenated, one linear layer
+    encode     patch embedding and all blocks but the last, each stream with its own adapter           [n, N, d]
+    pool       mean over time + modality embedding:   Z_f   Z_r   Z_e                              each [B, N, d]
+    shared     S: the last block with the adapter "fusion", [Z_f ; Z_r ; Z_e] -> Y_f, Y_r, Y_e
+    top        the last block on Z_m, its feed-forward output + (alpha / r) B_m A_m LN(Y_m), m = r, e;  then ln_post
+    head       class tokens of r and e, concatenated, one linear layer                                    [B, C]
 
-Both blocks are the tower's last one. Only class tokens reach the head, so only their rows are computed; and because
-LoRA leaves attention alone, S and the top blocks share their keys and values. Chen et al., arXiv 2412.20064.
+Only class tokens reach the head, so only their rows are computed; and because adapters leave attention alone, S and the
+top blocks share their keys and values. Chen et al., arXiv 2412.20064.
 """
 
 from __future__ import annotations
@@ -15,22 +16,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from velora.backbones import BACKBONES
+from velora.adapter import Route
+from velora.backbones import backbone
 from velora.config import VELoRAConfig
-from velora.lora import STREAMS, route_of
+from velora.encoders import Encoders
 from velora.vit import VisionTower
 
 MODALITIES = ("rgb", "event")
 
 
 class LowRank(nn.Module):
-    """x -> scale * B A x, with B = 0 at the start; adapts d features to d features at rank r."""
+    """x -> (alpha / r) B A x, with B = 0 at the start."""
 
-    def __init__(self, width: int, rank: int, scale: float) -> None:
+    def __init__(self, width: int, config: VELoRAConfig) -> None:
         super().__init__()
-        self.scale = scale
-        self.lora_A = nn.Linear(width, rank, bias=False)
-        self.lora_B = nn.Linear(rank, width, bias=False)
+        self.scale = config.alpha / config.rank
+        self.lora_A = nn.Linear(width, config.rank, bias=False)
+        self.lora_B = nn.Linear(config.rank, width, bias=False)
         nn.init.zeros_(self.lora_B.weight)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -39,43 +41,63 @@ class LowRank(nn.Module):
 
 
 class PaperFusion(nn.Module):
-    """What is trained beside the LoRA of the tower, and the encode and fuse stages of this preset."""
+    """What is trained beside the adapters of the tower, and the stages of this preset."""
 
     def __init__(self, config: VELoRAConfig) -> None:
         super().__init__()
-        self.rank = config.rank
-        d = BACKBONES[config.backbone].width
-        self.embedding = nn.ParameterDict({stream: nn.Parameter(torch.zeros(1, 1, d)) for stream in STREAMS})
-        self.top = nn.ModuleDict({name: LowRank(d, config.rank, config.alpha / config.rank) for name in MODALITIES})
-        self.head = nn.Linear(2 * d, len(config.labels))
+        d = backbone(config.backbone).width
+        only_head = config.adapter == "none"
+        self.head_reads_motion = config.motion == "head"
+        self.embedding = nn.ParameterDict(
+            {stream: nn.Parameter(torch.zeros(1, 1, d)) for stream in config.streams if not only_head}
+        )
+        self.top = nn.ModuleDict({name: LowRank(d, config) for name in MODALITIES if not only_head})
+        self.head = nn.Linear((3 if self.head_reads_motion else 2) * d, len(config.labels))
 
-    def encode(self, tower: VisionTower, images: Tensor, streams: Tensor) -> Tensor:
-        """Normalised images [n, 3, H, W] and their streams [n] to tokens [n, N, d]: all blocks but the last."""
-        route = route_of(streams, len(STREAMS), self.rank)
+    def encode(self, tower: VisionTower, images: Tensor, route: Route | None) -> Tensor:
+        """Normalised images [n, 3, H, W] to tokens [n, N, d]."""
         return tower.run(tower.embed(images), 0, tower.backbone.layers - 1, route)
 
-    def fuse(self, tower: VisionTower, rgb: Tensor, event: Tensor, diff: Tensor | None) -> Tensor:
-        """Pooled encodings [B, N, d] (diff is None for windows of one sample) to logits [B, C], float32."""
-        pooled = {"rgb": rgb, "event": event} if diff is None else {"diff": diff, "rgb": rgb, "event": event}
-        parts = [tokens + self.embedding[stream] for stream, tokens in pooled.items()]
-        tokens = torch.cat(parts, dim=1).to(tower.dtype)  # [B, 3 N, d], in the order f, r, e
-        n = rgb.shape[1]
-        first = tokens.shape[1] - 2 * n  # where r starts
+    def fuse(self, encoders: Encoders, rgb: Tensor, event: Tensor, diff: Tensor | None) -> Tensor:
+        """Encodings pooled over time [B, N, d] (diff is None for windows of one sample) to logits [B, C]."""
+        tower, n = encoders.tower, rgb.shape[1]
+        tokens = self._together(rgb, event, diff).to(tower.dtype)
         block = tower.blocks[-1]
         keys, values = block.keys_values(tokens)
-        cls = tokens[:, [first, first + n]]  # [B, 2, d]
-        everywhere = torch.ones((), device=tokens.device)  # the one adapter of this block, for all rows
-        shared = block.rows(cls, keys, values, everywhere)  # class rows of Y_r and Y_e
-        top = block.rows(_apart(cls), _of_each(keys, n), _of_each(values, n))  # [2 B, 1, d]
-        refined = top.view_as(shared) + self._gain(shared)
-        features: Tensor = tower.ln_post(refined.to(tower.dtype))  # [B, 2, d]
+        cls = tokens[:, ::n]  # [B, 3, d]: class tokens of f, r, e; [B, 2, d] without f
+        r_e = cls[:, -2:]
+        read = block.rows(_apart(r_e), _of_each(keys, n), _of_each(values, n)).view_as(r_e)
+        if self.top:
+            wanted = cls if self.head_reads_motion else r_e
+            shared = block.rows(wanted, keys, values, encoders.route_fusion(len(cls)))  # class rows of Y
+            read = torch.cat([read + self._gain(shared[:, -2:]), shared[:, :-2]], dim=1)
+        features: Tensor = tower.ln_post(read.to(tower.dtype))
         logits: Tensor = self.head(features.flatten(1).to(self.head.weight.dtype))
         return logits
 
+    def reconstruction(self, encoders: Encoders, rgb: Tensor, event: Tensor) -> Tensor:
+        """L_rec: how far S(Z_e) is from Z_r, and S(Z_r) from Z_e, after LN; the targets take no gradient."""
+        tokens = self._together(rgb, event, None).to(encoders.tower.dtype)
+        z_r, z_e = tokens.chunk(2, dim=1)
+        route = encoders.route_fusion(2 * len(z_r))
+        from_e, from_r = encoders.tower.blocks[-1](torch.cat([z_e, z_r]), route).chunk(2)
+        return F.mse_loss(_norm(from_e), _norm(z_r).detach()) + F.mse_loss(_norm(from_r), _norm(z_e).detach())
+
+    def _together(self, rgb: Tensor, event: Tensor, diff: Tensor | None) -> Tensor:
+        """[Z_f ; Z_r ; Z_e], or [Z_r ; Z_e]."""
+        pooled = {"rgb": rgb, "event": event} if diff is None else {"diff": diff, "rgb": rgb, "event": event}
+        parts = (z + self.embedding[stream] if self.embedding else z for stream, z in pooled.items())
+        return torch.cat(list(parts), dim=1)
+
     def _gain(self, shared: Tensor) -> Tensor:
         """What Y_r and Y_e [B, 2, d] add to the feed-forward output of the top blocks, [B, 2, d]."""
-        normed = F.layer_norm(shared.to(self.head.weight.dtype), shared.shape[-1:])
+        normed = _norm(shared.to(self.head.weight.dtype))
         return torch.stack([self.top[name](normed[:, m]) for m, name in enumerate(MODALITIES)], dim=1)
+
+
+def _norm(x: Tensor) -> Tensor:
+    """LN without affine, over the features; in float32 at least."""
+    return F.layer_norm(x.to(torch.promote_types(x.dtype, torch.float32)), x.shape[-1:])
 
 
 def _apart(cls: Tensor) -> Tensor:

@@ -21,10 +21,10 @@ from torch import Tensor
 
 from velora.config import VELoRAConfig
 from velora.errors import ModelError
-from velora.model import VELoRA
+from velora.model import VELoRA, pool
 from velora.prediction import Prediction, top_labels
 from velora.preprocess import difference, normalize, resize
-from velora.session import DIFF, Frame, Job, Plan, Session
+from velora.session import DIFF, EVENT, RGB, Frame, Job, Plan, Session
 
 if TYPE_CHECKING:
     from streams.items import Sample
@@ -39,6 +39,13 @@ class Recognizer:
     random_parts: tuple[str, ...] = ()  # of "backbone", "adapters", "head": what has never been trained
     # One step at a time: two pools of compute threads would slow each other.
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.config.attend_over == "batch":
+            raise ModelError(
+                f"{self.name}: attend_over is batch, where a label depends on what else is in its batch; "
+                "set it to batch_of_one or tokens in config.json"
+            )
 
     @property
     def config(self) -> VELoRAConfig:
@@ -63,7 +70,7 @@ class Recognizer:
         uint8 [H, W, 3], before any session has changed, and ModelError if the model's output is not finite.
         """
         if any(session.recognizer is not self for session, _ in pairs):
-            raise ValueError("a session can only be used with the recogniser that opened it")
+            raise ValueError("a session can only be used with the recogniser that it was opened by or swapped to")
         if not pairs:
             return []
         with self._lock, torch.inference_mode():
@@ -117,9 +124,9 @@ class Recognizer:
         windows = [plan.window for plan in plans if plan.window]
         if not windows:
             return torch.empty(0, len(self.config.labels))
-        rgb, event = (torch.stack([_pool(window, stream) for window in windows]) for stream in (0, 1))
-        motion = [_pool(window[1:], DIFF) for window in windows] if self.config.frames > 1 else []
-        return self.model.fuse(rgb, event, torch.stack(motion) if motion else None).float().cpu()
+        rgb, event = (_pooled(windows, stream) for stream in (RGB, EVENT))
+        motion = _pooled([window[1:] for window in windows], DIFF) if len(self.config.streams) > DIFF else None
+        return self.model.fuse(rgb, event, motion).float().cpu()
 
     def _prediction(
         self, window: Sequence[Frame], sample: Sample, logits: Tensor, times: dict[str, float]
@@ -148,6 +155,6 @@ def _image(job: Job, normal: dict[Frame, Tensor]) -> Tensor:
     return difference(pair[:, :, 0], pair[:, :, 1])[0, 0]
 
 
-def _pool(frames: Sequence[Frame], stream: int) -> Tensor:
-    """The mean over time of encodings, float32 [N, d]; afresh at every step, so that no rounding adds up."""
-    return torch.stack([frame.codes[stream] for frame in frames]).mean(dim=0, dtype=torch.float32)
+def _pooled(windows: Sequence[Sequence[Frame]], stream: int) -> Tensor:
+    """Means over time of encodings, one a window; afresh at every step, so that no rounding adds up."""
+    return torch.stack([pool(torch.stack([frame.codes[stream] for frame in window]), dim=0) for window in windows])

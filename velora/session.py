@@ -9,14 +9,15 @@ recogniser computes, for all sessions of a step together.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from velora.config import MAX_STRIDE
-from velora.lora import STREAMS
+from velora.config import MAX_STRIDE, STREAMS
+from velora.errors import ModelError
 
 if TYPE_CHECKING:
     from streams.items import Sample
@@ -59,14 +60,15 @@ class Session:
     """The window of one stream; open one with `Recognizer.open`. Use it from one thread at a time.
 
     Setting `stride` is safe from any thread; it takes effect with the next sample, which then starts a new window.
+    `swap` is safe beside `push`.
     """
 
     def __init__(self, recognizer: Recognizer, stride: int, hop: int) -> None:
         if hop < 1:
             raise ValueError(f"hop must be at least 1, not {hop}")
         self._recognizer = recognizer
-        self._length = recognizer.config.frames
         self._hop = hop
+        self._lock = threading.Lock()  # of push and swap
         self.stride = stride
         self.clear()
 
@@ -88,18 +90,45 @@ class Session:
 
     @property
     def recognizer(self) -> Recognizer:
-        """The recogniser that opened this session."""
+        """The recogniser whose labels this session gives."""
         return self._recognizer
 
     def push(self, sample: Sample) -> Prediction | None:
         """Take a sample; the prediction of the window that ends with it, where one is due."""
-        return self._recognizer.step([(self, sample)])[0]
+        with self._lock:
+            return self._recognizer.step([(self, sample)])[0]
+
+    def swap(self, recognizer: Recognizer) -> None:
+        """Go on with another recogniser of the same backbone, such as other adapters on the tower in use.
+
+        The window's images stay and are encoded anew, once, with the next sample, so that its prediction is what that
+        recogniser would have said had it seen them all; where it was trained on windows of another length, or on event
+        images rendered otherwise, a new window starts. Raises ModelError for another backbone.
+        """
+        ours, theirs = self._recognizer.config, recognizer.config
+        if theirs.backbone != ours.backbone:
+            raise ModelError(
+                f"{recognizer.name} is for the backbone {theirs.backbone}, but this stream runs on {ours.backbone} "
+                f"({self._recognizer.name}): load a checkpoint for {ours.backbone}, or open a new stream"
+            )
+        with self._lock:
+            self._recognizer = recognizer
+            for frame in self._frames.values():
+                frame.codes.clear()
+                frame.images = frame.images.to(recognizer.device)
+            if (theirs.frames, theirs.rendering) != (ours.frames, ours.rendering):
+                self.clear()
 
     def clear(self) -> None:
         """Forget the window, as at a discontinuity."""
         self._stride = self._wanted_stride
         self._frames: dict[int, Frame] = {}  # by index, rising
         self._earliest: int | None = None  # no label before this index; None: at the first full window
+
+    @property
+    def _length(self) -> int:
+        """T."""
+        return self._recognizer.config.frames
 
     def admit(self, sample: Sample, images: Tensor) -> Plan:
         """Add a sample, whose resized images are uint8 [2, 3, S, S], and say what it asks for."""
@@ -112,7 +141,7 @@ class Session:
         self._frames[frame.index] = frame
         self._forget(frame.index - (self._length - 1) * self._stride)
         window = self._window(frame)
-        return Plan(_jobs(window) if window else self._ahead(frame, before), window)
+        return Plan(self._jobs(window) if window else self._ahead(frame, before), window)
 
     def _forget(self, oldest: int) -> None:
         for index in [index for index in self._frames if index < oldest]:
@@ -131,7 +160,7 @@ class Session:
         if not self._awaits(frame.index, due, self._length):
             return []
         in_motion = self._awaits(frame.index, due, self._length - 1)  # not only as a window's first
-        return _jobs_of(frame, before if in_motion else None)
+        return self._jobs_of(frame, before if in_motion else None)
 
     def _next_label(self, now: int) -> int:
         """The index of the next label if no sample is missing from now on."""
@@ -145,12 +174,11 @@ class Session:
         ends = (index + j * self._stride for j in range(length))
         return any(end >= due and (end - due) % self._hop == 0 for end in ends)
 
+    def _jobs(self, window: Sequence[Frame]) -> list[Job]:
+        befores = (None, *window[:-1])
+        return [job for frame, before in zip(window, befores, strict=True) for job in self._jobs_of(frame, before)]
 
-def _jobs(window: Sequence[Frame]) -> list[Job]:
-    befores = (None, *window[:-1])
-    return [job for frame, before in zip(window, befores, strict=True) for job in _jobs_of(frame, before)]
-
-
-def _jobs_of(frame: Frame, before: Frame | None) -> list[Job]:
-    streams = (RGB, EVENT) if before is None else (RGB, EVENT, DIFF)
-    return [Job(frame, stream, before) for stream in streams if stream not in frame.codes]
+    def _jobs_of(self, frame: Frame, before: Frame | None) -> list[Job]:
+        reads = range(len(self._recognizer.config.streams))
+        streams = [stream for stream in reads if stream != DIFF or before]
+        return [Job(frame, stream, before) for stream in streams if stream not in frame.codes]

@@ -1,7 +1,7 @@
 """CLIP's vision transformer, with open_clip's parameter names and three things that open_clip's lacks.
 
-A run of blocks can be given a stream for each image (adapters, see `velora.lora`), a block can be computed for a few
-rows only, and attention is a plain QKV and scaled dot product, which stays fast in bfloat16 on a CPU.
+A run of blocks can be given a stream for each image (see `velora.adapter`), a block can be computed for a few rows
+only, and attention is a plain QKV and scaled dot product, which stays fast in bfloat16 on a CPU.
 Dosovitskiy et al., arXiv 2010.11929; Radford et al., arXiv 2103.00020.
 """
 
@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from velora.adapter import Route, layer_name
 from velora.backbones import Backbone
-from velora.lora import adapted_linear
 
 
 class Attention(nn.Module):
@@ -32,54 +32,76 @@ class Attention(nn.Module):
         """Keys and values [B, heads, N, d / heads] of all tokens x [B, N, d]."""
         d = self.width
         k, v = F.linear(x, self.in_proj_weight[d:], self.in_proj_bias[d:]).chunk(2, dim=-1)
-        return self._split(k), self._split(v)
+        return split_heads(k, self.heads), split_heads(v, self.heads)
 
     def attend(self, x: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """What the rows x [B, R, d] read from the keys and values; [B, R, d]."""
         d = self.width
-        queries = self._split(F.linear(x, self.in_proj_weight[:d], self.in_proj_bias[:d]))
+        queries = split_heads(F.linear(x, self.in_proj_weight[:d], self.in_proj_bias[:d]), self.heads)
         read = F.scaled_dot_product_attention(queries, keys, values)  # [B, heads, R, d / heads]
         return self._merge(read)
 
+    def read_self(self, x: Tensor) -> Tensor:
+        """What each token of x [B, N, d] reads where it sees itself alone: the value and output projections."""
+        d = self.width
+        merged: Tensor = self.out_proj(F.linear(x, self.in_proj_weight[2 * d :], self.in_proj_bias[2 * d :]))
+        return merged
+
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = map(self._split, F.linear(x, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=-1))
+        packed = F.linear(x, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=-1)
+        q, k, v = (split_heads(part, self.heads) for part in packed)
         read = F.scaled_dot_product_attention(q, k, v)
         return self._merge(read)
-
-    def _split(self, x: Tensor) -> Tensor:
-        return x.reshape(*x.shape[:2], self.heads, -1).transpose(1, 2)
 
     def _merge(self, read: Tensor) -> Tensor:
         merged: Tensor = self.out_proj(read.transpose(1, 2).flatten(2))
         return merged
 
 
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """Features [B, N, d] to those of each head, [B, heads, N, d / heads]."""
+    return x.reshape(*x.shape[:2], heads, -1).transpose(1, 2)
+
+
 class Mlp(nn.Module):
-    """The feed-forward half of a block; its two linear layers are what LoRA adapts."""
+    """The feed-forward half of a block; its two linear layers are what adapters change."""
 
-    def __init__(self, width: int, quick_gelu: bool) -> None:
+    def __init__(self, backbone: Backbone, block: int) -> None:
         super().__init__()
-        self.quick_gelu = quick_gelu
-        self.c_fc = nn.Linear(width, 4 * width)
-        self.c_proj = nn.Linear(4 * width, width)
+        self.quick_gelu, self.block = backbone.quick_gelu, block
+        self.c_fc = nn.Linear(backbone.width, 4 * backbone.width)
+        self.c_proj = nn.Linear(4 * backbone.width, backbone.width)
 
-    def forward(self, x: Tensor, route: Tensor | None = None) -> Tensor:
-        hidden = adapted_linear(self.c_fc, x, route)
-        hidden = hidden * torch.sigmoid(1.702 * hidden) if self.quick_gelu else F.gelu(hidden)
-        return adapted_linear(self.c_proj, hidden, route)
+    def forward(self, x: Tensor, route: Route | None = None) -> Tensor:
+        return self._linear("c_proj", self.activate(self._linear("c_fc", x, route)), route)
+
+    def activate(self, hidden: Tensor) -> Tensor:
+        """QuickGELU or GELU, as the weights were trained with."""
+        return hidden * torch.sigmoid(1.702 * hidden) if self.quick_gelu else F.gelu(hidden)
+
+    def gain(self, x: Tensor, route: Route) -> Tensor:
+        """The adapters' matrices of both layers without the frozen ones between them, and without LoRA's alpha / r."""
+        scale = route.adapter.scale
+        hidden = route.gain(layer_name(self.block, "c_fc"), x) / scale
+        return route.gain(layer_name(self.block, "c_proj"), self.activate(hidden)) / scale
+
+    def _linear(self, name: str, x: Tensor, route: Route | None) -> Tensor:
+        layer = self.get_submodule(name)
+        y: Tensor = getattr(layer, "base_layer", layer)(x)  # PEFT wraps the layers whose adapters it trains
+        return y if route is None else route.add(layer_name(self.block, name), x, y)
 
 
 class Block(nn.Module):
-    """Pre-norm transformer block. `route` (see `velora.lora.route_of`) switches adapters on; None: the frozen block."""
+    """Pre-norm transformer block. A `route` switches adapters on; None: the frozen block."""
 
-    def __init__(self, backbone: Backbone) -> None:
+    def __init__(self, backbone: Backbone, index: int) -> None:
         super().__init__()
         self.ln_1 = nn.LayerNorm(backbone.width)
         self.attn = Attention(backbone.width, backbone.heads)
         self.ln_2 = nn.LayerNorm(backbone.width)
-        self.mlp = Mlp(backbone.width, backbone.quick_gelu)
+        self.mlp = Mlp(backbone, index)
 
-    def forward(self, x: Tensor, route: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, route: Route | None = None) -> Tensor:
         x = x + self.attn(self.ln_1(x))
         x = x + self.mlp(self.ln_2(x), route)
         return x
@@ -88,7 +110,7 @@ class Block(nn.Module):
         """Keys and values of all tokens x [B, N, d], for `rows`."""
         return self.attn.keys_values(self.ln_1(x))
 
-    def rows(self, x: Tensor, keys: Tensor, values: Tensor, route: Tensor | None = None) -> Tensor:
+    def rows(self, x: Tensor, keys: Tensor, values: Tensor, route: Route | None = None) -> Tensor:
         """This block's output for the rows x [B, R, d] of a sequence whose keys and values are given."""
         x = x + self.attn.attend(self.ln_1(x), keys, values)
         x = x + self.mlp(self.ln_2(x), route)
@@ -100,7 +122,7 @@ class Transformer(nn.Module):
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
-        self.resblocks = nn.ModuleList(Block(backbone) for _ in range(backbone.layers))
+        self.resblocks = nn.ModuleList(Block(backbone, i) for i in range(backbone.layers))
 
 
 class VisionTower(nn.Module):
@@ -139,7 +161,7 @@ class VisionTower(nn.Module):
         tokens: Tensor = self.ln_pre(torch.cat([cls, patches], dim=1) + self.positional_embedding)
         return tokens
 
-    def run(self, x: Tensor, start: int, stop: int, route: Tensor | None = None) -> Tensor:
+    def run(self, x: Tensor, start: int, stop: int, route: Route | None = None) -> Tensor:
         """Tokens [n, N, d] through the blocks [start, stop)."""
         for block in self.blocks[start:stop]:
             x = block(x, route)
@@ -147,8 +169,10 @@ class VisionTower(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """CLIP's image features [n, output_dim] of normalised images [n, 3, H, W], without adapters."""
-        x = self.run(self.embed(images), 0, self.backbone.layers)
-        features: Tensor = self.ln_post(x[:, 0]) @ self.proj
+        last = self.backbone.layers - 1
+        x = self.run(self.embed(images), 0, last)
+        cls = self.blocks[last].rows(x[:, :1], *self.blocks[last].keys_values(x))
+        features: Tensor = self.ln_post(cls[:, 0]) @ self.proj
         return features
 
     @torch.no_grad()

@@ -1,103 +1,212 @@
-"""Finding and reading weights: safetensors on this machine, never a download.
+"""Finding and reading weights that are on this machine; nothing is downloaded, and nothing in a file is ever executed.
 
-A backbone is looked for in $VELORA_WEIGHTS (a file, or a folder of `<backbone>.safetensors`), in `~/.cache/velora`, and
-in the Hugging Face hub's cache, where open_clip or anybody else may have put it. The demo's own ships with the package.
+A backbone's file is looked for in $VELORA_WEIGHTS (a file, or a folder), in `~/.cache/velora`, where OpenAI's CLIP
+keeps its own, and in the Hugging Face hub's cache, where open_clip or anybody else may have put it. It may be
+safetensors, a torch state dict, or OpenAI's TorchScript archive.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+import pickle
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from velora.backbones import BACKBONES, HUB_FILE, Backbone
+from velora.backbones import HUB_FILE, Backbone, backbone
 from velora.errors import ModelError
+from velora.torchscript import is_torchscript, read_torchscript
 from velora.vit import VisionTower
 
 VARIABLE = "VELORA_WEIGHTS"
 BUNDLED = Path(__file__).parent / "demo" / "backbone.safetensors"
+_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
+_HUB_FILES = (HUB_FILE, "open_clip_pytorch_model.bin")
+# OpenAI's names for its files
+_OPENAI = {
+    "ViT-B-16-quickgelu": "ViT-B-16.pt",
+    "ViT-B-32-quickgelu": "ViT-B-32.pt",
+    "ViT-L-14-quickgelu": "ViT-L-14.pt",
+    "ViT-L-14-336-quickgelu": "ViT-L-14-336px.pt",
+}
+_VISION = "visual."
+_ADDED = ("input_resolution", "context_length", "vocab_size", "attn_mask")  # what OpenAI's files hold beside weights
 
 
-def load_tower(name: str) -> VisionTower:
-    """The bare vision tower of a backbone, float32 on the CPU. Raises ModelError if its file is missing or broken."""
-    backbone = BACKBONES[name]
-    file = find_backbone(name)
+def load_tower(name: str, pretrained: str = "", file: Path | None = None) -> VisionTower:
+    """The bare vision tower of a backbone, float32 on the CPU. Raises ModelError if its file is missing or broken.
+
+    `pretrained` is open_clip's tag of the weights (empty: the backbone's usual ones); a `file` given is taken instead.
+    """
+    file = file or find_weights(name, pretrained)
     with torch.device("meta"):
-        tower = VisionTower(backbone)
+        tower = VisionTower(backbone(name))
     shapes = {key: tuple(tensor.shape) for key, tensor in tower.state_dict().items()}
-    tower.load_state_dict(read_tensors(file, shapes, prefix="visual.", fix=_fix(backbone)), assign=True)
+    tensors = read_weights(file, _vision_part)
+    tower.load_state_dict(_fitting(file, tensors, shapes, name, pretrained), assign=True)
     return tower
+
+
+def read_clip(name: str, pretrained: str = "", file: Path | None = None) -> dict[str, Tensor]:
+    """The float32 weights of a whole CLIP, text tower included. Raises ModelError if the file lacks the text tower."""
+    file = file or find_weights(name, pretrained)
+    tensors = {key: tensor.float() for key, tensor in read_weights(file).items() if key not in _ADDED}
+    if not {"token_embedding.weight", "text_projection"} <= tensors.keys():
+        raise ModelError(f"{file} holds no text tower, which zero-shot needs: {_fix(name, pretrained)}")
+    return tensors
 
 
 def random_tower(name: str, generator: torch.Generator) -> VisionTower:
     """A vision tower with random weights, for trying a backbone without them."""
     with torch.device("meta"):
-        tower = VisionTower(BACKBONES[name])
+        tower = VisionTower(backbone(name))
     tower = tower.to_empty(device="cpu")
     tower.reset_parameters(generator)
     return tower
 
 
-def find_backbone(name: str) -> Path:
+def find_weights(name: str, pretrained: str = "") -> Path:
     """The file with a backbone's weights. Raises ModelError that says what to fetch and where to put it."""
-    backbone = BACKBONES[name]
-    if backbone.hub_repo is None:
+    if name == "demo":
         return BUNDLED
-    for path in _candidates(backbone, backbone.hub_repo):
+    for path in _candidates(backbone(name), pretrained):
         if path.is_file():
             return path
-    raise ModelError(f"no weights for {name}: {_fix(backbone)}; --random-weights tries the program without them")
+    wanted = f"{name} ({pretrained})" if pretrained else name
+    raise ModelError(f"no weights for {wanted}: {_fix(name, pretrained)}; --random-weights tries the program without")
 
 
-def _candidates(backbone: Backbone, repo: str) -> Iterator[Path]:
+def _candidates(wanted: Backbone, tag: str) -> Iterator[Path]:
     if variable := os.environ.get(VARIABLE):
         path = Path(variable)
         if not path.exists():
             raise ModelError(f"{VARIABLE} names {variable}, which does not exist: correct it or unset it")
-        yield path / f"{backbone.name}.safetensors" if path.is_dir() else path
-    yield _home(backbone)
-    from huggingface_hub import try_to_load_from_cache
+        yield from (path / name for name in _file_names(wanted.name, tag)) if path.is_dir() else [path]
+    yield from (_home() / name for name in _file_names(wanted.name, tag))
+    if (tag or wanted.pretrained) == "openai" and wanted.name in _OPENAI:
+        yield Path.home() / ".cache" / "clip" / _OPENAI[wanted.name]
+    if repo := _repo(wanted, tag):
+        from huggingface_hub import try_to_load_from_cache
 
-    cached = try_to_load_from_cache(repo, HUB_FILE)
-    if isinstance(cached, str):
-        yield Path(cached)
-
-
-def _home(backbone: Backbone) -> Path:
-    return Path.home() / ".cache" / "velora" / f"{backbone.name}.safetensors"
+        found = (try_to_load_from_cache(repo, name) for name in _HUB_FILES)
+        yield from (Path(path) for path in found if isinstance(path, str))
 
 
-def _fix(backbone: Backbone) -> str:
-    if backbone.hub_repo is None:
+def _file_names(name: str, tag: str) -> list[str]:
+    return [f"{name}-{tag}{suffix}" if tag else f"{name}{suffix}" for suffix in _SUFFIXES]
+
+
+def _home() -> Path:
+    return Path.home() / ".cache" / "velora"
+
+
+def _repo(wanted: Backbone, tag: str) -> str | None:
+    """The repository on the hub with a backbone's weights. Raises ModelError for a tag that open_clip does not list."""
+    if tag in ("", wanted.pretrained) and wanted.hub_repo:
+        return wanted.hub_repo
+    import open_clip  # takes seconds: only for what is not in our table
+
+    tags = open_clip.list_pretrained_tags_by_model(wanted.name)
+    if tag not in tags:
+        what = f"has no weights tagged {tag!r}" if tag else "has several weights, or none"
+        raise ModelError(f"{wanted.name} {what}: --weights takes a file, or one of {', '.join(tags) or '(no tag)'}")
+    repo: str = open_clip.get_pretrained_cfg(wanted.name, tag).get("hf_hub", "").rstrip("/")
+    return repo or None
+
+
+def _fix(name: str, pretrained: str) -> str:
+    if name == "demo":
         return "install the package again, which brings this file"
-    return (
-        f"fetch {HUB_FILE} of the Hugging Face repository {backbone.hub_repo} "
-        f"and save it as {_home(backbone)}, or set {VARIABLE} to where it is"
-    )
+    repo = _repo(backbone(name), pretrained)
+    place = _home() / _file_names(name, pretrained)[0]
+    fetch = f"`hf download {repo} {HUB_FILE}` fetches them, or put that file" if repo else "put a file of them"
+    return f"{fetch} at {place}, or set {VARIABLE} to where it is"
 
 
-def read_tensors(path: Path, shapes: Mapping[str, tuple[int, ...]], *, fix: str, prefix: str = "") -> dict[str, Tensor]:
-    """The tensors of `shapes`, as float32, from a safetensors file, where names may carry `prefix`; others are ignored.
+def _vision_part(names: Collection[str]) -> dict[str, str]:
+    """Of the names in a file those of the vision tower, by their names in it."""
+    return {n.removeprefix(_VISION): n for n in names if n.startswith(_VISION)} or {n: n for n in names}
+
+
+def _everything(names: Collection[str]) -> dict[str, str]:
+    return {name: name for name in names}
+
+
+def read_weights(path: Path, select: Callable[[Collection[str]], Mapping[str, str]] = _everything) -> dict[str, Tensor]:
+    """The tensors in a file of any format that CLIP's weights come in, as stored.
+
+    `select` says which of the names in the file are wanted, and under which names. Raises ModelError that names the
+    file.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(9)
+        if start[8:] == b"{":
+            return _read_safetensors(path, select)
+        tensors = read_torchscript(path) if is_torchscript(path) else _read_torch(path)
+        return {name: tensors[stored] for name, stored in select(tensors).items()}
+    except (OSError, SafetensorError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        reason = str(error).partition("\n")[0][:200] or type(error).__name__
+        raise ModelError(f"{path} cannot be read as weights ({reason}): fetch it again") from None
+
+
+def _read_safetensors(path: Path, select: Callable[[Collection[str]], Mapping[str, str]]) -> dict[str, Tensor]:
+    with safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(stored) for name, stored in select(file.keys()).items()}
+
+
+def _read_torch(path: Path) -> dict[str, Tensor]:
+    """A state dict, perhaps that of a training run with its `module.` prefixes."""
+    loaded = load_torch(path)
+    state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else None
+    if not isinstance(state, dict):
+        raise ValueError("it is no state dict")
+    return {str(key).removeprefix("module."): value for key, value in state.items() if isinstance(value, Tensor)}
+
+
+def load_torch(path: Path) -> object:
+    """What torch.save wrote, tensors and plain containers only, mapped into memory where its format allows."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except RuntimeError as error:
+        if "mmap can only be used" not in str(error):
+            raise
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _fitting(
+    file: Path, tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]], name: str, pretrained: str
+) -> dict[str, Tensor]:
+    """The tensors of `shapes` as float32. Raises ModelError for those that are missing or of another shape."""
+    for key, shape in shapes.items():
+        if key not in tensors:
+            raise ModelError(f"{file} has no tensor {key}, so it is not {name}: {_fix(name, pretrained)}")
+        if (found := tuple(tensors[key].shape)) != shape:
+            raise ModelError(
+                f"{file}: {key} has the shape {[*found]} instead of {[*shape]}, so it is not {name}: "
+                + _fix(name, pretrained)
+            )
+    return {key: tensors[key].float() for key in shapes}
+
+
+def read_tensors(path: Path, shapes: Mapping[str, tuple[int, ...]], *, fix: str) -> dict[str, Tensor]:
+    """The tensors of `shapes`, as float32, from a safetensors file; others are ignored.
 
     Raises ModelError, which names the file and ends with `fix`, for anything that is not as expected.
     """
     try:
         with safe_open(path, framework="pt") as file:
             stored = set(file.keys())
-            tensors = {}
             for key, shape in shapes.items():
-                name = key if key in stored else prefix + key
-                if name not in stored:
+                if key not in stored:
                     raise ModelError(f"{path} has no tensor {key}: {fix}")
-                found = tuple(file.get_slice(name).get_shape())
+                found = tuple(file.get_slice(key).get_shape())
                 if found != shape:
                     raise ModelError(f"{path}: {key} has the shape {[*found]} instead of {[*shape]}: {fix}")
-                tensors[key] = file.get_tensor(name).float()
-            return tensors
+            return {key: file.get_tensor(key).float() for key in shapes}
     except (OSError, SafetensorError) as error:
         reason = " ".join(str(error).split())
         raise ModelError(f"{path} cannot be read as safetensors ({reason}): {fix}") from error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -12,21 +11,10 @@ import torch
 from safetensors.torch import save_file
 
 from tests.velora.conftest import make_config, make_recognizer, make_sample
-from velora import ModelError, VELoRA, load_recognizer
-from velora.backbones import BACKBONES
-from velora.checkpoint import Checkpoint, load_checkpoint, random_tensors, save_checkpoint, trained_tensors
+from velora import ModelError, load_recognizer
+from velora.checkpoint import Checkpoint, load_checkpoint, random_tensors, save_checkpoint
 from velora.demo.make import make
 from velora.loading import DEMO
-from velora.weights import find_backbone, load_tower, random_tower
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty home, without weights anywhere."""
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv("VELORA_WEIGHTS", raising=False)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    return tmp_path
 
 
 @pytest.fixture
@@ -78,83 +66,10 @@ def test_checkpoint_round_trip(checkpoint: Path) -> None:
     assert recognizer.config == make_config(trained=True)
 
 
-def test_a_model_in_training_saves_what_inference_loads(tmp_path: Path, trainable: VELoRA) -> None:
-    for name, parameter in trainable.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.05)
-    save_checkpoint(tmp_path, Checkpoint(trainable.config, trained_tensors(trainable)), card="")
-    recognizer = load_recognizer(tmp_path, device="cpu", dtype="fp32")
-    bare = {k.replace(".base_layer", ""): v for k, v in trainable.tower.state_dict().items() if ".lora_" not in k}
-    plain = {k.replace(".base_layer", ""): v for k, v in recognizer.model.tower.state_dict().items()}
-    for key, tensor in bare.items():
-        plain[key].copy_(tensor)
-    images = torch.randn(2, 1, 2, 3, 224, 224)
-    with torch.no_grad():
-        torch.testing.assert_close(recognizer.model(*images), trainable.eval()(*images), atol=1e-4, rtol=1e-4)
-
-
 def test_a_backbone_by_name(home: Path) -> None:
     recognizer = load_recognizer("ViT-B-32-quickgelu", device="cpu", dtype="bf16", random_weights=True)
     assert recognizer.random_parts == ("backbone", "adapters", "head")
     assert recognizer.dtype == torch.bfloat16 and recognizer.config.labels == load_recognizer("demo").config.labels
-
-
-@pytest.mark.parametrize("prefix", ["visual.", ""])
-def test_finds_weights_where_they_may_be(home: Path, monkeypatch: pytest.MonkeyPatch, prefix: str) -> None:
-    tower = random_tower("ViT-B-32-quickgelu", torch.Generator())
-    expected = tower.positional_embedding.half()
-    state = {prefix + name: tensor.half() for name, tensor in tower.state_dict().items()}
-    places = [home / ".cache/velora/ViT-B-32-quickgelu.safetensors", home / "w" / "ViT-B-32-quickgelu.safetensors"]
-    for place, variable in zip(places, (None, "w"), strict=True):
-        place.parent.mkdir(parents=True)
-        save_file(state | {"logit_scale": torch.ones(1)}, place)
-        if variable:
-            monkeypatch.setenv("VELORA_WEIGHTS", str(home / variable))
-        assert find_backbone("ViT-B-32-quickgelu") == place
-        assert torch.equal(load_tower("ViT-B-32-quickgelu").positional_embedding.half(), expected)
-        place.unlink()
-
-
-def test_finds_weights_in_the_hubs_cache(home: Path) -> None:
-    repo = home / "hub" / "models--timm--vit_base_patch16_clip_224.openai"
-    file = repo / "snapshots" / "abc" / "open_clip_model.safetensors"
-    file.parent.mkdir(parents=True)
-    file.touch()
-    (repo / "refs").mkdir()
-    (repo / "refs" / "main").write_text("abc")
-    assert find_backbone("ViT-B-16-quickgelu") == file
-
-
-@pytest.mark.timing
-@pytest.mark.parametrize("name", [name for name in BACKBONES if name != "demo"])
-def test_missing_weights_are_explained_at_once(home: Path, name: str) -> None:
-    start = time.monotonic()
-    with pytest.raises(ModelError) as caught:
-        load_recognizer(name)
-    message = str(caught.value)
-    assert time.monotonic() - start < 2
-    assert "\n" not in message and "http" not in message
-    repo = BACKBONES[name].hub_repo
-    for part in ("open_clip_model.safetensors", str(repo), f"{name}.safetensors", "--random-weights"):
-        assert part in message
-
-
-def test_a_variable_that_names_nothing(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VELORA_WEIGHTS", "/nowhere/at/all")
-    with pytest.raises(ModelError, match="VELORA_WEIGHTS names /nowhere/at/all"):
-        load_recognizer("ViT-B-16-quickgelu")
-
-
-def test_broken_backbones(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = home / "weights.safetensors"
-    monkeypatch.setenv("VELORA_WEIGHTS", str(file))
-    for broken, message in ((b"\xff" * 100, "cannot be read"), (b"", "cannot be read")):
-        file.write_bytes(broken)
-        with pytest.raises(ModelError, match=message):
-            load_recognizer("ViT-B-16-quickgelu")
-    save_file({"visual.conv1.weight": torch.zeros(3)}, file)
-    with pytest.raises(ModelError, match=r"weights.safetensors.* fetch open_clip_model"):
-        load_recognizer("ViT-B-16-quickgelu")
 
 
 def break_adapter(folder: Path, change: str) -> None:

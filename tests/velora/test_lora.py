@@ -1,100 +1,150 @@
-"""Stacked adapters equal PEFT's own forward, train as they should, and survive a checkpoint."""
+"""LoRA: PEFT's own forward, merging and files are what ours equals."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 import torch
+from open_clip.transformer import QuickGELU, VisionTransformer
+from peft import PeftModel
 from torch import nn
 
-from tests.velora.conftest import make_config
-from velora.backbones import BACKBONES
+from tests.velora.conftest import TINY, make_checkpoint, make_config, make_model, make_trainable, tiny_backbone
+from velora.adapter import FUSION, merged
+from velora.checkpoint import Checkpoint, build_model, trained_tensors
+from velora.config import STREAMS
+from velora.encoders import bare_state
 from velora.errors import ModelError
-from velora.lora import (
-    FUSION,
-    STREAMS,
-    adapted_layers,
-    adapted_linear,
-    adapter_shapes,
-    insert_lora,
-    insert_stacked,
-    lora_state,
-    route_of,
-)
+from velora.exchange import load_peft, save_peft
+from velora.lora import insert_lora
 from velora.model import VELoRA
 from velora.vit import VisionTower
 
 
-def adapted_tower() -> tuple[VisionTower, nn.Module]:
-    """A tower with PEFT's adapters whose B are not zero, and PEFT's model around it."""
-    torch.manual_seed(0)
-    tower = VisionTower(BACKBONES["demo"]).requires_grad_(False)
-    model = insert_lora(tower, make_config())
-    for name, parameter in tower.named_parameters():
+@pytest.fixture(autouse=True)
+def tiny() -> Iterator[None]:
+    with tiny_backbone():
+        yield
+
+
+@pytest.fixture
+def model() -> VELoRA:
+    """With PEFT's adapters whose B are not zero, dropout off."""
+    model = make_trainable(make_config(dropout=0.0))
+    for name, parameter in model.named_parameters():
         if "lora_B" in name:
             nn.init.normal_(parameter, std=0.05)
-    return tower, model.eval()
+    return model
 
 
-def layers_of(tower: VisionTower) -> list[tuple[nn.Module, tuple[str, ...]]]:
-    layers = [layer for _, layer in adapted_layers(tower)]
-    return [(layer, (FUSION,) if layer in layers[-2:] else STREAMS) for layer in layers]
+def open_clip_tower(state: dict[str, torch.Tensor]) -> nn.Module:
+    sizes = (TINY.image_size, TINY.patch_size, TINY.width, TINY.layers, TINY.heads, 4.0)
+    tower = VisionTransformer(*sizes, output_dim=TINY.output_dim, act_layer=QuickGELU)
+    tower.load_state_dict(state)
+    return tower.eval()
 
 
-def test_any_mixture_equals_pefts_own_forward() -> None:
-    tower, model = adapted_tower()
+def test_equals_pefts_own_forward(model: VELoRA) -> None:
     streams = torch.tensor([2, 0, 1, 1, 0])
-    x = torch.randn(len(streams), 3, 192)
-    for layer, names in layers_of(tower)[::2]:  # c_fc
-        own = streams % len(names)
-        ours = adapted_linear(layer, x, route_of(own, len(names), 4))
-        for i, stream in enumerate(own):
-            model.base_model.set_adapter(names[stream])
-            torch.testing.assert_close(ours[i], layer(x[i]), atol=1e-5, rtol=1e-5)
+    for name in ("streams", FUSION):
+        adapter = model.encoders.adapters[name]
+        own = streams % len(adapter.streams)
+        route = model.encoders._route(name, own)
+        for layer in adapter.layers:
+            pefts = model.tower.get_submodule(layer)
+            x = torch.randn(len(own), 3, pefts.in_features)
+            ours = route.add(layer, x, pefts.base_layer(x))
+            for i, stream in enumerate(own):
+                pefts.set_adapter(adapter.streams[stream])
+                torch.testing.assert_close(ours[i], pefts(x[i]), atol=1e-5, rtol=1e-5)
 
 
-def test_saved_tensors_run_without_peft_alike() -> None:
-    tower, _ = adapted_tower()
-    config = make_config()
-    saved = lora_state(tower)
-    assert {key: tuple(tensor.shape) for key, tensor in saved.items()} == adapter_shapes(config)
-    plain = VisionTower(BACKBONES["demo"])
-    plain.load_state_dict({k.replace(".base_layer", ""): v for k, v in tower.state_dict().items() if ".lora_" not in k})
-    insert_stacked(plain, saved, config)
-    x, route = torch.randn(3, 5, 192), route_of(torch.tensor([1, 2, 0]), 3, 4)
+def test_saved_tensors_run_without_peft_alike(model: VELoRA) -> None:
+    checkpoint = Checkpoint(model.config, trained_tensors(model))
+    tower = VisionTower(TINY)
+    tower.load_state_dict(bare_state(model.tower))
+    again = build_model(checkpoint, tower)
+    windows = torch.randn(2, 2, 4, 3, TINY.image_size, TINY.image_size)
     with torch.no_grad():
-        torch.testing.assert_close(plain.run(x, 0, 5, route), tower.run(x, 0, 5, route), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(again(*windows), model.eval()(*windows), atol=1e-5, rtol=1e-5)
 
 
-def test_key_names() -> None:
-    keys = adapter_shapes(make_config())
-    assert keys["rgb.base_model.model.transformer.resblocks.0.mlp.c_fc.lora_A.weight"] == (4, 192)
-    assert keys["fusion.base_model.model.transformer.resblocks.5.mlp.c_proj.lora_B.weight"] == (192, 4)
-
-
-def test_gradients_reach_every_tensor_and_only_those() -> None:
-    tower, _ = adapted_tower()
-    tower.train()
-    x = tower.run(torch.randn(3, 5, 192), 0, 5, route_of(torch.arange(3), 3, 4))
-    tower.run(x, 5, 6, torch.ones(())).square().sum().backward()
-    for name, parameter in tower.named_parameters():
-        if ".lora_" in name:
-            assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
-        else:
-            assert parameter.grad is None, name
-
-
-def test_refuses_merged_adapters() -> None:
-    tower, model = adapted_tower()
-    model.base_model.set_adapter("rgb")
-    model.merge_adapter()
+def test_refuses_what_peft_has_merged(model: VELoRA) -> None:
+    model.tower.get_submodule(model.encoders.adapters["streams"].layers[0]).merge()
     with pytest.raises(ModelError, match="unmerge"):
-        tower.run(torch.randn(1, 5, 192), 0, 5, route_of(torch.tensor([0]), 3, 4))
+        model(*torch.randn(2, 1, 4, 3, TINY.image_size, TINY.image_size))
 
 
-def test_trainable_parameters_of_the_paper() -> None:
-    with torch.device("meta"):
-        model = VELoRA(make_config(backbone="ViT-B-16-quickgelu", labels=tuple(map(str, range(114)))))
-    trainable = {name: p.numel() for name, p in model.named_parameters() if p.requires_grad}
-    assert sum(trainable.values()) == 1_234_290
-    assert sum(n for name, n in trainable.items() if name.startswith("tower")) == 1_013_760 + 30_720
-    assert sum(p.numel() for p in model.parameters()) - 1_234_290 == 86_192_640
+def test_equals_pefts_merging(model: VELoRA) -> None:
+    layer = model.encoders.adapters["streams"].layers[3]
+    pefts = model.tower.get_submodule(layer)
+    plain = pefts.base_layer.weight.clone()
+    pefts.merge(adapter_names=["event"])
+    theirs = pefts.base_layer.weight - plain
+    pefts.unmerge()
+    torch.testing.assert_close(model.encoders.adapters["streams"].delta(layer, "event"), theirs, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("preset", ["paper", "released"])
+def test_streams_go_into_open_clips_tower_through_pefts_files(tmp_path: Path, preset: str) -> None:
+    config = make_config(preset=preset)
+    checkpoint, ours = make_checkpoint(config), make_model(config).encoders
+    save_peft(checkpoint, tmp_path)
+    folders = {*STREAMS, FUSION} if preset == "paper" else {*STREAMS}
+    assert {path.name for path in tmp_path.iterdir()} == folders
+    images = torch.randn(2, 3, TINY.image_size, TINY.image_size)
+    for stream in STREAMS:
+        theirs = PeftModel.from_pretrained(open_clip_tower(ours.tower.state_dict()), str(tmp_path / stream))
+        with torch.no_grad():
+            expected = merged(ours.tower, ours.adapters["streams"], stream)(images)
+            torch.testing.assert_close(theirs(images), expected, atol=1e-5, rtol=1e-5)
+            assert (expected - ours.tower(images)).abs().max() > 1e-2
+
+
+def test_what_peft_saves_comes_back(tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(make_config())
+    save_peft(checkpoint, tmp_path / "ours")
+    tower = open_clip_tower(make_model(make_config()).tower.state_dict())
+    theirs = PeftModel.from_pretrained(tower, str(tmp_path / "ours" / "event"), is_trainable=True)
+    for name, parameter in theirs.named_parameters():
+        if "lora_" in name:
+            parameter.data *= 2
+    theirs.save_pretrained(str(tmp_path / "theirs"))
+    (tmp_path / "back").mkdir()
+    (tmp_path / "theirs").rename(tmp_path / "back" / "event")
+    back = load_peft(checkpoint, tmp_path / "back")
+    for name, tensor in checkpoint.tensors.items():
+        expected = 2 * tensor if name.startswith("event.") else tensor
+        torch.testing.assert_close(back.tensors[name], expected, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"r": 8}, "rank and alpha are"), ({"use_dora": True}, "use_dora"), (None, "cannot be read")],
+)
+def test_refuses_pefts_folders_that_do_not_fit(tmp_path: Path, change: dict[str, object] | None, message: str) -> None:
+    checkpoint = make_checkpoint(make_config())
+    save_peft(checkpoint, tmp_path)
+    file = tmp_path / "rgb" / "adapter_config.json"
+    file.write_text("[" if change is None else json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises(ModelError, match=message):
+        load_peft(checkpoint, tmp_path)
+
+
+def test_only_lora_is_exchanged(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="adapter is clora"):
+        save_peft(make_checkpoint(make_config(adapter="clora")), tmp_path)
+    with pytest.raises(ModelError, match="holds none of the folders"):
+        load_peft(make_checkpoint(make_config()), tmp_path)
+
+
+def test_peft_makes_what_the_config_says() -> None:
+    tower = VisionTower(TINY)
+    peft = insert_lora(tower, {"rgb": range(2), FUSION: range(2, 3)}, make_config(rank=3, alpha=6, dropout=0.25))
+    first, last = tower.blocks[0].mlp.c_fc, tower.blocks[2].mlp.c_proj
+    assert [*first.lora_A] == ["rgb"] and [*last.lora_A] == [FUSION]
+    assert first.r == {"rgb": 3} and first.scaling == {"rgb": 2.0} and first.lora_dropout["rgb"].p == 0.25
+    assert sum(p.requires_grad for p in peft.parameters()) == 2 * 3 * 2

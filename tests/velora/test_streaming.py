@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -11,21 +12,17 @@ import torch
 from torch import Tensor
 
 from streams.items import Sample
-from tests.velora.conftest import TINY, make_config, make_recognizer, make_sample
+from tests.velora.conftest import VARIANTS, make_config, make_recognizer, make_sample, normalized
 from velora.errors import ModelError
 from velora.prediction import Prediction
-from velora.preprocess import normalize, resize
 from velora.recognizer import Recognizer
 from velora.session import Session
 
 
 def from_scratch(recognizer: Recognizer, window: Sequence[Sample]) -> np.ndarray:
     """Probabilities of a window by the module's own forward."""
-    config = recognizer.config
-    rgb = normalize(resize([s.rgb for s in window], TINY.image_size), config.mean, config.std).unsqueeze(0)
-    event = normalize(resize([s.event_image for s in window], TINY.image_size), config.mean, config.std).unsqueeze(0)
     with torch.inference_mode():
-        return recognizer.model(rgb, event).softmax(dim=1)[0].numpy()
+        return recognizer.model(*normalized(recognizer, window)).softmax(dim=1)[0].numpy()
 
 
 def windows(samples: Sequence[Sample], stride: int, length: int = 4) -> Iterator[list[Sample] | None]:
@@ -95,14 +92,85 @@ def test_interleaved_sessions_in_one_step(recognizer: Recognizer) -> None:
         np.testing.assert_allclose(last.probabilities, from_scratch(recognizer, expected[-1]), atol=1e-4)
 
 
-def test_bfloat16_is_close(recognizer: Recognizer) -> None:
-    half = make_recognizer(make_config(), dtype=torch.bfloat16)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_push_equals_the_whole_window_for_every_preset_and_adapter(variant: str) -> None:
+    recognizer = make_recognizer(make_config(**VARIANTS[variant]))
+    session = recognizer.open()
     samples = [make_sample(i) for i in range(6)]
-    exact, rounded = (r.open() for r in (recognizer, half))
-    for sample in samples:
-        a, b = exact.push(sample), rounded.push(sample)
-        if a and b:
-            np.testing.assert_allclose(b.probabilities, a.probabilities, atol=0.03)
+    for sample, window in zip(samples, windows(samples, 1), strict=True):
+        prediction = session.push(sample)
+        if prediction and window:
+            np.testing.assert_allclose(prediction.probabilities, from_scratch(recognizer, window), atol=1e-4)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_swap_goes_on_as_if_the_other_had_been_there_all_along(variant: str) -> None:
+    other = make_recognizer(make_config(**VARIANTS[variant]), seed=2)
+    session, fresh = make_recognizer(make_config()).open(), other.open()
+    for i in range(9):
+        if i == 6:
+            session.swap(other)
+        prediction, expected = session.push(make_sample(i)), fresh.push(make_sample(i))
+        if i >= 6:
+            assert prediction and expected
+            np.testing.assert_allclose(prediction.probabilities, expected.probabilities, atol=1e-5)
+
+
+def test_a_swap_to_another_dtype_keeps_the_window(recognizer: Recognizer) -> None:
+    half = make_recognizer(make_config(), dtype=torch.bfloat16)
+    session, fresh = recognizer.open(), half.open()
+    for i in range(8):
+        prediction, expected = session.push(make_sample(i)), fresh.push(make_sample(i))
+        if i == 5:
+            session.swap(half)
+    assert prediction and expected
+    np.testing.assert_allclose(prediction.probabilities, expected.probabilities, atol=0.02)
+
+
+def test_a_swap_encodes_the_window_once_and_then_what_is_new(
+    recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = make_recognizer(make_config(), seed=2)
+    counter = Counter(other, monkeypatch)
+    session = recognizer.open()
+    for i in range(8):
+        if i == 6:
+            session.swap(other)
+        session.push(make_sample(i))
+    assert counter.calls == [4 + 4 + 3, 3]
+
+
+@pytest.mark.parametrize("change", [{"frames": 2}, {"rendering": {"style": "count"}}])
+def test_a_swap_to_other_windows_starts_anew(recognizer: Recognizer, change: dict[str, object]) -> None:
+    other = make_recognizer(make_config(**change))
+    session = recognizer.open()
+    for i in range(4):
+        session.push(make_sample(i))
+    session.swap(other)
+    assert indices([session.push(make_sample(i)) for i in range(4, 9)])[0] == 3 + other.config.frames
+
+
+def test_a_swap_to_another_backbone_is_refused_with_both_named(recognizer: Recognizer) -> None:
+    other = Mock(spec=Recognizer, config=make_config(backbone="ViT-B-32"))
+    other.name = "cards"
+    session = recognizer.open()
+    with pytest.raises(ModelError, match=r"cards is for the backbone ViT-B-32, but this stream runs on demo"):
+        session.swap(other)
+    assert session.recognizer is recognizer
+
+
+def test_attention_over_the_batch_is_refused() -> None:
+    with pytest.raises(ModelError, match="attend_over is batch"):
+        make_recognizer(make_config(preset="released", attend_over="batch"))
+
+
+def test_a_model_that_reads_no_motion_encodes_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    recognizer = make_recognizer(make_config(adapter="none"))
+    counter = Counter(recognizer, monkeypatch)
+    session = recognizer.open()
+    for i in range(5):
+        session.push(make_sample(i))
+    assert counter.calls == [2] * 5
 
 
 def test_a_hole_leaves_no_mixed_window(cheap: tuple[Recognizer, Counter]) -> None:
@@ -153,8 +221,9 @@ def test_a_label_after_a_hole_still_has_its_encodings(cheap: tuple[Recognizer, C
     assert indices([session.push(s) for s in samples]) == [6, 13, 20, 27, 34]
 
 
-def test_windows_of_one_sample() -> None:
-    recognizer = make_recognizer(make_config(frames=1))
+@pytest.mark.parametrize("preset", ["paper", "released"])
+def test_windows_of_one_sample(preset: str) -> None:
+    recognizer = make_recognizer(make_config(frames=1, preset=preset))
     sample = make_sample(0)
     prediction = recognizer.open().push(sample)
     assert prediction
@@ -203,7 +272,7 @@ def test_refuses_bad_settings(recognizer: Recognizer, setting: dict[str, int]) -
 
 
 def test_refuses_a_foreign_session(recognizer: Recognizer) -> None:
-    with pytest.raises(ValueError, match="opened it"):
+    with pytest.raises(ValueError, match="opened by or swapped to"):
         make_recognizer(make_config()).step([(recognizer.open(), make_sample(0))])
 
 

@@ -45,7 +45,7 @@ def make(folder: Path) -> None:
     sharpen(tower)
     save_tensors(folder / BUNDLED.name, {name: tensor.half() for name, tensor in tower.state_dict().items()})
     tensors = random_tensors(config, generator)
-    tensors["fuser.head.weight"] *= 14
+    tensors["fuser.head.weight"] *= 11
     tensors["fuser.head.bias"] = -build_model(Checkpoint(config, tensors), tower)(*clips(generator)).mean(dim=0)
     card = CARD.format(labels=", ".join(LABELS), period=config.sample_period_us, seed=SEED)
     save_checkpoint(folder, Checkpoint(config, tensors), card=card)
@@ -55,7 +55,7 @@ def make(folder: Path) -> None:
 def sharpen(tower: VisionTower) -> None:
     """Stronger queries and keys: where attention is even, every picture looks the same to the class token."""
     for block in tower.blocks:
-        block.attn.in_proj_weight[: 2 * tower.backbone.width] *= 4
+        block.attn.in_proj_weight[: 2 * tower.backbone.width] *= 2.5
 
 
 def clips(generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,121 @@
+"""What training changes: nothing at the start, then exactly what the config says."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tests.velora.conftest import TINY, VARIANTS, make_config, make_trainable
+from velora.adapter import Adapter
+from velora.model import VELoRA
+
+TRAINED = {name: changes for name, changes in VARIANTS.items() if name != "zero-shot"}
+
+
+def trainable_variant(variant: str) -> VELoRA:
+    return make_trainable(make_config(dropout=0.0, **TRAINED[variant]))
+
+
+def loss_of(model: VELoRA) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    rgb, event = torch.randn(2, 2, 3, 3, TINY.image_size, TINY.image_size, generator=generator)
+    logits, reconstruction = model.with_reconstruction(rgb, event)
+    return F.cross_entropy(logits, torch.tensor([0, 2])) + reconstruction
+
+
+def trained(model: VELoRA) -> dict[str, Tensor]:
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def reached(model: VELoRA) -> set[str]:
+    return {name for name, p in model.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+
+
+@pytest.mark.parametrize("variant", [name for name in TRAINED if "full" not in name])
+def test_adapters_change_nothing_at_the_start(variant: str) -> None:
+    for adapter in trainable_variant(variant).encoders.adapters.values():
+        assert isinstance(adapter, Adapter)
+        for layer in adapter.layers:
+            assert all(not adapter.delta(layer, stream).any() for stream in adapter.streams)
+
+
+@pytest.mark.parametrize("variant", TRAINED)
+def test_three_steps_move_all_that_trains_and_nothing_else(variant: str) -> None:
+    model = trainable_variant(variant)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    optimizer = torch.optim.AdamW(trained(model).values(), lr=1e-3)
+    for _ in range(3):
+        optimizer.zero_grad()
+        loss_of(model).backward()
+        optimizer.step()
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            assert not torch.equal(parameter, before[name]), name
+        else:
+            assert parameter.grad is None and torch.equal(parameter, before[name]), name
+
+
+@pytest.mark.parametrize("variant", TRAINED)
+def test_gradients_reach_exactly_what_trains(variant: str) -> None:
+    model = trainable_variant(variant)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name or "cores" in name:
+            torch.nn.init.normal_(parameter, std=0.05)
+    loss_of(model).backward()
+    assert reached(model) == set(trained(model))
+
+
+@pytest.mark.parametrize(
+    ("variant", "parts"),
+    [
+        ("paper", {"tower", "fuser.embedding", "fuser.top", "fuser.head"}),
+        ("paper-clora", {"tower", "adapters", "fuser.embedding", "fuser.top", "fuser.head"}),
+        ("paper-none", {"fuser.head"}),
+        ("released-none", {"fuser." + part for part in ("visual_embed", "embedding", "blocks", "norm")}
+         | {"fuser.fuse_blocks", "fuser.attention", "fuser.head"}),
+    ],
+)  # fmt: skip
+def test_what_trains(variant: str, parts: set[str]) -> None:
+    names = [name.removeprefix("encoders.") for name in trained(trainable_variant(variant))]
+    assert {".".join(n.split(".")[:2]) if n.startswith("fuser") else n.split(".")[0] for n in names} == parts
+    assert all("lora_" in name for name in names if name.startswith("tower"))
+
+
+def test_the_first_step_of_the_paper_reaches_b_of_r_and_e_the_embeddings_and_the_head(trainable: VELoRA) -> None:
+    rgb, event = torch.randn(2, 2, 2, 3, TINY.image_size, TINY.image_size)
+    F.cross_entropy(trainable(rgb, event), torch.tensor([0, 2])).backward()
+    assert reached(trainable) == {
+        name
+        for name in trained(trainable)
+        if ("fuser.head" in name or "embedding.rgb" in name or "embedding.event" in name or "lora_B" in name)
+        and ".diff" not in name
+        and ".fusion" not in name
+    }
+
+
+def test_the_targets_of_the_papers_reconstruction_take_no_gradient(trainable: VELoRA) -> None:
+    fuser, block = trainable.fuser, trainable.tower.blocks[-1]
+    z_r, z_e = torch.randn(2, 2, TINY.tokens, TINY.width)
+    embedded = [z + fuser.embedding[name] for z, name in ((z_r, "rgb"), (z_e, "event"))]
+    normed = [F.layer_norm(z, z.shape[-1:]) for z in embedded]
+    rebuilt = [F.layer_norm(y, y.shape[-1:]) for y in map(block, embedded)]  # B = 0: no adapter yet
+    expected = F.mse_loss(rebuilt[1], normed[0].detach()) + F.mse_loss(rebuilt[0], normed[1].detach())
+    loss = fuser.reconstruction(trainable.encoders, z_r, z_e)
+    torch.testing.assert_close(loss, expected)
+    parameters = [fuser.embedding["rgb"], fuser.embedding["event"]]
+    for ours, theirs in zip(*(torch.autograd.grad(x, parameters) for x in (loss, expected)), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-7, rtol=1e-4)
+
+
+def test_new_blocks_are_left_out_now_and_then_in_training_only() -> None:
+    model = make_trainable(make_config(preset="released"))
+    x = torch.randn(400, 2, 64)
+    block = model.fuser.blocks.train()
+    with torch.no_grad():
+        branches = block(x) - x
+        kept = (branches.abs().sum(dim=(1, 2)) > 0).float().mean()
+        assert 0.96 < kept <= 1  # both branches are left out one time in a hundred
+        assert torch.equal(block.eval()(x), block(x))
+        assert not torch.allclose(block.train()(x), block.eval()(x))
