@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"velora-rgbe {_version()}")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in (_add_demo, _add_replay, _add_simulate, _add_info, _add_doctor):
+    for add in (_add_demo, _add_replay, _add_convert, _add_simulate, _add_info, _add_doctor):
         add(commands)
     return parser
 
@@ -88,6 +88,17 @@ def _add_replay(commands: _Commands[argparse.ArgumentParser]) -> None:
     replay.add_argument("--strict", action="store_true", help="exit with 1 where anything was damaged or dropped")
     _add_model(replay)
     replay.set_defaults(command=_replay)
+
+
+def _add_convert(commands: _Commands[argparse.ArgumentParser]) -> None:
+    convert = commands.add_parser("convert", help="the authors' released checkpoint to a folder that --model takes")
+    convert.add_argument("checkpoint", metavar="CHECKPOINT.pth", type=Path)
+    convert.add_argument("--labels", metavar="FILE", type=Path, required=True, help="names of its classes, one a line")
+    convert.add_argument("--out", metavar="DIR", type=Path, required=True, help="a new folder")
+    convert.add_argument("--backbone", help="a model of open_clip (default: the one with the encoders' sizes)")
+    convert.add_argument("--alpha", type=_positive_int, default=8, help="of LoRA, which no file tells (default: 8)")
+    convert.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    convert.set_defaults(command=_convert)
 
 
 def _add_simulate(commands: _Commands[argparse.ArgumentParser]) -> None:
@@ -151,6 +162,12 @@ def _replay(arguments: argparse.Namespace) -> int:
     from app.replay import replay
 
     return replay(arguments)
+
+
+def _convert(arguments: argparse.Namespace) -> int:
+    from app.convert import convert_command
+
+    return convert_command(arguments)
 
 
 def _simulate(arguments: argparse.Namespace) -> int:

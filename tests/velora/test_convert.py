@@ -1,0 +1,181 @@
+"""The authors' files become folders of ours: every key accounted for, as small as they can be, the same results."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from tests.velora.conftest import make_sample, tiny_backbone
+from tests.velora.fabricate import FULL, released_checkpoint
+from tests.velora.reference import released, vision_of
+from velora import ModelError, load_recognizer
+from velora.checkpoint import build_model, load_checkpoint, save_checkpoint
+from velora.convert import Conversion, convert
+from velora.released_file import read_released
+
+LABELS = tuple(f"class {i}" for i in range(114))
+
+
+@pytest.fixture(autouse=True)
+def tiny(request: pytest.FixtureRequest) -> Iterator[None]:
+    with tiny_backbone():
+        yield
+
+
+def save(folder: Path, **options: object) -> Path:
+    torch.save(released_checkpoint(**options), folder / "released.pth")
+    return folder / "released.pth"
+
+
+def windows(batch: int, size: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+    rgb, event = torch.randn(2, batch, 8, 3, size, size, generator=torch.Generator().manual_seed(5), dtype=dtype)
+    return rgb, event
+
+
+@pytest.mark.parametrize("style", ["lora_A.default", "lora_A", "no base_layer"])
+@pytest.mark.parametrize("module", [True, False])
+@torch.no_grad()
+def test_gives_the_same_results_whatever_the_names(tmp_path: Path, style: str, module: bool) -> None:
+    file = save(tmp_path, style=style, module=module)
+    save_checkpoint(tmp_path / "ours", convert(read_released(file), LABELS).checkpoint, card="")
+    model = build_model(load_checkpoint(tmp_path / "ours")).double()
+    expected, _ = released(torch.load(file, weights_only=True), *windows(2, 32), heads=2)
+    torch.testing.assert_close(model(*windows(2, 32)), expected, atol=1e-6, rtol=0)
+
+
+def test_accounts_for_every_key(tmp_path: Path) -> None:
+    file = save(tmp_path)
+    parts = torch.load(file, weights_only=True)
+    states = [part for part in parts if part.endswith("model_state_dict")]
+    keys = {f"{part}/{name}" for part in states for name in parts[part]}
+    found = read_released(file)
+    assert keys | {"optimizer_state_dict", "epoch"} == found.used.keys() | found.dropped.keys()
+    assert not found.used.keys() & found.dropped.keys()
+    unused = [key.partition("module.")[2].partition(".")[0] for key in found.dropped if "/module." in key]
+    never = ("word_embed", "weight_layer", "remain_weight_layer", "bn", "tex_embed", "CLS_token", "cross_model")
+    assert {*unused} == {*never}
+
+
+def stored_towers(done: Conversion) -> int:
+    return sum(name.startswith("tower.") for name in done.checkpoint.tensors)
+
+
+def test_stores_the_encoders_as_seldom_as_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    equal, different = (save(tmp_path / kind, encoders=kind) for kind in made(tmp_path, "equal", "different"))
+    one = convert(read_released(equal), LABELS)
+    three = convert(read_released(different), LABELS)
+    assert (one.checkpoint.config.own_towers, three.checkpoint.config.own_towers) == (1, 3)
+    assert stored_towers(three) == 3 * stored_towers(one) > 0
+    base, _ = vision_of(torch.load(equal, weights_only=True)["ViT_model_state_dict"], torch.float32)
+    save_file(base, tmp_path / "clip.safetensors")
+    monkeypatch.setattr("velora.weights.BUNDLED", tmp_path / "clip.safetensors")
+    none = convert(read_released(equal), LABELS)
+    assert (none.checkpoint.config.own_towers, stored_towers(none)) == (0, 0)
+    assert "not stored" in none.encoders
+
+
+def made(folder: Path, *names: str) -> tuple[str, ...]:
+    for name in names:
+        (folder / name).mkdir()
+    return names
+
+
+def test_what_comes_from_half_precision_is_stored_so(tmp_path: Path) -> None:
+    parts = released_checkpoint()
+    for part in ("ViT_model_state_dict", "Event_ViT_model_state_dict", "frame_ViT_model_state_dict"):
+        parts[part] = {n: t if ".lora_" in n else t.half().float() for n, t in parts[part].items()}
+    torch.save(parts, tmp_path / "released.pth")
+    tensors = convert(read_released(tmp_path / "released.pth"), LABELS).checkpoint.tensors
+    assert {t.dtype for name, t in tensors.items() if name.startswith("tower.")} == {torch.float16}
+    assert {t.dtype for name, t in tensors.items() if not name.startswith("tower.")} == {torch.float32}
+    assert torch.equal(tensors["tower.proj"].float(), parts["ViT_model_state_dict"]["base_model.model.visual.proj"])
+
+
+def test_the_config_says_what_the_file_cannot(tmp_path: Path) -> None:
+    config = convert(read_released(save(tmp_path)), LABELS, alpha=16).checkpoint.config
+    assert (config.preset, config.adapter, config.rank, config.alpha, config.frames) == ("released", "lora", 4, 16, 8)
+    assert (config.mean, config.std, config.backbone) == ((0.5,) * 3, (0.5,) * 3, "demo")
+    assert config.trained and config.labels == LABELS and config.attend_over == "batch_of_one"
+
+
+@torch.no_grad()
+def test_at_full_size(tmp_path: Path) -> None:
+    file = save(tmp_path, sizes=FULL)
+    done = convert(read_released(file), LABELS)
+    assert done.checkpoint.config.backbone == "ViT-B-16-quickgelu"
+    save_checkpoint(tmp_path / "ours", done.checkpoint, card="")
+    assert (tmp_path / "ours" / "adapter.safetensors").stat().st_size < file.stat().st_size / 2.5
+    model = build_model(load_checkpoint(tmp_path / "ours"))
+    rgb, event = (images[:, :2] for images in windows(1, 224, torch.float32))
+    expected, _ = released(torch.load(file, weights_only=True, mmap=True), rgb, event, heads=12)
+    torch.testing.assert_close(model(rgb, event), expected, atol=1e-3, rtol=0)
+    file.unlink()
+    (tmp_path / "ours" / "adapter.safetensors").unlink()
+
+
+def test_a_converted_folder_recognises(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "ours", convert(read_released(save(tmp_path)), LABELS).checkpoint, card="")
+    recognizer = load_recognizer(tmp_path / "ours", device="cpu", dtype="fp32")
+    session = recognizer.open()
+    prediction = [session.push(make_sample(i)) for i in range(8)][-1]
+    assert prediction and prediction.label in LABELS and recognizer.random_parts == ()
+
+
+class Hostile:
+    def __init__(self, marker: Path) -> None:
+        self.marker = str(marker)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.mkdir, (self.marker,)
+
+
+Broken = Callable[[dict[str, object], Path], object]
+
+
+def without(part: str, name: str) -> Broken:
+    def change(parts: dict[str, object], folder: Path) -> object:
+        return parts | {part: {n: t for n, t in parts[part].items() if not n.endswith(name)}}  # type: ignore[attr-defined]
+
+    return change
+
+
+def with_nan(parts: dict[str, object], folder: Path) -> object:
+    parts["model_state_dict"]["module.fc1.bias"][3] = float("nan")  # type: ignore[index]
+    return parts
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda parts, folder: parts | {"extra": Hostile(folder / "marker")}, "cannot be read as a checkpoint"),
+        (lambda parts, folder: [1, 2], "is no checkpoint of the released code"),
+        (lambda parts, folder: {"model_state_dict": {}}, "is no checkpoint of the released code"),
+        (without("model_state_dict", "fc1.weight"), "no tensor that ends with fuser.head.weight"),
+        (without("model_state_dict", "module.fc1.bias"), "lacks 1 of the .* that are needed: fuser.head.bias"),
+        (without("frame_ViT_model_state_dict", "lora_B.default.weight"), "lacks 6 of the"),
+        (without("ViT_model_state_dict", "ln_post.bias"), r"its encoders \(.*\) are none of ViT-B-16-quickgelu"),
+        (with_nan, "fuser.head.bias holds numbers that are not finite"),
+    ],
+)
+def test_refuses_in_one_line_what_it_cannot_convert(tmp_path: Path, change: Broken, message: str) -> None:
+    torch.save(change(released_checkpoint(), tmp_path), tmp_path / "odd.pth")
+    with pytest.raises(ModelError, match=f"odd.pth.*{message}") as caught:
+        convert(read_released(tmp_path / "odd.pth"), LABELS)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "marker").exists()
+
+
+def test_refuses_labels_that_are_too_few(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="tells 114 classes apart, but 3 labels are given"):
+        convert(read_released(save(tmp_path)), LABELS[:3])
+
+
+def test_refuses_a_backbone_that_does_not_fit(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"its encoders \(.* are not ViT-B-32-quickgelu"):
+        convert(read_released(save(tmp_path)), LABELS, backbone_name="ViT-B-32-quickgelu")
