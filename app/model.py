@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +19,8 @@ def load_model(arguments: argparse.Namespace) -> Recognizer:
     from velora import load_recognizer  # imports torch
 
     labels = None if arguments.labels is None else read_labels(arguments.labels)
+    if labels and arguments.model and (arguments.model == "demo" or Path(arguments.model).exists()):
+        raise ModelError("--labels asks CLIP itself: --model must then name a backbone, such as ViT-B-16-quickgelu")
     recognizer = load_recognizer(
         (arguments.model or "demo") if labels is None else "zero-shot",
         device=arguments.device,
@@ -39,11 +40,9 @@ def read_labels(text: str) -> list[str]:
     path = Path(text)
     if path.is_file():
         return read_label_file(path)
-    if path.suffix == ".txt" or os.sep in text:
-        raise ModelError(f"{text}: no such file of labels")
     labels = [label.strip() for label in text.split(",") if label.strip()]
-    if not labels:
-        raise ModelError(f"--labels {text!r} names nothing: give words with commas between them, or a file")
+    if len(labels) < 2:
+        raise ModelError(f"--labels {text}: no such file; give a file of labels, or two words or more with commas")
     return labels
 
 

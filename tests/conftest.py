@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,3 +67,43 @@ def small_recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for item in moving_square(60):
             writer.write(item)
     return path
+
+
+SMALL_CLIP = "small-clip"
+_CLIP_CONFIG = {
+    "embed_dim": 16,
+    "quick_gelu": True,
+    "vision_cfg": {"image_size": 32, "layers": 3, "width": 64, "head_width": 32, "patch_size": 8},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
+}
+
+
+@dataclass(frozen=True)
+class SmallClip:
+    """A CLIP of open_clip's with random weights, known to it and to us as SMALL_CLIP, and the file of its weights."""
+
+    model: Any
+    file: Path
+
+
+@pytest.fixture(scope="session")
+def small_clip(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallClip]:
+    import open_clip
+    import torch
+    from safetensors.torch import save_file
+
+    from velora.backbones import BACKBONES, Backbone
+
+    folder = tmp_path_factory.mktemp("clip")
+    (folder / f"{SMALL_CLIP}.json").write_text(json.dumps(_CLIP_CONFIG))
+    open_clip.add_model_config(folder)
+    torch.manual_seed(0)
+    model = open_clip.CLIP(**open_clip.get_model_config(SMALL_CLIP)).eval()
+    for parameter in model.parameters():  # features that differ from picture to picture, and from word to word
+        if parameter.ndim > 1:
+            parameter.data *= 2
+    model.logit_scale.data.fill_(3.5)
+    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / "clip.safetensors")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(BACKBONES, SMALL_CLIP, Backbone(SMALL_CLIP, 64, 3, 2, 8, 32, 16, True, "somebody/small-clip"))
+        yield SmallClip(model, folder / "clip.safetensors")

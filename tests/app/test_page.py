@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 import shutil
 import socket
@@ -14,9 +15,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from app.model import load_model
 from app.page import Page, free_port
 from recordings import bundled
 from tests.app.test_viewer import LABELS, FakeRecognizer, until, viewer_threads
+from tests.conftest import SMALL_CLIP, SmallClip
 from velora import load_recognizer
 
 sync_api = pytest.importorskip("playwright.sync_api")
@@ -227,6 +230,24 @@ def test_labels_are_text_and_a_tab_outlives_the_program(browser, small_recording
     with Page(FakeRecognizer, recordings, port=port):
         tab.wait("document.getElementById('strip')?.naturalWidth > 0 && window.loads === undefined")
         tab.page.close()
+
+
+def test_the_users_own_words_are_on_the_page(browser, small_recording: Path, small_clip: SmallClip) -> None:
+    asked = ["--labels", "a moving square,<b>waving</b>", "--model", SMALL_CLIP, "--weights", str(small_clip.file)]
+    arguments = demo_arguments([*asked, "--device", "cpu"])
+    with Page(lambda: load_model(arguments), {"square": small_recording}) as page:
+        tab = Tab(browser, page.url)
+        tab.wait(f"{SHOWN.format('bars')}.includes('a moving square')")
+        tab.changes("bars")
+        assert "<b>waving</b>" in tab.text("bars") and tab.text("random") == ""
+        assert tab.errors == []
+        tab.page.close()
+
+
+def demo_arguments(options: list[str]) -> argparse.Namespace:
+    from app.cli import _parser
+
+    return _parser().parse_args(["demo", *options])
 
 
 def test_starts_behind_a_proxy(monkeypatch: pytest.MonkeyPatch, small_recording: Path) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from recordings import bundled
+from streams import open_source, synchronize
 from tests.velora.conftest import make_config, make_recognizer, make_sample
 from velora import ModelError, load_recognizer
 from velora.checkpoint import Checkpoint, load_checkpoint, random_tensors, save_checkpoint
@@ -137,3 +142,62 @@ def test_threads_share_a_recognizer() -> None:
     with ThreadPoolExecutor(3) as pool:
         together = list(pool.map(label, range(3)))
     torch.testing.assert_close(torch.tensor(together), torch.tensor(alone), atol=1e-5, rtol=1e-5)
+
+
+def test_checkpoints_of_one_backbone_share_its_weights(tmp_path: Path) -> None:
+    recognizers = [load_recognizer("demo", device="cpu", dtype="fp32")]
+    for seed in range(3):
+        config = make_config(adapter=("lora", "clora", "none")[seed], trained=True)
+        tensors = random_tensors(config, torch.Generator().manual_seed(seed))
+        save_checkpoint(tmp_path / str(seed), Checkpoint(config, tensors), card="")
+        recognizers.append(load_recognizer(tmp_path / str(seed), device="cpu", dtype="fp32"))
+    assert len({id(recognizer.model.tower) for recognizer in recognizers}) == 1
+    assert load_recognizer("demo", device="cpu", dtype="bf16").model.tower is not recognizers[0].model.tower
+    tower = weakref.ref(recognizers[0].model.tower)
+    del recognizers
+    gc.collect()
+    assert tower() is None  # not kept for nobody
+
+
+def test_a_swap_between_two_pushes_leaves_the_backbone_alone(tmp_path: Path) -> None:
+    config = make_config(adapter="clora", frames=8)
+    tensors = random_tensors(config, torch.Generator().manual_seed(0))
+    save_checkpoint(tmp_path / "cards", Checkpoint(config, tensors), card="")
+    first = load_recognizer("demo", device="cpu", dtype="fp32")
+    other = load_recognizer(tmp_path / "cards", device="cpu", dtype="fp32")
+    before = {name: (t.data_ptr(), t.clone()) for name, t in first.model.tower.state_dict().items()}
+    session, fresh = first.open(), other.open()
+    for i in range(8):
+        session.push(make_sample(i))
+        expected = fresh.push(make_sample(i))
+    session.swap(other)
+    with pytest.raises(ModelError, match="cards is for the backbone demo, but this stream runs on ViT-B-32"):
+        load_recognizer("ViT-B-32", device="cpu", random_weights=True).open().swap(other)
+    swapped, expected = session.push(make_sample(8)), fresh.push(make_sample(8))
+    assert swapped and expected
+    np.testing.assert_allclose(swapped.probabilities, expected.probabilities, atol=1e-5)
+    for name, tensor in other.model.tower.state_dict().items():
+        assert (tensor.data_ptr(), True) == (before[name][0], torch.equal(tensor, before[name][1]))
+
+
+def test_bfloat16_keeps_the_answers_of_float32_on_the_demo_recording() -> None:
+    with open_source(bundled()["cards"]) as source:
+        samples = list(synchronize(source))[::4]
+    exact, half = (load_recognizer("demo", device="cpu", dtype=dtype).open(stride=4) for dtype in ("fp32", "bf16"))
+    for sample in samples:
+        expected, found = exact.push(sample), half.push(sample)
+        if expected and found:
+            assert np.abs(found.probabilities - expected.probabilities).max() < 0.02
+            second, first = np.sort(expected.probabilities)[-2:]
+            assert found.label == expected.label or first - second < 0.04
+    assert expected
+
+
+def test_backbones_of_another_kind_are_refused(checkpoint: Path) -> None:
+    with pytest.raises(ModelError, match=r"no model 'ViT-B-16-SigLIP': .* timm's vit_base_patch16_siglip_224"):
+        load_recognizer("ViT-B-16-SigLIP")
+    (checkpoint / "config.json").write_text(
+        (checkpoint / "config.json").read_text().replace('"backbone": "demo"', '"backbone": "coca_ViT-B-32"')
+    )
+    with pytest.raises(ModelError, match="config.json: backbone coca_ViT-B-32 pools by attention"):
+        load_recognizer(checkpoint)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,49 +13,25 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from streams.items import Sample
+from tests.conftest import SMALL_CLIP, SmallClip
 from tests.velora.conftest import make_checkpoint, make_config, make_sample, normalized, tiny_backbone
 from velora import ModelError, Recognizer, load_recognizer
-from velora.backbones import BACKBONES, Backbone
 from velora.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, trained_tensors
 from velora.zero_shot import PROMPTS
 
 LABELS = ("waving", "a cup of tea", "the ace of spades")
-TINY_CLIP = {
-    "embed_dim": 16,
-    "quick_gelu": True,
-    "vision_cfg": {"image_size": 32, "layers": 3, "width": 64, "head_width": 32, "patch_size": 8},
-    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
-}
-
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[torch.nn.Module, Path]]:
-    """A small CLIP of open_clip's, known to it and to us by name, and the file of its weights."""
-    folder = tmp_path_factory.mktemp("clip")
-    (folder / "tiny-clip.json").write_text(json.dumps(TINY_CLIP))
-    open_clip.add_model_config(folder)
-    torch.manual_seed(0)
-    model = open_clip.CLIP(**open_clip.get_model_config("tiny-clip")).eval()
-    for parameter in model.parameters():  # features that differ from picture to picture, and from word to word
-        if parameter.ndim > 1:
-            parameter.data *= 2
-    model.logit_scale.data.fill_(3.5)
-    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / "clip.safetensors")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(BACKBONES, "tiny-clip", Backbone("tiny-clip", 64, 3, 2, 8, 32, 16, True, "somebody/tiny-clip"))
-        yield model, folder / "clip.safetensors"
 
 
 def load(file: Path, **options: object) -> Recognizer:
     return load_recognizer(
-        "zero-shot", labels=LABELS, backbone="tiny-clip", weights=str(file), device="cpu", dtype="fp32", **options
+        "zero-shot", labels=LABELS, backbone=SMALL_CLIP, weights=str(file), device="cpu", dtype="fp32", **options
     )
 
 
 @torch.inference_mode()
 def by_open_clip(model: torch.nn.Module, image: Tensor, prompts: tuple[str, ...]) -> Tensor:
     """open_clip's logits [C] of one image [3, H, W]: the words in prompts, their features averaged."""
-    tokenize = open_clip.get_tokenizer("tiny-clip")
+    tokenize = open_clip.get_tokenizer(SMALL_CLIP)
     text = []
     for label in LABELS:
         feature = model.encode_text(tokenize([p.format(label) for p in prompts]), normalize=True).mean(dim=0)
@@ -76,8 +50,8 @@ def label_of(recognizer: Recognizer, sample: Sample) -> np.ndarray:
     return prediction.probabilities
 
 
-def test_equals_open_clips_own_probabilities_for_one_frame(clip: tuple[torch.nn.Module, Path]) -> None:
-    model, file = clip
+def test_equals_open_clips_own_probabilities_for_one_frame(small_clip: SmallClip) -> None:
+    model, file = small_clip.model, small_clip.file
     recognizer = load(file)
     sample = replace(make_sample(3), event_image=np.full((26, 34, 3), 255, np.uint8))  # no events
     rgb, _ = normalized(recognizer, [sample])
@@ -86,8 +60,8 @@ def test_equals_open_clips_own_probabilities_for_one_frame(clip: tuple[torch.nn.
     assert expected.max() - expected.min() > 0.05
 
 
-def test_events_have_prompts_of_their_own_and_half_the_say(clip: tuple[torch.nn.Module, Path]) -> None:
-    model, file = clip
+def test_events_have_prompts_of_their_own_and_half_the_say(small_clip: SmallClip) -> None:
+    model, file = small_clip.model, small_clip.file
     recognizer, sample = load(file), make_sample(4)
     rgb, event = normalized(recognizer, [sample])
     logits = by_open_clip(model, rgb[0, 0], PROMPTS["rgb"]) + by_open_clip(model, event[0, 0], PROMPTS["event"])
@@ -97,8 +71,8 @@ def test_events_have_prompts_of_their_own_and_half_the_say(clip: tuple[torch.nn.
     np.testing.assert_allclose(label_of(recognizer, events_alone), expected, atol=1e-5)
 
 
-def test_frames_without_events_do_not_dilute_the_others(clip: tuple[torch.nn.Module, Path]) -> None:
-    recognizer, sample = load(clip[1]), make_sample(4)
+def test_frames_without_events_do_not_dilute_the_others(small_clip: SmallClip) -> None:
+    recognizer, sample = load(small_clip.file), make_sample(4)
     blank = replace(sample, event_image=np.full_like(sample.event_image, 255))
     session = recognizer.open()
     mixed = [session.push(still(sample if i % 2 else blank, i)) for i in range(8)][-1]
@@ -106,15 +80,15 @@ def test_frames_without_events_do_not_dilute_the_others(clip: tuple[torch.nn.Mod
     np.testing.assert_allclose(mixed.probabilities, label_of(recognizer, sample), atol=1e-5)
 
 
-def test_nothing_to_see_favours_no_label(clip: tuple[torch.nn.Module, Path]) -> None:
+def test_nothing_to_see_favours_no_label(small_clip: SmallClip) -> None:
     blank = replace(make_sample(0), rgb=np.zeros((9, 9, 3), np.uint8), event_image=np.full((9, 9, 3), 255, np.uint8))
-    np.testing.assert_allclose(label_of(load(clip[1]), blank), 1 / 3, atol=1e-6)
+    np.testing.assert_allclose(label_of(load(small_clip.file), blank), 1 / 3, atol=1e-6)
 
 
 def test_streams_as_the_whole_window_and_encodes_two_images_a_sample(
-    clip: tuple[torch.nn.Module, Path], monkeypatch: pytest.MonkeyPatch
+    small_clip: SmallClip, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recognizer = load(clip[1])
+    recognizer = load(small_clip.file)
     samples, session, counts = [make_sample(i) for i in range(10)], recognizer.open(), []
     encode = recognizer.model.encode
     monkeypatch.setattr(recognizer.model, "encode", lambda *a: (counts.append(len(a[0])), encode(*a))[1])
@@ -125,29 +99,29 @@ def test_streams_as_the_whole_window_and_encodes_two_images_a_sample(
     np.testing.assert_allclose(last.probabilities, expected, atol=1e-5)
 
 
-def test_the_text_tower_is_let_go(clip: tuple[torch.nn.Module, Path]) -> None:
-    names = {name.split(".")[0] for name, _ in load(clip[1]).model.named_parameters()}
+def test_the_text_tower_is_let_go(small_clip: SmallClip) -> None:
+    names = {name.split(".")[0] for name, _ in load(small_clip.file).model.named_parameters()}
     assert names == {"encoders"}
-    assert load(clip[1]).model.fuser.text.shape == (2, 3, 16)
+    assert load(small_clip.file).model.fuser.text.shape == (2, 3, 16)
 
 
-def test_saved_it_needs_no_text_tower_any_more(clip: tuple[torch.nn.Module, Path], tmp_path: Path) -> None:
-    recognizer = load(clip[1])
+def test_saved_it_needs_no_text_tower_any_more(small_clip: SmallClip, tmp_path: Path) -> None:
+    recognizer = load(small_clip.file)
     save_checkpoint(tmp_path, Checkpoint(recognizer.config, trained_tensors(recognizer.model)), card="")
     assert (tmp_path / "adapter.safetensors").stat().st_size < 2000
-    again = load_recognizer(tmp_path, weights=str(clip[1]), device="cpu", dtype="fp32")
+    again = load_recognizer(tmp_path, weights=str(small_clip.file), device="cpu", dtype="fp32")
     sample = make_sample(5)
     np.testing.assert_allclose(label_of(again, sample), label_of(recognizer, sample), atol=1e-6)
     assert load_checkpoint(tmp_path).config.labels == LABELS
 
 
-def test_random_weights_are_told(clip: tuple[torch.nn.Module, Path]) -> None:
-    recognizer = load_recognizer("zero-shot", labels=LABELS, backbone="tiny-clip", random_weights=True, device="cpu")
+def test_random_weights_are_told(small_clip: SmallClip) -> None:
+    recognizer = load_recognizer("zero-shot", labels=LABELS, backbone=SMALL_CLIP, random_weights=True, device="cpu")
     assert recognizer.random_parts == ("backbone", "text tower")
     assert label_of(recognizer, make_sample(1)).shape == (3,)
 
 
-def test_what_cannot_be_is_said_in_one_line(clip: tuple[torch.nn.Module, Path], tmp_path: Path) -> None:
+def test_what_cannot_be_is_said_in_one_line(small_clip: SmallClip, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="demo's backbone has no text tower"):
         load_recognizer("zero-shot", labels=LABELS, backbone="demo")
     with pytest.raises(ValueError, match="labels are for zero-shot"):
@@ -155,7 +129,7 @@ def test_what_cannot_be_is_said_in_one_line(clip: tuple[torch.nn.Module, Path], 
     with pytest.raises(ValueError, match="labels are for zero-shot"):
         load_recognizer("demo", labels=LABELS)
     with pytest.raises(ModelError, match="vision tower alone|text tower"):
-        vision = {n: t.contiguous() for n, t in clip[0].state_dict().items() if n.startswith("visual.")}
+        vision = {n: t.contiguous() for n, t in small_clip.model.state_dict().items() if n.startswith("visual.")}
         save_file(vision, tmp_path / "vision.safetensors")
         load(tmp_path / "vision.safetensors")
 

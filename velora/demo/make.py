@@ -45,7 +45,7 @@ def make(folder: Path) -> None:
     sharpen(tower)
     save_tensors(folder / BUNDLED.name, {name: tensor.half() for name, tensor in tower.state_dict().items()})
     tensors = random_tensors(config, generator)
-    tensors["fuser.head.weight"] *= 11
+    tensors["fuser.head.weight"] *= 8
     tensors["fuser.head.bias"] = -build_model(Checkpoint(config, tensors), tower)(*clips(generator)).mean(dim=0)
     card = CARD.format(labels=", ".join(LABELS), period=config.sample_period_us, seed=SEED)
     save_checkpoint(folder, Checkpoint(config, tensors), card=card)
