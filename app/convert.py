@@ -28,7 +28,7 @@ _CARD = """\
 VELoRA as its authors released it, converted for velora-rgbe; preset "released".
 
 - From: `{file}`, sha256 {sha256}
-- Backbone: {backbone}; {encoders}
+- Backbone: {backbone}; its encoders: {encoders}
 - Labels: {classes}; rank {rank}, alpha {alpha}
 - Images are normalised with mean = std = 0.5, which was inferred, not stated by the authors
 - Made by: `velora convert {file} --labels … --out {name}`; every key is listed in `{report}`
@@ -103,14 +103,15 @@ def _tell(console: Console, report: dict[str, Any]) -> None:
     table.add_column("of the file")
     table.add_column("what became of them")
     for what, count in Counter(report["used"].values()).items():
-        fate = "see below" if what.endswith("encoder") else "converted"
+        fate = "see encoders" if what.endswith("encoder") else "converted"
         table.add_row(f"{count:,}", what, fate)
     for why, keys in _by_reason(report["dropped"]).items():
         some = ", ".join(keys[:4]) + (", …" if len(keys) > 4 else "")
         table.add_row(f"{len(keys):,}", why, f"dropped: {some}")
     console.print(table)
-    console.print(f"encoders: {report['encoders']}")
-    console.print(f"{report['backbone']}, rank {report['rank']}, {report['classes']} classes", highlight=False)
+    console.print(f"encoders: {report['encoders']}", highlight=False)
+    what = f"{report['backbone']}, rank {report['rank']}, {report['classes']} classes"
+    console.print(f"{what}; nothing that is needed is missing", highlight=False)
     sizes = f"{report['bytes_in'] / 1e6:,.1f} MB -> {report['bytes_out'] / 1e6:,.1f} MB"
     console.print(f"{sizes}: {report['out']}; every key is in {REPORT} there", highlight=False)
 

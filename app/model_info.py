@@ -24,20 +24,21 @@ def checkpoint_facts(folder: Path) -> dict[str, Any]:
 
 def config_facts(arguments: argparse.Namespace) -> dict[str, Any]:
     """The parameters of a model that is only described by options. Raises ValueError for what fits no preset."""
-    return _facts(
-        VELoRAConfig(
-            labels=tuple(map(str, range(arguments.classes))),
-            backbone=arguments.backbone,
-            preset=arguments.preset,
-            adapter=arguments.adapter,
-            rank=arguments.rank,
-            pairs=arguments.pairs,
-        )
+    config = VELoRAConfig(
+        labels=tuple(map(str, range(arguments.classes))),
+        backbone=arguments.backbone,
+        preset=arguments.preset,
+        adapter=arguments.adapter,
+        rank=arguments.rank,
+        pairs=arguments.pairs,
     )
+    facts = _facts(config)
+    del facts["config"]["labels"]
+    return facts
 
 
 def _facts(config: VELoRAConfig) -> dict[str, Any]:
-    return {"config": dataclasses.asdict(config)} | account(config)
+    return {"classes": len(config.labels), "config": dataclasses.asdict(config)} | account(config)
 
 
 def as_text(facts: dict[str, Any]) -> Iterator[str]:
@@ -49,7 +50,7 @@ def as_text(facts: dict[str, Any]) -> Iterator[str]:
         yield f"  labels: {_labels(config['labels'])}"
         yield f"  window: {config['frames']} samples, {config['sample_period_us'] / 1e3:.1f} ms apart"
     preset = f"preset {config['preset']}, adapter {_adapter(config)}"
-    yield f"  {config['backbone']}, {preset}, {len(config['labels'])} classes"
+    yield f"  {config['backbone']}, {preset}, {facts['classes']} classes"
     yield from _table(facts)
 
 

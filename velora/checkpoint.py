@@ -27,6 +27,8 @@ from velora.weights import read_tensors
 
 CONFIG, ADAPTER, CARD = "config.json", "adapter.safetensors", "README.md"
 _FUSER, _TOWER = "fuser.", "tower."
+#: tensors whose random values keep the size of what passes them
+_SPREAD = r"lora_A|clora\.(down|cores)|(query|key|value|qkv|proj|fc1|fc2|visual_embed)\.weight$|fuser\.text$"
 
 
 @dataclass(frozen=True)
@@ -77,9 +79,9 @@ def random_tensors(config: VELoRAConfig, generator: torch.Generator) -> dict[str
 
     def draw(name: str, shape: tuple[int, ...]) -> Tensor:
         if re.search(r"norm\d?\.weight$|ln_\w+\.weight$|fuser\.scale$", name):
-            return torch.ones(shape)
-        first = re.search(r"lora_A|clora\.(down|cores)|(query|key|value|qkv|proj|fc1|fc2|visual_embed)\.weight$", name)
-        return torch.randn(shape, generator=generator) * (shape[-1] ** -0.5 if first else 0.02)
+            return torch.ones(shape) * (100 if name == "fuser.scale" else 1)
+        spread = re.search(_SPREAD, name)
+        return torch.randn(shape, generator=generator) * (shape[-1] ** -0.5 if spread else 0.02)
 
     return {name: draw(name, shape) for name, shape in tensor_shapes(config).items()}
 

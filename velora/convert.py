@@ -87,17 +87,14 @@ def _encoders(released: Released, name: str) -> tuple[int, str]:
     """How many towers the checkpoint has to bring, and why, in words."""
     first, *others = (released.towers[stream] for stream in STREAMS)
     if not all(_equal(first, other) for other in others):
-        return len(STREAMS), "the three encoders differ: stored, what is equal in them once"
+        return len(STREAMS), "different ones, stored; what is equal in them once"
     try:
         named = load_tower(name).state_dict()
     except ModelError:
-        return (
-            1,
-            f"the three encoders are equal: stored once (with {name}'s weights on this machine, perhaps not at all)",
-        )
+        return 1, f"equal, stored once; {name}'s own weights, if they are the same, are not on this machine"
     if _equal(first, named):
-        return 0, f"the three encoders are {name} as it is: not stored"
-    return 1, f"the three encoders are equal, but not {name} as it is: stored once"
+        return 0, f"equal to {name}'s own weights, not stored"
+    return 1, f"equal, stored once; other weights than {name}'s own"
 
 
 def _equal(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> bool:

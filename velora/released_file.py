@@ -61,7 +61,7 @@ def read_released(path: Path) -> Released:
             _take_encoders(found, stream, key, name, tensor)
     for key, name, tensor in _entries(parts, TRAINED):
         _take_trained(found, key, name, tensor)
-    for part in set(parts) - {TRAINED, *ENCODERS.values()}:
+    for part in sorted(parts.keys() - {TRAINED, *ENCODERS.values()}):
         found.dropped[part] = "of the training run"
     return found
 

@@ -48,6 +48,7 @@ class ZeroShotFusion(nn.Module):
     def encode(self, tower: VisionTower, images: Tensor, route: Route | None) -> Tensor:
         """Normalised images [n, 3, H, W] to features of length 1 and a one, or to zeros; [n, o + 1]."""
         features: Tensor = tower(images)
+        features = features.to(torch.promote_types(features.dtype, torch.float32))
         there = (images.flatten(2).std(dim=-1) > 0).any(dim=1, keepdim=True)
         codes = torch.cat([F.normalize(features, dim=1), features.new_ones(len(features), 1)], dim=1)
         return codes * there

@@ -40,7 +40,7 @@ def test_writes_a_folder_that_recognises(file: Path, capsys: pytest.CaptureFixtu
         "rgb LoRA",
         "fusion and head",
         "dropped: word_embed.weight",
-        "the three encoders are equal",
+        "encoders: equal, stored once",
         "5 classes",
     ):
         assert part in told, told
