@@ -42,8 +42,8 @@ class Checkpoint:
 def trained_tensors(model: VELoRA) -> dict[str, Tensor]:
     """What a checkpoint stores of a model."""
     tensors = {_FUSER + name: tensor for name, tensor in model.fuser.state_dict().items()}
-    for adapter in model.encoders.adapters.values():
-        tensors |= adapter.state()  # type: ignore[operator]
+    for adapter in model.encoders.each_adapter():
+        tensors |= adapter.state()
     if model.config.own_towers:
         tensors |= tower_tensors({stream: bare_state(model.encoders.tower_of(stream)) for stream in STREAMS})
     return {name: tensor.detach() for name, tensor in tensors.items()}
@@ -147,8 +147,8 @@ def build_trainable(checkpoint: Checkpoint, tower: VisionTower | None = None) ->
     model = VELoRA(config, towers={"rgb": tower} if tower is not None else _own_towers(config, tensors))
     model.fuser.load_state_dict(_fuser_state(tensors))
     with torch.no_grad():
-        for adapter in model.encoders.adapters.values():
-            for name, tensor in adapter.state().items():  # type: ignore[operator]
+        for adapter in model.encoders.each_adapter():
+            for name, tensor in adapter.state().items():
                 tensor.copy_(tensors[name])
     return model
 

@@ -37,6 +37,10 @@ class Encoders(nn.Module):
         self.others = nn.ModuleDict({s: t for s, t in towers.items() if t is not self.tower})
         self.adapters = nn.ModuleDict(dict(adapters))
 
+    def each_adapter(self) -> list[Adapter]:
+        """All adapters."""
+        return cast("list[Adapter]", list(self.adapters.values()))
+
     def tower_of(self, stream: str) -> VisionTower:
         """The tower that encodes a stream."""
         return cast(VisionTower, self.others[stream]) if stream in self.others else self.tower
@@ -54,7 +58,7 @@ class Encoders(nn.Module):
         return self._route(FUSION, torch.zeros(count, dtype=torch.int64, device=self.tower.device))
 
     def _route(self, name: str, streams: Tensor) -> Route | None:
-        return Route(self.adapters[name], streams) if name in self.adapters else None  # type: ignore[arg-type]
+        return Route(cast(Adapter, self.adapters[name]), streams) if name in self.adapters else None
 
     def encode(
         self, images: Tensor, streams: Tensor, through: Callable[[VisionTower, Tensor, Route | None], Tensor]

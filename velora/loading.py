@@ -110,6 +110,8 @@ def _zero_shot(labels: Sequence[str], name: str, source: Weights) -> tuple[Check
 def _place(checkpoint: Checkpoint, source: Weights, device: torch.device, dtype: torch.dtype) -> tuple[VELoRA, bool]:
     """A checkpoint's model on a device, and whether its tower has random weights."""
     if checkpoint.config.own_towers:
+        if source.wanted:
+            raise ModelError("this checkpoint brings its own encoders: leave --weights out")
         model = build_model(checkpoint)
         model.encoders.to(device, dtype)
         random = False
@@ -125,6 +127,8 @@ def _tower(config: VELoRAConfig, source: Weights, device: torch.device, dtype: t
     """The frozen tower of a backbone, shared by all models that use it now; and whether its weights are random."""
     name, tag = config.backbone, source.tag(config)
     bundled = name == "demo"
+    if bundled and source.wanted:
+        raise ModelError("the demo's backbone comes with its weights: leave --weights out, or choose another --model")
     if source.random and not bundled:
         generator = torch.Generator().manual_seed(_SEED)
         return _shared(("random", name, device, dtype), lambda: random_tower(name, generator).to(device, dtype)), True

@@ -125,7 +125,7 @@ class Recognizer:
         if not windows:
             return torch.empty(0, len(self.config.labels))
         rgb, event = (_pooled(windows, stream) for stream in (RGB, EVENT))
-        motion = _pooled([window[1:] for window in windows], DIFF) if len(self.config.streams) > DIFF else None
+        motion = _pooled([window[1:] for window in windows], DIFF) if "diff" in self.config.streams else None
         return self.model.fuse(rgb, event, motion).float().cpu()
 
     def _prediction(

@@ -103,7 +103,7 @@ class Session:
 
         The window's images stay and are encoded anew, once, with the next sample, so that its prediction is what that
         recogniser would have said had it seen them all; where it was trained on windows of another length, or on event
-        images rendered otherwise, a new window starts. Raises ModelError for another backbone.
+        images rendered otherwise, a new window starts. The stride stays. Raises ModelError for another backbone.
         """
         ours, theirs = self._recognizer.config, recognizer.config
         if theirs.backbone != ours.backbone:

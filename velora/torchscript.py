@@ -48,18 +48,24 @@ def read_torchscript(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"damaged TorchScript archive: {error}") from None
     except (AttributeError, MemoryError, OverflowError, RecursionError, RuntimeError, AssertionError) as error:
         raise ValueError(f"damaged TorchScript archive: {type(error).__name__}") from None
-    return dict(_tensors(root, "", _MAX_DEPTH))
+    return dict(_tensors(root))
 
 
 class Node:
     """Stands for a scripted module: it only keeps the attributes that the pickle gives it."""
 
+    state: dict[str, Any] = {}
+
     def __setstate__(self, state: Any) -> None:
-        self.state = state if isinstance(state, dict) else {}
+        if isinstance(state, dict):
+            self.state = state
 
 
-class _Unpickler(pickle.Unpickler):
-    """Admits a handful of harmless names; each is answered by something of ours."""
+class _Unpickler(pickle._Unpickler):
+    """Admits a handful of harmless names; each is answered by something of ours.
+
+    It is pickle's reader in Python, because the one in C allocates as much memory as a file's memo index says.
+    """
 
     def __init__(self, file: Any, archive: zipfile.ZipFile, root: str) -> None:
         super().__init__(file)
@@ -110,13 +116,16 @@ _ADMITTED: dict[str, Callable[..., Any]] = {
 }
 
 
-def _tensors(node: Any, prefix: str, depth: int) -> Iterator[tuple[str, Tensor]]:
-    """Dotted names and tensors below a module."""
-    if depth == 0:
-        raise ValueError("its modules are nested too deeply")
-    state = node.state if isinstance(node, Node) else {}
-    for name, value in state.items():
-        if isinstance(value, Tensor):
-            yield f"{prefix}{name}", value
-        elif isinstance(value, Node):
-            yield from _tensors(value, f"{prefix}{name}.", depth - 1)
+def _tensors(root: Any) -> Iterator[tuple[str, Tensor]]:
+    """Dotted names and tensors below a module; each module once, though a hostile file may link them in circles."""
+    waiting, seen = [(root, "", 0)], {id(root)}
+    while waiting:
+        node, prefix, depth = waiting.pop()
+        if depth > _MAX_DEPTH:
+            raise ValueError("its modules are nested too deeply")
+        for name, value in node.state.items() if isinstance(node, Node) else ():
+            if isinstance(value, Tensor):
+                yield f"{prefix}{name}", value
+            elif isinstance(value, Node) and id(value) not in seen:
+                seen.add(id(value))
+                waiting.append((value, f"{prefix}{name}.", depth + 1))

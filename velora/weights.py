@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
@@ -169,12 +170,14 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
 
 def load_torch(path: Path) -> object:
     """What torch.save wrote, tensors and plain containers only, mapped into memory where its format allows."""
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except RuntimeError as error:
-        if "mmap can only be used" not in str(error):
-            raise
-        return torch.load(path, map_location="cpu", weights_only=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what there is to say about a file is said in an error
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except RuntimeError as error:
+            if "mmap can only be used" not in str(error):
+                raise
+            return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _fitting(

@@ -164,6 +164,13 @@ def test_attention_over_the_batch_is_refused() -> None:
         make_recognizer(make_config(preset="released", attend_over="batch"))
 
 
+def test_a_push_reconstructs_nothing() -> None:
+    recognizer = make_recognizer(make_config(preset="released"))
+    del recognizer.model.fuser.blocks, recognizer.model.fuser.norm
+    session = recognizer.open()
+    assert [session.push(make_sample(i)) for i in range(4)][-1]
+
+
 def test_a_model_that_reads_no_motion_encodes_none(monkeypatch: pytest.MonkeyPatch) -> None:
     recognizer = make_recognizer(make_config(adapter="none"))
     counter = Counter(recognizer, monkeypatch)

@@ -148,6 +148,11 @@ def test_other_weights_by_their_tag(home: Path) -> None:
         find_weights("ViT-B-16", "gold")
 
 
+def test_weights_for_what_has_its_own_are_refused(home: Path) -> None:
+    with pytest.raises(ModelError, match="the demo's backbone comes with its weights"):
+        load_recognizer("demo", weights="openai")
+
+
 def test_a_recogniser_with_other_weights(home: Path) -> None:
     tower = random_tower("ViT-B-32", torch.Generator().manual_seed(3))
     save_file({f"visual.{name}": tensor for name, tensor in tower.state_dict().items()}, home / "mine.safetensors")
@@ -217,6 +222,21 @@ def compressed_storage(path: Path, marker: Path) -> None:
     repack(path, "/data/0", bytes(1_000_000), zipfile.ZIP_DEFLATED)
 
 
+def circular_modules(path: Path, marker: Path) -> None:
+    """Each of 40 modules holds the next one twice: to walk every path would take for ever."""
+    save_torchscript(small_clip(), path)
+    node = b"c__torch__\nNode\n)\x81"  # GLOBAL, EMPTY_TUPLE, NEWOBJ
+    pickled = b"\x80\x02" + node
+    for _ in range(40):  # MEMOIZE-like PUT, then a dict {a: it, b: it} as the state of a new module
+        pickled += b"q\x00" + node + b"}(X\x01\x00\x00\x00ah\x00X\x01\x00\x00\x00bh\x00ub"
+    repack(path, "/data.pkl", pickled + b".")
+
+
+def giant_memo(path: Path, marker: Path) -> None:
+    save_torchscript(small_clip(), path)
+    repack(path, "/data.pkl", b"\x80\x02]r\xff\xff\xff\x7f]q\x00X\x01\x00\x00\x00aR.")
+
+
 def cut(path: Path, marker: Path) -> None:
     torch.save({"visual.proj": torch.ones(1000)}, path)
     path.write_bytes(path.read_bytes()[:-500])
@@ -238,6 +258,8 @@ def a_list(path: Path, marker: Path) -> None:
         hostile_torchscript,
         storage_too_short,
         compressed_storage,
+        circular_modules,
+        giant_memo,
         cut,
         garbage,
         a_list,
