@@ -74,6 +74,11 @@ def tensor_shapes(config: VELoRAConfig, stored: Collection[str] = ()) -> dict[st
     return shapes
 
 
+def is_of_tower(name: str) -> bool:
+    """Whether a tensor of a checkpoint belongs to a tower that it brings."""
+    return name.startswith(_TOWER)
+
+
 def random_tensors(config: VELoRAConfig, generator: torch.Generator) -> dict[str, Tensor]:
     """Random adapters and head, no B zero, so that every stream has its part in the result."""
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from velora.checkpoint import Checkpoint, build_model, load_checkpoint, load_config, random_tensors
+from velora.checkpoint import Checkpoint, build_model, is_of_tower, load_checkpoint, load_config, random_tensors
 from velora.config import VELoRAConfig
 from velora.devices import choose_device, choose_dtype
 from velora.errors import ModelError
@@ -112,13 +112,13 @@ def _place(checkpoint: Checkpoint, source: Weights, device: torch.device, dtype:
     if checkpoint.config.own_towers:
         if source.wanted:
             raise ModelError("this checkpoint brings its own encoders: leave --weights out")
-        model = build_model(checkpoint)
-        model.encoders.to(device, dtype)
-        random = False
+        # Moved before the towers are made of them: what is stored once stays in memory once.
+        tensors = {n: t.to(device, dtype) if is_of_tower(n) else t for n, t in checkpoint.tensors.items()}
+        model, random = build_model(Checkpoint(checkpoint.config, tensors)), False
     else:
         tower, random = _tower(checkpoint.config, source, device, dtype)
         model = build_model(checkpoint, tower)
-        model.encoders.adapters.to(device, dtype)
+    model.encoders.adapters.to(device, dtype)
     model.fuser.to(device)
     return model, random
 

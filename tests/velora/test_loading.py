@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from recordings import bundled
 from streams import open_source, synchronize
-from tests.velora.conftest import make_config, make_recognizer, make_sample
+from tests.velora.conftest import make_checkpoint, make_config, make_recognizer, make_sample, tiny_backbone
 from velora import ModelError, load_recognizer
 from velora.checkpoint import Checkpoint, load_checkpoint, random_tensors, save_checkpoint
 from velora.demo.make import make
@@ -157,6 +157,20 @@ def test_checkpoints_of_one_backbone_share_its_weights(tmp_path: Path) -> None:
     del recognizers
     gc.collect()
     assert tower() is None  # not kept for nobody
+
+
+def test_towers_of_a_checkpoint_are_in_memory_once_in_every_dtype(tmp_path: Path) -> None:
+    with tiny_backbone():
+        checkpoint = make_checkpoint(make_config(preset="released", own_towers=3))
+        shared = {n.replace("tower.rgb.", "tower."): t for n, t in checkpoint.tensors.items() if "tower.rgb." in n}
+        rest = {n: t for n, t in checkpoint.tensors.items() if not n.startswith("tower.")}
+        save_checkpoint(tmp_path, Checkpoint(checkpoint.config, rest | shared), card="")
+        for dtype in ("fp32", "bf16"):
+            encoders = load_recognizer(tmp_path, device="cpu", dtype=dtype).model.encoders
+            places = {encoders.tower_of(stream).proj.data_ptr() for stream in ("rgb", "event", "diff")}
+            assert len(places) == 1 and encoders.tower.dtype == {"fp32": torch.float32, "bf16": torch.bfloat16}[dtype]
+        with pytest.raises(ModelError, match="brings its own encoders: leave --weights out"):
+            load_recognizer(tmp_path, weights="openai")
 
 
 def test_a_swap_between_two_pushes_leaves_the_backbone_alone(tmp_path: Path) -> None:
