@@ -2,5 +2,6 @@
 
 from streams.simulation.cards import LABELS, NO_CARD, card_labels, simulate_cards
 from streams.simulation.event_model import EventModel
+from streams.simulation.sensor import Sensor
 
-__all__ = ["LABELS", "NO_CARD", "EventModel", "card_labels", "simulate_cards"]
+__all__ = ["LABELS", "NO_CARD", "EventModel", "Sensor", "card_labels", "simulate_cards"]

@@ -18,15 +18,15 @@ from streams.simulation.camera import Light, Times, decode_srgb, record
 from streams.simulation.deck import CARD_MM, MARGIN_MM, RANKS, TEXEL_PER_MM, draw_face
 from streams.simulation.event_model import EventModel
 from streams.simulation.script import CARD_HEIGHT, Play, Poses, plays
+from streams.simulation.sensor import Sensor
 
 NO_CARD = "no card"
 LABELS = (*RANKS, NO_CARD)
 SENSOR = (346, 260)  # width and height of a DAVIS346
 
 T_START_US = 1_000_000
-THRESHOLD = 0.42  # both polarities
-THRESHOLD_SIGMA = 0.015
-REFRACTORY_US = 4_000  # long: it stands in for the limited bandwidth of the pixels
+#: A quiet camera; the long refractory period stands in for the limited bandwidth of the pixels.
+CAMERA = Sensor(threshold_on=0.42, threshold_off=0.42, threshold_sigma=0.015, refractory_us=4_000)
 
 _SCAN_US = 1_000  # the script is looked at this often
 _MOST_MOTION_PX = 1.0  # from render to render
@@ -42,15 +42,7 @@ def simulate_cards(
     Starts at T_START_US. ``ranks`` limits what is played; ValueError for ranks that no deck has.
     """
     scene = CardScene(_script(seconds, seed, ranks), width, height)
-    model = EventModel(
-        height,
-        width,
-        threshold_on=THRESHOLD,
-        threshold_off=THRESHOLD,
-        threshold_sigma=THRESHOLD_SIGMA,
-        refractory_us=REFRACTORY_US,
-        seed=seed,
-    )
+    model = EventModel(height, width, CAMERA, seed=seed)
     return record(scene, model, T_START_US, _end_us(seconds))
 
 

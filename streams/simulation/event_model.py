@@ -1,26 +1,31 @@
 """Events from rendered brightness: every pixel reports each step of its log intensity.
 
-The model of ESIM (Rebecq et al., "ESIM: an Open Event Camera Simulator", CoRL 2018) with the dark end of v2e (Hu et
-al., "v2e: From Video Frames to Realistic DVS Events", CVPRW 2021): between two renders the log intensity of a pixel is
-a straight line, and an event stands wherever that line crosses the next threshold above or below its reference.
+The model of ESIM (Rebecq et al., "ESIM: an Open Event Camera Simulator", CoRL 2018) with what v2e adds (Hu et al.,
+"v2e: From Video Frames to Realistic DVS Events", CVPRW 2021): a linear response in the dark, a photoreceptor of finite
+bandwidth, leaking references and noise. Between two renders the log intensity of a pixel is a straight line, and an
+event stands wherever that line crosses the next threshold above or below its reference.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streams.items import EVENT_DTYPE, Events, no_events
+from streams.simulation.sensor import SMALLEST_THRESHOLD, Sensor
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.intp]
 
 #: Below this intensity (of 1.0) a pixel responds linearly: dark current hides what is darker still.
 DARK_INTENSITY = 0.02
-#: No pixel's own threshold is smaller than this, however unlike its neighbours it is.
-SMALLEST_THRESHOLD = 0.01
+#: The photoreceptor's bandwidth in the dark, of that in light of 1.0.
+_SLOWEST = 0.05
+#: How much of the noise is left in light of 1.0.
+_BRIGHT_NOISE = 0.25
 _NEVER_US = np.iinfo(np.int64).min // 2
 
 
@@ -37,39 +42,23 @@ class _Ramps:
 
 
 class EventModel:
-    """The pixels of an event camera, fed with renders of what it sees.
+    """The pixels of an event camera, fed with renders of what it sees; `seed` draws how they differ, and the noise."""
 
-    ``threshold_on`` and ``threshold_off`` are steps of natural log intensity (0.3 is a change by 35 %);
-    ``threshold_sigma`` is how much they differ from pixel to pixel (standard deviation, drawn from ``seed``).
-    A pixel is silent for ``refractory_us`` after each of its events; what it would have reported is lost.
-    """
-
-    def __init__(
-        self,
-        height: int,
-        width: int,
-        *,
-        threshold_on: float = 0.3,
-        threshold_off: float = 0.3,
-        threshold_sigma: float = 0.0,
-        refractory_us: int = 0,
-        seed: int = 0,
-    ) -> None:
+    def __init__(self, height: int, width: int, sensor: Sensor = Sensor(), *, seed: int = 0) -> None:  # noqa: B008
         if height < 1 or width < 1:
             raise ValueError(f"a sensor has at least one pixel, got {width} x {height}")
-        if min(threshold_on, threshold_off) < SMALLEST_THRESHOLD:
-            raise ValueError(f"thresholds must be at least {SMALLEST_THRESHOLD}, got {threshold_on}, {threshold_off}")
-        if refractory_us < 0 or threshold_sigma < 0:
-            raise ValueError(f"must not be negative: refractory_us={refractory_us}, threshold_sigma={threshold_sigma}")
-        self._shape = (height, width)
-        self._refractory_us = refractory_us
-        rng = np.random.default_rng(seed)
-        self._on = _thresholds(rng, height * width, threshold_on, threshold_sigma)
-        self._off = _thresholds(rng, height * width, threshold_off, threshold_sigma)
+        self._shape, self._sensor = (height, width), sensor
+        self._rng = rng = np.random.default_rng(seed)
+        pixels = height * width
+        self._on = _thresholds(rng, pixels, sensor.threshold_on, sensor.threshold_sigma)
+        self._off = _thresholds(rng, pixels, sensor.threshold_off, sensor.threshold_sigma)
+        unlike = 10 ** rng.normal(0, sensor.noise_decades, pixels) if sensor.noise_decades else np.ones(pixels)
+        self._leak = (sensor.leak_hz * 1e-6 * unlike * self._on).astype(np.float32)  # log intensity a microsecond
+        self._noise = np.cumsum(sensor.noise_hz * 1e-6 * unlike)  # events a microsecond, of all pixels up to each
         self._t_us: int | None = None
-        self._level: Floats = np.empty(0, np.float32)  # [H * W] log intensity at the last render
+        self._level: Floats = np.empty(0, np.float32)  # [H * W] what the photoreceptors say at the last render
         self._reference: Floats = np.empty(0, np.float32)  # [H * W] where each pixel last fired
-        self._last_event_us = np.full(height * width, _NEVER_US, np.int64)
+        self._last_event_us = np.full(pixels, _NEVER_US, np.int64)
 
     def push(self, t_us: int, intensity: Floats) -> Events:
         """Events between the previous render, at ``t_prev``, and this one, in order of time.
@@ -79,21 +68,36 @@ class EventModel:
         """
         if intensity.shape != self._shape:
             raise ValueError(f"intensity is {intensity.shape}, the sensor is {self._shape}")
-        level = log_intensity(intensity).ravel()
+        light = intensity.ravel()
+        level = log_intensity(light)
         if self._t_us is None:
-            self._t_us, self._level, self._reference = t_us, level, level.copy()
+            # A pixel has fired at any moment before: its reference is somewhere between its thresholds.
+            leaked = self._rng.random(len(level), np.float32) * self._on if self._sensor.leak_hz else np.float32(0)
+            self._t_us, self._level, self._reference = t_us, level, level - leaked
             return no_events()
         if t_us <= self._t_us:
             raise ValueError(f"renders must advance in time: {t_us} us came after {self._t_us} us")
-        ramps = self._ramps(level, t_us - self._t_us)
+        return self._advance(t_us, light, level)
+
+    def _advance(self, t_us: int, light: Floats, level: Floats) -> Events:
+        assert self._t_us is not None
+        interval_us = t_us - self._t_us
+        if self._sensor.cutoff_hz:
+            level = self._level + (level - self._level) * _settled(light, interval_us, self._sensor.cutoff_hz)
+        leak = self._leak * np.float32(interval_us) if self._sensor.leak_hz else np.float32(0)
+        ramps = self._ramps(level, leak, interval_us)
         events = self._events(ramps, self._t_us)
+        if self._sensor.noise_hz:
+            events = self._with_noise(events, self._noise_events(light, self._t_us, interval_us))
         self._reference[ramps.pixels] += ramps.steps * ramps.counts
+        self._reference -= leak
         self._t_us, self._level = t_us, level
         return events
 
-    def _ramps(self, level: Floats, interval_us: int) -> _Ramps:
-        change = level - self._reference
-        motion = level - self._level
+    def _ramps(self, level: Floats, leak: Floats | np.float32, interval_us: int) -> _Ramps:
+        """Where the distance to the reference, which falls by `leak`, crosses thresholds."""
+        change = level - self._reference + leak
+        motion = level - self._level + leak
         # The sign of motion matters only where rounding left a still pixel exactly on its threshold.
         rises = (change >= self._on) & (motion > 0)
         pixels = np.flatnonzero(rises | ((change <= -self._off) & (motion < 0)))
@@ -104,10 +108,33 @@ class EventModel:
         first_us = (self._reference[pixels] + steps - self._level[pixels]) * per_step_us
         return _Ramps(pixels, counts, rising, steps, np.clip(first_us, 0, interval_us), steps * per_step_us)
 
+    def _noise_events(self, light: Floats, t_prev_us: int, interval_us: int) -> Events:
+        """Events without cause: Poisson, each pixel at its own rate, fewer of them in the light."""
+        count = self._rng.poisson(self._noise[-1] * interval_us)
+        pixels = np.searchsorted(self._noise, self._rng.random(count) * self._noise[-1], side="right")
+        kept = self._rng.random(count) < 1 - (1 - _BRIGHT_NOISE) * np.clip(light[pixels], 0, 1)
+        t_us = self._rng.integers(t_prev_us, t_prev_us + interval_us, count)
+        kept &= t_us - self._last_event_us[pixels] >= self._sensor.refractory_us
+        return _pack(t_us[kept], pixels[kept], self._rng.random(np.count_nonzero(kept)) < 0.5, self._shape[1])
+
+    def _with_noise(self, events: Events, noise: Events) -> Events:
+        """The events of an interval and its noise, which gives way to them and to itself in the refractory period."""
+        both = np.concatenate([events, noise])
+        noisy = np.arange(len(both)) >= len(events)
+        pixels = both["y"].astype(np.intp) * self._shape[1] + both["x"]
+        order = np.lexsort((both["t"], pixels))
+        close = (np.diff(pixels[order]) == 0) & (np.diff(both["t"][order]) < self._sensor.refractory_us)
+        late = noisy[order] & np.append(False, close)
+        early = noisy[order] & np.append(close & ~noisy[order][1:], False)
+        kept = np.sort(order[~(late | early)])
+        self._last_event_us[pixels[kept]] = np.maximum(self._last_event_us[pixels[kept]], both["t"][kept])
+        merged: Events = both[kept[np.argsort(both["t"][kept], kind="stable")]]
+        return merged
+
     def _events(self, ramps: _Ramps, t_prev_us: int) -> Events:
         owner = np.repeat(np.arange(len(ramps.pixels)), ramps.counts)  # [n] which ramp an event belongs to
         rank = np.arange(len(owner)) - (np.cumsum(ramps.counts) - ramps.counts)[owner]  # [n] 0, 1, … within its ramp
-        if self._refractory_us:
+        if self._sensor.refractory_us:
             keep = self._outside_refractory(ramps, owner, rank, t_prev_us)
             owner, rank = owner[keep], rank[keep]
         after_us = ramps.first_us[owner] + rank * ramps.spacing_us[owner]
@@ -121,9 +148,9 @@ class EventModel:
         self, ramps: _Ramps, owner: Indices, rank: NDArray[np.int64], t_prev_us: int
     ) -> NDArray[np.bool_]:
         """Crossings of a ramp are evenly spaced: what survives is every n-th of them after the first that may fire."""
-        wait_us = self._last_event_us[ramps.pixels] + self._refractory_us + 1 - t_prev_us - ramps.first_us
+        wait_us = self._last_event_us[ramps.pixels] + self._sensor.refractory_us + 1 - t_prev_us - ramps.first_us
         skip = np.ceil(np.maximum(wait_us, 0) / ramps.spacing_us).astype(np.int64)
-        every = np.ceil(self._refractory_us / ramps.spacing_us).astype(np.int64)
+        every = np.ceil(self._sensor.refractory_us / ramps.spacing_us).astype(np.int64)
         since = rank - skip[owner]
         keep: NDArray[np.bool_] = (since >= 0) & (since % every[owner] == 0)
         return keep
@@ -134,6 +161,14 @@ def log_intensity(intensity: Floats) -> Floats:
     ratio = intensity * np.float32(1 / DARK_INTENSITY)
     level: Floats = np.where(ratio > 1, np.log(np.maximum(ratio, 1)), ratio - 1)
     return level
+
+
+def _settled(light: Floats, interval_us: int, cutoff_hz: float) -> Floats:
+    """How much of a step the photoreceptors have followed after an interval: a first-order low-pass filter whose
+    bandwidth grows with the light."""
+    bandwidth = np.clip(light, _SLOWEST, 1) * np.float32(-2 * math.pi * cutoff_hz * interval_us * 1e-6)
+    settled: Floats = -np.expm1(bandwidth)
+    return settled
 
 
 def _thresholds(rng: np.random.Generator, pixels: int, mean: float, sigma: float) -> Floats:
