@@ -119,17 +119,28 @@ class EventModel:
 
     def _with_noise(self, events: Events, noise: Events) -> Events:
         """The events of an interval and its noise, which gives way to them and to itself in the refractory period."""
-        both = np.concatenate([events, noise])
-        noisy = np.arange(len(both)) >= len(events)
-        pixels = both["y"].astype(np.intp) * self._shape[1] + both["x"]
+        noise = noise[self._undisturbed(events, noise)]
+        pixels = self._pixels(noise)
+        self._last_event_us[pixels] = np.maximum(self._last_event_us[pixels], noise["t"])
+        merged: Events = np.insert(events, np.searchsorted(events["t"], noise["t"], side="right"), noise)
+        return merged
+
+    def _undisturbed(self, events: Events, noise: Events) -> NDArray[np.bool_]:
+        """Which noise has no event of its pixel less than a refractory period before it, nor a real one after it."""
+        noisy = np.zeros(self._shape[0] * self._shape[1], np.bool_)
+        noisy[self._pixels(noise)] = True
+        both = np.concatenate([noise, events[noisy[self._pixels(events)]]])
+        pixels, real = self._pixels(both), np.arange(len(both)) >= len(noise)
         order = np.lexsort((both["t"], pixels))
         close = (np.diff(pixels[order]) == 0) & (np.diff(both["t"][order]) < self._sensor.refractory_us)
-        late = noisy[order] & np.append(False, close)
-        early = noisy[order] & np.append(close & ~noisy[order][1:], False)
-        kept = np.sort(order[~(late | early)])
-        self._last_event_us[pixels[kept]] = np.maximum(self._last_event_us[pixels[kept]], both["t"][kept])
-        merged: Events = both[kept[np.argsort(both["t"][kept], kind="stable")]]
-        return merged
+        disturbed = np.empty(len(both), np.bool_)
+        disturbed[order] = np.append(False, close) | np.append(close & real[order][1:], False)
+        return ~disturbed[: len(noise)]
+
+    def _pixels(self, events: Events) -> Indices:
+        """Positions of events in the flattened image."""
+        pixels: Indices = events["y"].astype(np.intp) * self._shape[1] + events["x"]
+        return pixels
 
     def _events(self, ramps: _Ramps, t_prev_us: int) -> Events:
         owner = np.repeat(np.arange(len(ramps.pixels)), ramps.counts)  # [n] which ramp an event belongs to
