@@ -97,18 +97,22 @@ def _add_convert(commands: _Commands[argparse.ArgumentParser]) -> None:
     convert.add_argument("--out", metavar="DIR", type=Path, required=True, help="a new folder")
     convert.add_argument("--backbone", help="a model of open_clip (default: the one with the encoders' sizes)")
     convert.add_argument("--alpha", type=_positive_int, default=8, help="of LoRA, which no file tells (default: 8)")
+    convert.add_argument("--force", action="store_true", help="replace a converted checkpoint at --out")
     convert.add_argument("--json", action="store_true", help="one JSON object on stdout")
     convert.set_defaults(command=_convert)
 
 
 def _add_simulate(commands: _Commands[argparse.ArgumentParser]) -> None:
-    simulate = commands.add_parser("simulate", help="make a recording: playing cards before a simulated event camera")
-    simulate.add_argument("scene", choices=["cards"], help="what is simulated")
+    simulate = commands.add_parser(
+        "simulate", help="make a recording: what an event camera sees of a video, or of cards"
+    )
+    simulate.add_argument("scene", metavar="cards|VIDEO", help="playing cards on a table, or a video file")
     simulate.add_argument(
         "--out", type=Path, required=True, metavar="FILE.aedat4", help="where to write; its labels go beside it"
     )
-    simulate.add_argument("--seconds", type=_seconds, default=10.0, help="length (default: 10)")
+    simulate.add_argument("--seconds", type=_seconds, help="length (default: 10 of cards, all of a video)")
     simulate.add_argument("--seed", type=_seed, default=0, help="same seed, same recording (default: 0)")
+    simulate.add_argument("--sensor", choices=["ideal", "davis346"], help="before a video (default: davis346)")
     simulate.add_argument("--ranks", type=_ranks, help="only these cards, such as A,7,JOKER (default: all)")
     simulate.set_defaults(command=_simulate)
 

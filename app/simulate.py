@@ -1,4 +1,4 @@
-"""`velora simulate`: a recording of a simulated scene, with the truth beside it as `NAME.labels.csv`."""
+"""`velora simulate`: a recording of a video, or of playing cards with the truth beside it as `NAME.labels.csv`."""
 
 from __future__ import annotations
 
@@ -13,33 +13,66 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from streams import write_aedat4
+from streams import EventPacket, RgbFrame, write_aedat4
 from streams.simulation.cards import SENSOR, card_labels, simulate_cards
+from streams.simulation.sensor import SENSORS
+from streams.simulation.video import Video, simulate_video
 
 
 def simulate(arguments: argparse.Namespace) -> int:
-    """Write the recording and its labels; an interrupted run leaves neither. Raises ValueError for unknown ranks."""
+    """Write the recording, and the labels of a scene that has some; an interrupted run leaves neither.
+
+    Raises ValueError for unknown ranks, for a video that cannot be read, and for settings that do not fit.
+    """
     out: Path = arguments.out
     if out.is_dir() or not out.name:
         raise ValueError(f"{out}: is a folder; --out takes the name of a file in it")
+    if arguments.scene == "cards":
+        _simulate_cards(out, arguments)
+    else:
+        _simulate_video(out, arguments)
+    return 0
+
+
+def _simulate_cards(out: Path, arguments: argparse.Namespace) -> None:
+    if arguments.sensor is not None:
+        raise ValueError("--sensor is for videos: the cards have a sensor of their own")
+    seconds = arguments.seconds or 10.0
+    items = simulate_cards(seconds, arguments.seed, ranks=arguments.ranks)
+    _record(out, items, seconds, camera="cards")
+    labels = out.with_suffix(".labels.csv")
+    with replaced_when_whole(labels) as part:
+        write_labels(part, out.name, card_labels(seconds, arguments.seed, arguments.ranks))
+    print(f"{out} ({out.stat().st_size / 1e6:.1f} MB) and {labels}", file=sys.stderr)
+
+
+def _simulate_video(out: Path, arguments: argparse.Namespace) -> None:
+    if arguments.ranks is not None:
+        raise ValueError("--ranks is for `simulate cards`, a video shows what it shows")
+    with Video(Path(arguments.scene)) as video:
+        sensor = SENSORS[arguments.sensor or "davis346"]
+        width, height = SENSOR
+        seconds, seed = arguments.seconds, arguments.seed
+        items = simulate_video(video, sensor, width=width, height=height, seed=seed, seconds=seconds)
+        _record(out, items, min(seconds or video.seconds, video.seconds), camera="video")
+    print(f"{out} ({out.stat().st_size / 1e6:.1f} MB)", file=sys.stderr)
+
+
+def _record(out: Path, items: Iterator[EventPacket | RgbFrame], seconds: float, *, camera: str) -> None:
+    """Write items to a file that appears when it is whole, with a progress bar."""
     out.parent.mkdir(parents=True, exist_ok=True)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeRemainingColumn())
     with (
         replaced_when_whole(out) as part,
-        write_aedat4(part, SENSOR, SENSOR, compression="zstd-high", camera="cards") as file,
+        write_aedat4(part, SENSOR, SENSOR, compression="zstd-high", camera=camera) as file,
         Progress(*columns, console=Console(stderr=True)) as bar,
     ):
-        task = bar.add_task(f"simulating {out.name}", total=arguments.seconds)
+        task = bar.add_task(f"simulating {out.name}", total=seconds or None)
         start_us = None
-        for item in simulate_cards(arguments.seconds, arguments.seed, ranks=arguments.ranks):
+        for item in items:
             file.write(item)
             start_us = item.t_start_us if start_us is None else start_us
             bar.update(task, completed=(item.t_end_us - start_us) / 1e6)
-    labels = out.with_suffix(".labels.csv")
-    with replaced_when_whole(labels) as part:
-        write_labels(part, out.name, card_labels(arguments.seconds, arguments.seed, arguments.ranks))
-    print(f"{out} ({out.stat().st_size / 1e6:.1f} MB) and {labels}", file=sys.stderr)
-    return 0
 
 
 @contextmanager

@@ -8,13 +8,14 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import save_file
 from torch import Tensor
 
 from velora.backbones import backbone
@@ -102,13 +103,21 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, card: str) -> None:
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write a safetensors file."""
-    _write(path, save(dict(tensors)))
+    with _replaced_when_whole(path) as temporary:
+        save_file(dict(tensors), temporary)
 
 
 def _write(path: Path, data: bytes) -> None:
+    with _replaced_when_whole(path) as temporary:
+        temporary.write_bytes(data)
+
+
+@contextmanager
+def _replaced_when_whole(path: Path) -> Iterator[Path]:
+    """A temporary name beside a file, which takes its place when everything went well."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        temporary.write_bytes(data)
+        yield temporary
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

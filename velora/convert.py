@@ -35,6 +35,7 @@ def convert(
     released: Released, labels: Sequence[str], *, backbone_name: str | None = None, alpha: int = 8
 ) -> Conversion:
     """The checkpoint of a released file. Raises ModelError where the file lacks something or the labels do not fit."""
+    _check_kinds(released)
     name = _fitting(released, backbone_name)
     _check_labels(released, labels)
     own_towers, fate = _encoders(released, name)
@@ -54,20 +55,47 @@ def convert(
     return Conversion(Checkpoint(config, {n: tensors[n].clone() for n in wanted}), fate)
 
 
+def _check_kinds(released: Released) -> None:
+    """Refuse tensors that are no plain arrays of real numbers, before anything is computed with them."""
+    towers = ((f"{s} encoder's {name}", t) for s, tower in released.towers.items() for name, t in tower.items())
+    for name, tensor in (*released.tensors.items(), *towers):
+        if not tensor.is_floating_point() or tensor.layout != torch.strided:
+            kind = f"{tensor.dtype}, {tensor.layout}".replace("torch.", "")
+            raise ModelError(f"{released.path}: {name} holds no plain real numbers ({kind}): download the file again")
+
+
 def _fitting(released: Released, named: str | None) -> str:
     """The backbone with the encoders' shapes, which must be the one that is named, where one is."""
-    found = {name: tuple(tensor.shape) for name, tensor in released.towers["rgb"].items()}
+    found, *others = (_shapes(released.towers[stream]) for stream in STREAMS)
     for name in [named] if named else (*WELL_KNOWN, *BACKBONES):
-        if found == _shapes(backbone(name)):
+        if found == _backbone_shapes(backbone(name)):
+            _check_alike(released, found, others)
             return name
     sizes = ", ".join(f"{key} {[*shape]}" for key, shape in found.items() if key in ("conv1.weight", "proj"))
     wanted = f"not {named}" if named else f"none of {', '.join(WELL_KNOWN)}; --backbone may name another"
     raise ModelError(f"{released.path}: its encoders ({len(found)} tensors, {sizes}) are {wanted}")
 
 
-def _shapes(wanted: Backbone) -> dict[str, tuple[int, ...]]:
+def _backbone_shapes(wanted: Backbone) -> dict[str, tuple[int, ...]]:
     with torch.device("meta"):
-        return {name: tuple(tensor.shape) for name, tensor in VisionTower(wanted).state_dict().items()}
+        return _shapes(VisionTower(wanted).state_dict())
+
+
+def _shapes(tower: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in tower.items()}
+
+
+def _check_alike(
+    released: Released, rgb: Mapping[str, tuple[int, ...]], others: Sequence[Mapping[str, tuple[int, ...]]]
+) -> None:
+    """Refuse an encoder that is not built as that of "rgb" is."""
+    for stream, other in zip(STREAMS[1:], others, strict=True):
+        if odd := sorted(dict(rgb.items() ^ other.items())):
+            some = ", ".join(odd[:3]) + (", …" if len(odd) > 3 else "")
+            raise ModelError(
+                f"{released.path}: its {stream} encoder is not built as its rgb encoder is; "
+                f"{len(odd)} tensors are in one of them alone, or of another shape: {some}"
+            )
 
 
 def _first(released: Released, end: str) -> Tensor:
@@ -91,7 +119,11 @@ def _encoders(released: Released, name: str) -> tuple[int, str]:
     try:
         named = load_tower(name).state_dict()
     except ModelError:
-        return 1, f"equal, stored once; {name}'s own weights, if they are the same, are not on this machine"
+        small = sum(tensor.nbytes for tensor in released.tensors.values()) / 1e6
+        return 1, (
+            f"equal, stored once; no weights of {name} that can be read are on this machine: "
+            f"with them, if they are the same, the folder would be {small:,.1f} MB"
+        )
     if _equal(first, named):
         return 0, f"equal to {name}'s own weights, not stored"
     return 1, f"equal, stored once; other weights than {name}'s own"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import pickle
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -57,9 +56,9 @@ def read_released(path: Path) -> Released:
     found = Released(path)
     for stream, part in ENCODERS.items():
         found.towers[stream] = {}
-        for key, name, tensor in _entries(parts, part):
+        for key, name, tensor in _entries(found, parts, part):
             _take_encoders(found, stream, key, name, tensor)
-    for key, name, tensor in _entries(parts, TRAINED):
+    for key, name, tensor in _entries(found, parts, TRAINED):
         _take_trained(found, key, name, tensor)
     for part in sorted(parts.keys() - {TRAINED, *ENCODERS.values()}):
         found.dropped[part] = "of the training run"
@@ -69,20 +68,26 @@ def read_released(path: Path) -> Released:
 def _load(path: Path) -> dict[str, Any]:
     try:
         parts = load_torch(path)
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).partition("\n")[0][:200] or type(error).__name__
-        raise ModelError(f"{path} cannot be read as a checkpoint ({reason}): download it again") from None
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read as a checkpoint ({error}): download it again") from None
     wanted = [TRAINED, *ENCODERS.values()]
     if not isinstance(parts, dict) or not all(isinstance(parts.get(part), Mapping) for part in wanted):
         raise ModelError(f"{path} is no checkpoint of the released code, which holds {', '.join(wanted)}")
     return {str(part): state for part, state in parts.items()}
 
 
-def _entries(parts: Mapping[str, Any], part: str) -> Iterator[tuple[str, str, Tensor]]:
-    """Key in the file, uniform name and tensor of each entry of a part."""
+def _entries(found: Released, parts: Mapping[str, Any], part: str) -> Iterator[tuple[str, str, Tensor]]:
+    """Key in the file, uniform name and tensor of each entry of a part. Raises ModelError for two of one name."""
+    keys: dict[str, str] = {}
     for name, tensor in parts[part].items():
-        if isinstance(tensor, Tensor):
-            yield f"{part}/{name}", _uniform(str(name)), tensor
+        key, uniform = f"{part}/{name}", _uniform(str(name))
+        if not isinstance(tensor, Tensor):
+            found.dropped[key] = "no tensor"
+        elif uniform in keys:
+            raise ModelError(f"{found.path}: {keys[uniform]} and {key} are the same tensor of the model: remove one")
+        else:
+            keys[uniform] = key
+            yield key, uniform, tensor
 
 
 def _uniform(name: str) -> str:

@@ -34,6 +34,8 @@ _OPENAI = {
     "ViT-L-14-336-quickgelu": "ViT-L-14-336px.pt",
 }
 _VISION = "visual."
+# what torch.load raises beside its own errors where bytes of a pickle are wrong
+_DAMAGED = (ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError)
 _ADDED = ("input_resolution", "context_length", "vocab_size", "attn_mask")  # what OpenAI's files hold beside weights
 
 
@@ -149,8 +151,8 @@ def read_weights(path: Path, select: Callable[[Collection[str]], Mapping[str, st
             return _read_safetensors(path, select)
         tensors = read_torchscript(path) if is_torchscript(path) else _read_torch(path)
         return {name: tensors[stored] for name, stored in select(tensors).items()}
-    except (OSError, SafetensorError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).partition("\n")[0][:200] or type(error).__name__
+    except (OSError, SafetensorError, ValueError) as error:
+        reason = str(error).partition("\n")[0][:200]
         raise ModelError(f"{path} cannot be read as weights ({reason}): fetch it again") from None
 
 
@@ -169,15 +171,25 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
 
 
 def load_torch(path: Path) -> object:
-    """What torch.save wrote, tensors and plain containers only, mapped into memory where its format allows."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what there is to say about a file is said in an error
-        try:
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except RuntimeError as error:
-            if "mmap can only be used" not in str(error):
-                raise
-            return torch.load(path, map_location="cpu", weights_only=True)
+    """What torch.save wrote, tensors and plain containers only, mapped into memory where its format allows.
+
+    Raises ValueError for anything else, and for damage of any kind.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what there is to say about a file is said in an error
+            return _load_mapped(path)
+    except (pickle.UnpicklingError, EOFError, *_DAMAGED) as error:
+        raise ValueError(str(error).partition("\n")[0][:200] or type(error).__name__) from None
+
+
+def _load_mapped(path: Path) -> object:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except RuntimeError as error:
+        if "mmap can only be used" not in str(error):
+            raise
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _fitting(

@@ -33,3 +33,19 @@ class Sensor:
             value = getattr(self, name)
             if not 0 <= value < float("inf"):
                 raise ValueError(f"{name} must not be negative, got {value}")
+
+
+#: By name. What the real recordings at hand tell of a DAVIS346: ON events alone at 0.027 Hz a pixel before a still
+#: scene (the leak), and no two events of a pixel within 0.8 ms. Thresholds and bandwidth are usual values.
+SENSORS = {
+    "ideal": Sensor(),
+    "davis346": Sensor(
+        threshold_on=0.25,
+        threshold_off=0.25,
+        threshold_sigma=0.03,
+        refractory_us=800,
+        cutoff_hz=300.0,
+        leak_hz=0.027,
+        noise_decades=0.3,
+    ),
+}

@@ -300,3 +300,28 @@ def test_simulate_refuses_the_impossible_before_it_begins(tmp_path: Path, capsys
         code = wrong_usage.code
     assert code in (1, 2) and capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_simulate_turns_a_video_into_a_recording_that_replays(tmp_path: Path, capsys) -> None:
+    from tests.streams.test_video import bar, write_video
+
+    video = write_video(tmp_path / "bar.avi", bar(30, step=2))
+    out = tmp_path / "made" / "bar.aedat4"
+    assert main(["simulate", str(video), "--out", str(out), "--sensor", "ideal"]) == 0
+    assert [path.name for path in out.parent.iterdir()] == ["bar.aedat4"]
+    assert main(["replay", str(out), "--json", "--speed", "max", "--stride", "2"]) == 0
+    captured = capsys.readouterr()
+    assert len(lines(captured.out)) == 29 - 14 and "29 samples" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("nowhere.mp4", "nowhere.mp4: no such file; simulate takes `cards` or a video"),
+        ("cards --sensor ideal", "--sensor is for videos"),
+        ("nowhere.mp4 --ranks A", "--ranks is for `simulate cards`"),
+    ],
+)
+def test_simulate_says_what_does_not_fit(tmp_path: Path, capsys, arguments: str, message: str) -> None:
+    assert main(["simulate", *arguments.split(), "--out", str(tmp_path / "a.aedat4")]) == 1
+    assert message in capsys.readouterr().err and list(tmp_path.iterdir()) == []

@@ -41,7 +41,7 @@ def test_writes_a_folder_that_recognises(file: Path, capsys: pytest.CaptureFixtu
         "fusion and head",
         "dropped: word_embed.weight",
         "encoders: equal, stored once",
-        "5 classes",
+        "5 classes (one … fünf)",
     ):
         assert part in told, told
     folder = file.with_name("ours")
@@ -74,6 +74,56 @@ def test_what_is_there_already_stays(file: Path, capsys: pytest.CaptureFixture[s
     assert convert(file) == 1
     assert "ours exists already: choose another --out" in capsys.readouterr().err
     assert (file.with_name("ours") / "config.json").stat().st_mtime_ns == before
+
+
+def test_force_replaces_a_converted_checkpoint_and_nothing_else(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ours = file.with_name("ours")
+    assert convert(file) == 0
+    assert convert(file, "--force", "--alpha", "16") == 0
+    assert json.loads((ours / "config.json").read_text(encoding="utf-8"))["alpha"] == 16
+    assert {p.name for p in file.parent.iterdir()} == {"released.pth", "labels.txt", "ours"}
+    (ours / "thesis.tex").write_text("years of work")
+    assert convert(file, "--force") == 1
+    assert "ours holds other things than a converted checkpoint" in capsys.readouterr().err
+    assert (ours / "thesis.tex").read_text() == "years of work"
+
+
+def test_force_keeps_what_was_there_where_it_fails(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = file.with_name("ours")
+    assert convert(file) == 0
+    rename = Path.rename
+
+    def interrupt(path: Path, target: Path) -> Path:
+        if not path.name.endswith(".old") and target == ours:
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", interrupt)
+    assert convert(file, "--force") == 130
+    assert {p.name for p in file.parent.iterdir()} == {"released.pth", "labels.txt", "ours"}
+    assert json.loads((ours / "config.json").read_text(encoding="utf-8"))["alpha"] == 8
+
+
+def test_a_stranger_s_words_neither_break_nor_steer_the_terminal(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parts = torch.load(file, weights_only=True)
+    odd = dict.fromkeys(("module.[/red]", "module.[bold]", "module.\x1b]0;hello\x07", "module.\ud800"), torch.zeros(1))
+    parts["model_state_dict"] = odd | parts["model_state_dict"]
+    odd_file = file.with_name("a[") / "b]" / "released.pth"  # rich would take the path for markup
+    odd_file.parent.mkdir(parents=True)
+    torch.save(parts, odd_file)
+    odd_file.with_name("labels.txt").write_bytes(file.with_name("labels.txt").read_bytes())
+    assert convert(odd_file) == 0
+    told = capsys.readouterr().out
+    assert "[/red]" in told and "[bold]" in told and "\x1b" not in told and "\ud800" not in told
+
+
+def test_the_card_says_what_it_is_and_what_was_left_out(file: Path) -> None:
+    assert convert(file) == 0
+    card = (file.with_name("ours") / "README.md").read_text(encoding="utf-8")
+    for part in ("as its authors released it", "`released.pth`, sha256", "(text tower, which", "not evaluated again"):
+        assert part in card, card
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import random
 import subprocess
 import sys
 import time
@@ -273,6 +274,24 @@ def test_refuses_what_is_no_weights_without_running_any_of_it(
         read_weights(tmp_path / "weights.pt")
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
     assert not (tmp_path / "marker").exists()
+
+
+def test_flipped_bytes_give_weights_or_one_line(tmp_path: Path) -> None:
+    torch.save({f"visual.{i}": torch.ones(3) for i in range(20)}, tmp_path / "good.pt")
+    good = (tmp_path / "good.pt").read_bytes()
+    pickled = good.index(b"\x80\x02}")
+    rng = random.Random(0)
+    refused = 0
+    for _ in range(300):
+        data = bytearray(good)
+        data[pickled + rng.randrange(400)] = rng.randrange(256)
+        (tmp_path / "weights.pt").write_bytes(data)
+        try:
+            read_weights(tmp_path / "weights.pt")
+        except ModelError as error:
+            refused += 1
+            assert "\n" not in str(error) and "weights.pt" in str(error)
+    assert refused > 50
 
 
 def test_the_hostile_files_would_have_run(tmp_path: Path) -> None:
