@@ -117,7 +117,10 @@ def _replaced_when_whole(path: Path) -> Iterator[Path]:
     """A temporary name beside a file, which takes its place when everything went well."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # as the user's umask has it, which safetensors overrides
         yield temporary
+        temporary.chmod(mode)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -102,6 +102,12 @@ def test_towers_of_their_own_store_what_they_share_once(tmp_path: Path) -> None:
     assert len(set(shared)) == 1
 
 
+def test_others_may_read_the_files_as_any_other(tmp_path: Path) -> None:
+    (tmp_path / "any").touch()
+    save(trained_model("paper"), tmp_path / "ours")
+    assert {path.stat().st_mode for path in (tmp_path / "ours").iterdir()} == {(tmp_path / "any").stat().st_mode}
+
+
 def test_half_precision_in_the_file_is_widened(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(make_config())
     halved = {name: tensor.half() for name, tensor in checkpoint.tensors.items()}
