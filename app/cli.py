@@ -113,6 +113,13 @@ def _add_simulate(commands: _Commands[argparse.ArgumentParser]) -> None:
     simulate.add_argument("--seconds", type=_seconds, help="length (default: 10 of cards, all of a video)")
     simulate.add_argument("--seed", type=_seed, default=0, help="same seed, same recording (default: 0)")
     simulate.add_argument("--sensor", choices=["ideal", "davis346"], help="before a video (default: davis346)")
+    simulate.add_argument(
+        "--lamp",
+        type=_lamp,
+        metavar="0.005-1",
+        help="how bright it is over the cards; turns on noise and auto-exposure",
+    )
+    simulate.add_argument("--grey", action="store_true", help="grey frames of the cards")
     simulate.add_argument("--ranks", type=_ranks, help="only these cards, such as A,7,JOKER (default: all)")
     simulate.set_defaults(command=_simulate)
 
@@ -226,6 +233,13 @@ def _seconds(text: str) -> float:
     value = float(text)
     if not 0.1 <= value <= 3600:
         raise argparse.ArgumentTypeError(f"must be 0.1 to 3600, not {text}")
+    return value
+
+
+def _lamp(text: str) -> float:
+    value = float(text)
+    if not 0.005 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must be 0.005 to 1, not {text}")
     return value
 
 

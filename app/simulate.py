@@ -38,7 +38,8 @@ def _simulate_cards(out: Path, arguments: argparse.Namespace) -> None:
     if arguments.sensor is not None:
         raise ValueError("--sensor is for videos: the cards have a sensor of their own")
     seconds = arguments.seconds or 10.0
-    items = simulate_cards(seconds, arguments.seed, ranks=arguments.ranks)
+    scene = {"ranks": arguments.ranks, "lamp": arguments.lamp, "colour": not arguments.grey}
+    items = simulate_cards(seconds, arguments.seed, **scene)
     _record(out, items, seconds, camera="cards")
     labels = out.with_suffix(".labels.csv")
     with replaced_when_whole(labels) as part:
@@ -47,8 +48,9 @@ def _simulate_cards(out: Path, arguments: argparse.Namespace) -> None:
 
 
 def _simulate_video(out: Path, arguments: argparse.Namespace) -> None:
-    if arguments.ranks is not None:
-        raise ValueError("--ranks is for `simulate cards`, a video shows what it shows")
+    for option in ("ranks", "lamp", "grey"):
+        if getattr(arguments, option):
+            raise ValueError(f"--{option} is for `simulate cards`, a video shows what it shows")
     with Video(Path(arguments.scene)) as video:
         sensor = SENSORS[arguments.sensor or "davis346"]
         width, height = SENSOR

@@ -7,6 +7,7 @@ speeds are chosen so that 15 seconds, compressed, stay below 10 MB.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import takewhile
 
 import cv2
@@ -14,19 +15,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.items import EventPacket, RgbFrame
-from streams.simulation.camera import Light, Times, decode_srgb, record
+from streams.simulation.camera import Camera, Light, Times, decode_srgb, record
 from streams.simulation.deck import CARD_MM, MARGIN_MM, RANKS, TEXEL_PER_MM, draw_face
 from streams.simulation.event_model import EventModel
 from streams.simulation.script import CARD_HEIGHT, Play, Poses, plays
-from streams.simulation.sensor import Sensor
+from streams.simulation.sensor import SENSORS, Sensor
 
 NO_CARD = "no card"
 LABELS = (*RANKS, NO_CARD)
 SENSOR = (346, 260)  # width and height of a DAVIS346
 
 T_START_US = 1_000_000
-#: A quiet camera; the long refractory period stands in for the limited bandwidth of the pixels.
-CAMERA = Sensor(threshold_on=0.42, threshold_off=0.42, threshold_sigma=0.015, refractory_us=4_000)
+#: Without a lamp: the long refractory period stands in for the limited bandwidth of the pixels.
+QUIET_SENSOR = Sensor(threshold_on=0.42, threshold_off=0.42, threshold_sigma=0.015, refractory_us=4_000)
+
+REAL_CAMERA = Camera(auto_exposure=True, well=10_000, read_noise=40)
 
 _SCAN_US = 1_000  # the script is looked at this often
 _MOST_MOTION_PX = 1.0  # from render to render
@@ -35,15 +38,24 @@ _TABLE = np.array([[[112, 140, 132]]], np.uint8)  # sRGB
 
 
 def simulate_cards(
-    seconds: float, seed: int, *, ranks: Sequence[str] | None = None, width: int = SENSOR[0], height: int = SENSOR[1]
+    seconds: float,
+    seed: int,
+    *,
+    ranks: Sequence[str] | None = None,
+    width: int = SENSOR[0],
+    height: int = SENSOR[1],
+    lamp: float | None = None,
+    colour: bool = True,
 ) -> Iterator[EventPacket | RgbFrame]:
     """A recording of cards, in order of end; packets of at most 10 ms, 30 frames a second, the same for a seed.
 
-    Starts at T_START_US. ``ranks`` limits what is played; ValueError for ranks that no deck has.
+    Starts at T_START_US. ``ranks`` limits what is played; ValueError for ranks that no deck has. With a ``lamp``, of
+    1.0 or darker, the camera has a sensor's noise and chooses its exposures by the light; without, neither.
     """
-    scene = CardScene(_script(seconds, seed, ranks), width, height)
-    model = EventModel(height, width, CAMERA, seed=seed)
-    return record(scene, model, T_START_US, _end_us(seconds))
+    scene = CardScene(_script(seconds, seed, ranks), width, height, 1.0 if lamp is None else lamp)
+    model = EventModel(height, width, QUIET_SENSOR if lamp is None else SENSORS["davis346"], seed=seed)
+    camera = Camera(colour=colour) if lamp is None else replace(REAL_CAMERA, colour=colour)
+    return record(scene, model, T_START_US, _end_us(seconds), camera, seed=seed)
 
 
 def card_labels(seconds: float, seed: int, ranks: Sequence[str] | None = None) -> list[tuple[int, int, str]]:
@@ -63,8 +75,9 @@ def card_labels(seconds: float, seed: int, ranks: Sequence[str] | None = None) -
 class CardScene:
     """A table and the cards that a script brings over it."""
 
-    def __init__(self, script: Sequence[Play], width: int, height: int) -> None:
+    def __init__(self, script: Sequence[Play], width: int, height: int, lamp: float = 1.0) -> None:
         self._script = script
+        self._lamp = np.float32(lamp)
         self._starts = np.array([play.start_us for play in script], np.int64)
         self._size = (width, height)
         self._table: Light = np.tile(decode_srgb(_TABLE), (height, width, 1))
@@ -73,12 +86,12 @@ class CardScene:
         """The light at one moment, float32 [H, W, 3]."""
         index = int(np.searchsorted(self._starts, t_us, side="right")) - 1
         if index < 0 or t_us >= self._script[index].end_us:
-            return self._table
+            return self._table * self._lamp
         play = self._script[index]
         onto = _projection(play.poses(np.array([t_us]))[0], *self._size)
         card = cv2.warpPerspective(draw_face(play.rank, play.suit), onto, self._size, flags=cv2.INTER_LINEAR)
         light: Light = card[..., :3] + (1 - card[..., 3:]) * self._table
-        return light
+        return light * self._lamp
 
     def render_times(self, t_start_us: int, t_end_us: int) -> Times:
         """Moments between which no corner of a card moves by more than about a pixel."""

@@ -320,6 +320,7 @@ def test_simulate_turns_a_video_into_a_recording_that_replays(tmp_path: Path, ca
         ("nowhere.mp4", "nowhere.mp4: no such file; simulate takes `cards` or a video"),
         ("cards --sensor ideal", "--sensor is for videos"),
         ("nowhere.mp4 --ranks A", "--ranks is for `simulate cards`"),
+        ("nowhere.mp4 --lamp 0.5", "--lamp is for `simulate cards`"),
     ],
 )
 def test_simulate_says_what_does_not_fit(tmp_path: Path, capsys, arguments: str, message: str) -> None:

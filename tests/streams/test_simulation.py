@@ -9,7 +9,7 @@ import pytest
 
 from streams.items import EVENT_DTYPE, EventPacket, Events, RgbFrame
 from streams.simulation import LABELS, NO_CARD, EventModel, Sensor, card_labels, simulate_cards
-from streams.simulation.camera import EXPOSURE_US, FRAME_PERIOD_US, PACKET_US, decode_srgb, encode_srgb, record
+from streams.simulation.camera import PACKET_US, Camera, decode_srgb, encode_srgb, record
 from streams.simulation.cards import T_START_US, CardScene
 from streams.simulation.deck import RANKS, draw_face
 from streams.simulation.event_model import DARK_INTENSITY, log_intensity
@@ -301,8 +301,8 @@ def test_nothing_happens_before_the_first_card(packets: list[EventPacket]) -> No
 def test_frames_keep_their_period_and_exposure(frames: list[RgbFrame]) -> None:
     assert len(frames) == int(SECONDS * 30)
     for number, frame in enumerate(frames):
-        assert frame.t_start_us == T_START_US + number * FRAME_PERIOD_US
-        assert frame.t_end_us == frame.t_start_us + EXPOSURE_US
+        assert frame.t_start_us == T_START_US + number * Camera().frame_period_us
+        assert frame.t_end_us == frame.t_start_us + Camera().exposure_us
         assert frame.image.shape == (HEIGHT, WIDTH, 3)
         assert frame.image.dtype == np.uint8
 
@@ -376,3 +376,57 @@ def test_ranks_that_no_deck_has_are_named(ranks: list[str]) -> None:
 def test_a_recording_without_length_is_refused(seconds: float) -> None:
     with pytest.raises(ValueError, match=str(seconds)):
         simulate_cards(seconds, 0)
+
+
+# --- lamps and frames -------------------------------------------------------------------------------------------------
+
+
+def under(lamp: float | None, **options: bool) -> tuple[list[RgbFrame], int]:
+    """Frames, and how many events there are, of a second of cards."""
+    items = list(simulate_cards(1.5, SEED, width=WIDTH, height=HEIGHT, lamp=lamp, **options))
+    frames = [item for item in items if isinstance(item, RgbFrame)]
+    return frames, sum(len(item.events) for item in items if isinstance(item, EventPacket))
+
+
+def exposure_us(frame: RgbFrame) -> int:
+    return frame.t_end_us - frame.t_start_us
+
+
+def test_exposures_follow_the_light() -> None:
+    frames = {lamp: under(lamp)[0] for lamp in (1.0, 0.3, 0.02)}
+    settled = {lamp: exposure_us(own[-1]) for lamp, own in frames.items()}
+    assert settled[1.0] < settled[0.3] / 2 < settled[0.02] == Camera().longest_us
+    assert abs(float(frames[1.0][-1].image.mean()) - float(frames[0.3][-1].image.mean())) < 25
+    assert frames[0.02][-1].image.mean() < frames[0.3][-1].image.mean() / 2  # no exposure is long enough
+    for own in frames.values():
+        assert all(0.49 < exposure_us(b) / exposure_us(a) < 2.01 for a, b in pairwise(own))
+        assert [f.t_start_us for f in own] == [T_START_US + k * Camera().frame_period_us for k in range(len(own))]
+
+
+def test_noise_is_that_of_counted_electrons() -> None:
+    class Grey:
+        def render(self, t_us: int) -> np.ndarray:
+            return np.full((200, 200, 3), 0.25, np.float32)
+
+        def render_times(self, t_start_us: int, t_end_us: int) -> np.ndarray:
+            return np.array([], np.int64)
+
+    camera = Camera(well=1000.0, read_noise=5.0)
+    items = record(Grey(), EventModel(200, 200), 0, 80_000, camera)
+    first, second = (decode_srgb(item.image) for item in items if isinstance(item, RgbFrame))
+    assert first.mean() == pytest.approx(0.25, rel=0.01)
+    assert first.std() == pytest.approx((0.25 / 1000 + 0.005**2) ** 0.5, rel=0.1)
+    assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 0.02
+
+
+def test_grey_frames_and_a_dark_rooms_events() -> None:
+    frames, bright = under(1.0, colour=False)
+    assert {frame.image.shape for frame in frames} == {(HEIGHT, WIDTH)}
+    _, dark = under(0.01)
+    assert 0 < dark < bright / 2
+
+
+@pytest.mark.parametrize("wrong", [{"exposure_us": 40_000}, {"shortest_us": 0}, {"well": -1.0}])
+def test_impossible_cameras_are_named(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="must"):
+        Camera(**wrong)  # type: ignore[arg-type]
