@@ -108,16 +108,17 @@ def _add_simulate(commands: _Commands[argparse.ArgumentParser]) -> None:
     )
     simulate.add_argument("scene", metavar="cards|VIDEO", help="playing cards on a table, or a video file")
     simulate.add_argument(
-        "--out", type=Path, required=True, metavar="FILE.aedat4", help="where to write; its labels go beside it"
+        "--out", type=Path, required=True, metavar="FILE", help="the .aedat4 to write; the labels go beside it"
     )
     simulate.add_argument("--seconds", type=_seconds, help="length (default: 10 of cards, all of a video)")
     simulate.add_argument("--seed", type=_seed, default=0, help="same seed, same recording (default: 0)")
     simulate.add_argument("--sensor", choices=["ideal", "davis346"], help="before a video (default: davis346)")
     simulate.add_argument(
-        "--lamp",
-        type=_lamp,
-        metavar="0.005-1",
-        help="how bright it is over the cards; turns on noise and auto-exposure",
+        "--lamp", type=_lamp, metavar="0.005-1", help="light over the cards; turns on noise and auto-exposure"
+    )
+    simulate.add_argument("--scenes", type=_positive_int, metavar="N", help="a labelled set of N scenes, in a folder")
+    simulate.add_argument(
+        "--layout", choices=["recordings", "images"], default="recordings", help="of that folder (default: recordings)"
     )
     simulate.add_argument("--grey", action="store_true", help="grey frames of the cards")
     simulate.add_argument("--ranks", type=_ranks, help="only these cards, such as A,7,JOKER (default: all)")
@@ -182,6 +183,10 @@ def _convert(arguments: argparse.Namespace) -> int:
 
 
 def _simulate(arguments: argparse.Namespace) -> int:
+    if arguments.scenes is not None and arguments.scene == "cards":
+        from app.simulate_set import simulate_set
+
+        return simulate_set(arguments)
     from app.simulate import simulate
 
     return simulate(arguments)

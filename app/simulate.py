@@ -6,7 +6,7 @@ import argparse
 import csv
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -38,17 +38,19 @@ def _simulate_cards(out: Path, arguments: argparse.Namespace) -> None:
     if arguments.sensor is not None:
         raise ValueError("--sensor is for videos: the cards have a sensor of their own")
     seconds = arguments.seconds or 10.0
-    scene = {"ranks": arguments.ranks, "lamp": arguments.lamp, "colour": not arguments.grey}
-    items = simulate_cards(seconds, arguments.seed, **scene)
+    items = simulate_cards(
+        seconds, arguments.seed, ranks=arguments.ranks, lamp=arguments.lamp, colour=not arguments.grey
+    )
     _record(out, items, seconds, camera="cards")
     labels = out.with_suffix(".labels.csv")
     with replaced_when_whole(labels) as part:
-        write_labels(part, out.name, card_labels(seconds, arguments.seed, arguments.ranks))
+        spans = card_labels(seconds, arguments.seed, arguments.ranks)
+        write_labels(part, ((out.name, *span) for span in spans))
     print(f"{out} ({out.stat().st_size / 1e6:.1f} MB) and {labels}", file=sys.stderr)
 
 
 def _simulate_video(out: Path, arguments: argparse.Namespace) -> None:
-    for option in ("ranks", "lamp", "grey"):
+    for option in ("ranks", "lamp", "grey", "scenes"):
         if getattr(arguments, option):
             raise ValueError(f"--{option} is for `simulate cards`, a video shows what it shows")
     with Video(Path(arguments.scene)) as video:
@@ -88,9 +90,9 @@ def replaced_when_whole(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
-def write_labels(path: Path, recording: str, spans: list[tuple[int, int, str]]) -> None:
+def write_labels(path: Path, rows: Iterable[tuple[str, int, int, str]]) -> None:
     """The project's label format: `recording,start_us,end_us,label`."""
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["recording", "start_us", "end_us", "label"])
-        writer.writerows([recording, start, end, label] for start, end, label in spans)
+        writer.writerows(rows)
