@@ -19,7 +19,7 @@ from velora.errors import ModelError
 from velora.model import VELoRA
 from velora.recognizer import Recognizer
 from velora.vit import VisionTower
-from velora.weights import find_weights, load_tower, random_tower, read_clip
+from velora.weights import SUFFIXES, find_weights, load_tower, random_tower, read_clip
 from velora.zero_shot import MEAN, STD, text_features
 
 DEMO = Path(__file__).parent / "demo"
@@ -53,6 +53,8 @@ def load_recognizer(
     name = os.fspath(name_or_path)
     if (name == ZERO_SHOT) != (labels is not None):
         raise ValueError(f"labels are for {ZERO_SHOT}, and it needs them")
+    if backbone is not None and name != ZERO_SHOT:
+        raise ValueError(f"backbone is for {ZERO_SHOT}: {name} has its own")
     place = choose_device(device), choose_dtype(dtype, choose_device(device))
     source = Weights(weights or "", random_weights)
     if name == ZERO_SHOT:
@@ -70,6 +72,10 @@ class Weights:
 
     wanted: str
     random: bool
+
+    def __post_init__(self) -> None:
+        if not self.file and (Path(self.wanted).suffix in SUFFIXES or os.sep in self.wanted):
+            raise ModelError(f"{self.wanted}: no such file of weights")
 
     @property
     def file(self) -> Path | None:

@@ -24,7 +24,7 @@ from velora.vit import VisionTower
 
 VARIABLE = "VELORA_WEIGHTS"
 BUNDLED = Path(__file__).parent / "demo" / "backbone.safetensors"
-_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
+SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 _HUB_FILES = (HUB_FILE, "open_clip_pytorch_model.bin")
 # OpenAI's names for its files
 _OPENAI = {
@@ -99,7 +99,7 @@ def _candidates(wanted: Backbone, tag: str) -> Iterator[Path]:
 
 
 def _file_names(name: str, tag: str) -> list[str]:
-    return [f"{name}-{tag}{suffix}" if tag else f"{name}{suffix}" for suffix in _SUFFIXES]
+    return [f"{name}-{tag}{suffix}" if tag else f"{name}{suffix}" for suffix in SUFFIXES]
 
 
 def _home() -> Path:

@@ -49,7 +49,7 @@ class ZeroShotFusion(nn.Module):
         """Normalised images [n, 3, H, W] to features of length 1 and a one, or to zeros; [n, o + 1]."""
         features: Tensor = tower(images)
         features = features.to(torch.promote_types(features.dtype, torch.float32))
-        there = (images.flatten(2).std(dim=-1) > 0).any(dim=1, keepdim=True)
+        there = (images != images[:, :, :1, :1]).flatten(1).any(dim=1, keepdim=True)
         codes = torch.cat([F.normalize(features, dim=1), features.new_ones(len(features), 1)], dim=1)
         return codes * there
 
@@ -83,7 +83,15 @@ def _text_tower(name: str, state: Mapping[str, Tensor]) -> nn.Module:
         raise ModelError(f"{name} has no text tower of CLIP's own kind: name your labels with another --model")
     clip: nn.Module = open_clip.CLIP(**config).eval()
     del clip.visual
-    clip.load_state_dict({key: tensor for key, tensor in state.items() if not key.startswith("visual.")})
+    text = {key: tensor for key, tensor in state.items() if not key.startswith("visual.")}
+    try:
+        missing = clip.load_state_dict(text, strict=False).missing_keys
+    except RuntimeError as error:
+        missing = [" ".join(str(error).split("\n\t")[1:2]).strip()]
+    if missing:
+        raise ModelError(
+            f"these weights hold another text tower than {name}'s ({missing[0]}): use others"
+        )
     return clip
 
 

@@ -159,8 +159,11 @@ def test_a_recogniser_with_other_weights(home: Path) -> None:
     save_file({f"visual.{name}": tensor for name, tensor in tower.state_dict().items()}, home / "mine.safetensors")
     recognizer = load_recognizer("ViT-B-32", weights=str(home / "mine.safetensors"), dtype="fp32", device="cpu")
     assert torch.equal(recognizer.model.tower.proj, tower.proj) and recognizer.random_parts == ("adapters", "head")
-    with pytest.raises(ModelError, match="ViT-B-32 has no weights tagged 'nowhere.pt'"):
-        load_recognizer("ViT-B-32", weights="nowhere.pt")
+    for missing in ("nowhere.pt", "no/where"):
+        with pytest.raises(ModelError, match=f"{missing}: no such file of weights"):
+            load_recognizer("ViT-B-32", weights=missing)
+    with pytest.raises(ModelError, match="ViT-B-32 has no weights tagged 'nowhere'"):
+        load_recognizer("ViT-B-32", weights="nowhere")
 
 
 def test_the_fetching_command_is_installed() -> None:

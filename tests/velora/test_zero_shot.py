@@ -80,8 +80,9 @@ def test_frames_without_events_do_not_dilute_the_others(small_clip: SmallClip) -
     np.testing.assert_allclose(mixed.probabilities, label_of(recognizer, sample), atol=1e-5)
 
 
-def test_nothing_to_see_favours_no_label(small_clip: SmallClip) -> None:
-    blank = replace(make_sample(0), rgb=np.zeros((9, 9, 3), np.uint8), event_image=np.full((9, 9, 3), 255, np.uint8))
+@pytest.mark.parametrize("canvas", [255, 128, 37])
+def test_nothing_to_see_favours_no_label(small_clip: SmallClip, canvas: int) -> None:
+    blank = replace(make_sample(0), rgb=np.zeros((9, 9, 3), np.uint8), event_image=np.full((9, 9, 3), canvas, np.uint8))
     np.testing.assert_allclose(label_of(load(small_clip.file), blank), 1 / 3, atol=1e-6)
 
 
@@ -128,10 +129,22 @@ def test_what_cannot_be_is_said_in_one_line(small_clip: SmallClip, tmp_path: Pat
         load_recognizer("zero-shot")
     with pytest.raises(ValueError, match="labels are for zero-shot"):
         load_recognizer("demo", labels=LABELS)
-    with pytest.raises(ModelError, match="vision tower alone|text tower"):
+    with pytest.raises(ValueError, match="backbone is for zero-shot: demo has its own"):
+        load_recognizer("demo", backbone="ViT-B-32")
+    with pytest.raises(ModelError, match="holds no text tower"):
         vision = {n: t.contiguous() for n, t in small_clip.model.state_dict().items() if n.startswith("visual.")}
         save_file(vision, tmp_path / "vision.safetensors")
         load(tmp_path / "vision.safetensors")
+
+
+def test_another_text_tower_is_named(small_clip: SmallClip, tmp_path: Path) -> None:
+    state = {n: t.contiguous() for n, t in small_clip.model.state_dict().items()}
+    for name, change in (("token_embedding.weight", torch.zeros(7, 32)), ("ln_final.bias", None)):
+        odd = {n: t for n, t in state.items() if n != name} | ({name: change} if change is not None else {})
+        save_file(odd, tmp_path / "odd.safetensors")
+        with pytest.raises(ModelError, match=f"another text tower than {SMALL_CLIP}'s .*{name}") as caught:
+            load(tmp_path / "odd.safetensors")
+        assert "\n" not in str(caught.value)
 
 
 def test_it_is_not_trained() -> None:
