@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+_LONGEST = 800  # characters of an error
 _OPENCV_HINT = "OpenCV needs the system's libGL; on Debian or Ubuntu: apt-get install libgl1 libglib2.0-0"
 
 
@@ -43,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _one_line(error: Exception) -> str:
     """The error in the user's words; an unforeseen one with its kind, and how to see more."""
     text = " ".join(str(error).split()) or type(error).__name__
+    text = "".join(char if char.isprintable() else "?" for char in text)  # a stranger's words must not steer a terminal
+    text = text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
     if isinstance(error, ImportError) and "libGL" in text:
         return _OPENCV_HINT
     package = type(error).__module__.partition(".")[0]
@@ -135,7 +138,7 @@ def _add_info(commands: _Commands[argparse.ArgumentParser]) -> None:
     info.add_argument("--preset", choices=["paper", "released"], default="paper", help="(default: paper)")
     info.add_argument("--adapter", choices=["lora", "clora", "none", "full"], default="lora", help="(default: lora)")
     info.add_argument("--backbone", default="ViT-B-16-quickgelu", help="a model of open_clip (default: %(default)s)")
-    info.add_argument("--classes", type=_positive_int, metavar="N", help="number of labels")
+    info.add_argument("--classes", type=_classes, metavar="N", help="number of labels")
     info.add_argument("--rank", type=_positive_int, default=4, help="r of LoRA and CLoRA (default: 4)")
     info.add_argument("--pairs", type=_positive_int, default=4, help="p, CLoRA's pairs of bases (default: 4)")
     info.add_argument("--json", action="store_true", help="one JSON object on stdout")
@@ -217,6 +220,15 @@ def _positive_int(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be 1 or more, not {value}")
+    return value
+
+
+def _classes(text: str) -> int:
+    from velora.config import MAX_LABELS
+
+    value = int(text)
+    if not 1 <= value <= MAX_LABELS:
+        raise argparse.ArgumentTypeError(f"must be 1 to {MAX_LABELS}, not {value}")
     return value
 
 

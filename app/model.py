@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streams import RenderConfig, Source
+from velora.config import check_labels
 from velora.errors import ModelError
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ def load_model(arguments: argparse.Namespace) -> Recognizer:
     from velora import load_recognizer  # imports torch
 
     labels = None if arguments.labels is None else read_labels(arguments.labels)
-    if labels and arguments.model and (arguments.model == "demo" or Path(arguments.model).exists()):
+    if labels and arguments.model and (arguments.model == "demo" or is_there(arguments.model)):
         raise ModelError("--labels asks CLIP itself: --model must then name a backbone, such as ViT-B-16-quickgelu")
     recognizer = load_recognizer(
         (arguments.model or "demo") if labels is None else "zero-shot",
@@ -37,13 +38,20 @@ def load_model(arguments: argparse.Namespace) -> Recognizer:
 
 def read_labels(text: str) -> list[str]:
     """Labels from a file, a line each, or from a text with commas. Raises ModelError that says what is wrong."""
-    path = Path(text)
-    if path.is_file():
-        return read_label_file(path)
+    if is_there(text):
+        return read_label_file(Path(text))
     labels = [label.strip() for label in text.split(",") if label.strip()]
     if len(labels) < 2:
         raise ModelError(f"--labels {text}: no such file; give a file of labels, or two words or more with commas")
     return labels
+
+
+def is_there(text: str) -> bool:
+    """Whether a text is the path of something; a long one never is."""
+    try:
+        return Path(text).exists()
+    except OSError:
+        return False
 
 
 def read_label_file(path: Path) -> list[str]:
@@ -55,7 +63,10 @@ def read_label_file(path: Path) -> list[str]:
     labels = [line.strip() for line in lines if line.strip()]
     if not labels:
         raise ModelError(f"{path} holds no label: write one a line")
-    return labels
+    try:
+        return list(check_labels(labels))
+    except ValueError as error:
+        raise ModelError(f"{path}: {error}") from None
 
 
 def render_config(recognizer: Recognizer) -> RenderConfig:

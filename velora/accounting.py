@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from velora.adapter import FUSION
-from velora.backbones import backbone, text_config
+from velora.backbones import backbone, has_clip_text, text_config
 from velora.checkpoint import tensor_shapes
 from velora.config import STREAMS, VELoRAConfig
 from velora.vit import VisionTower
@@ -39,7 +39,7 @@ def account(config: VELoRAConfig) -> dict[str, Any]:
         "total_mib": _mib(kinds["frozen"] + trainable),
         "adapters": adapters,
     }
-    if (config.preset, config.adapter) == ("released", "lora") and config.backbone != "demo":  # has no text tower
+    if (config.preset, config.adapter) == ("released", "lora") and has_clip_text(config.backbone):
         facts["paper_accounting"] = _as_in_the_paper(config, kinds["adapter"])
     return facts
 
@@ -50,7 +50,7 @@ def _count(config: VELoRAConfig) -> tuple[Counter[str], dict[str, dict[str, int]
         tower = {name: p.numel() for name, p in VisionTower(backbone(config.backbone)).named_parameters()}
     trains = config.adapter == "full"
     unused = tower["proj"] if config.preset == "paper" else 0
-    towers = max(config.own_towers, 1)
+    towers = len(config.streams) if config.own_towers == len(STREAMS) else 1
     kinds = Counter(frozen=towers * (unused if trains else sum(tower.values())))
     kinds["other"] = towers * (sum(tower.values()) - unused) if trains else 0
     adapters: dict[str, dict[str, int]] = {}

@@ -76,7 +76,7 @@ class Route:
     def add(self, layer: str, x: Tensor, y: Tensor) -> Tensor:
         """y [n, N, out], fresh from the frozen layer, plus `gain`, in place: its backward does not read its output."""
         hidden, up = self._hidden(layer, x)
-        y.view(-1, y.shape[-1]).addmm_(hidden.flatten(0, 1), up.T)
+        y.view(-1, y.shape[-1]).addmm_(hidden.flatten(0, 1).to(y.dtype), up.T.to(y.dtype))  # autocast leaves it alone
         return y
 
     def _hidden(self, layer: str, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -161,7 +161,8 @@ def build_model(checkpoint: Checkpoint, tower: VisionTower | None = None) -> VEL
 def build_trainable(checkpoint: Checkpoint, tower: VisionTower | None = None) -> VELoRA:
     """The same, to train further: around a bare tower, which gets PEFT's layers, or around the checkpoint's own."""
     config, tensors = checkpoint.config, checkpoint.tensors
-    model = VELoRA(config, towers={"rgb": tower} if tower is not None else _own_towers(config, tensors))
+    towers = {"rgb": tower} if tower is not None else _own_towers(config, tensors, apart=True)
+    model = VELoRA(config, towers=towers)
     model.fuser.load_state_dict(_fuser_state(tensors))
     with torch.no_grad():
         for adapter in model.encoders.each_adapter():
@@ -170,13 +171,14 @@ def build_trainable(checkpoint: Checkpoint, tower: VisionTower | None = None) ->
     return model
 
 
-def _own_towers(config: VELoRAConfig, tensors: Mapping[str, Tensor]) -> dict[str, VisionTower]:
-    """The towers in a checkpoint, by stream; equal tensors are in memory once."""
+def _own_towers(config: VELoRAConfig, tensors: Mapping[str, Tensor], *, apart: bool = False) -> dict[str, VisionTower]:
+    """The towers in a checkpoint, by stream; what is stored once is in memory once, unless they are to be `apart`."""
     towers = {}
     for stream in STREAMS if config.own_towers == len(STREAMS) else STREAMS[:1]:
         with torch.device("meta"):
             towers[stream] = VisionTower(backbone(config.backbone))
-        towers[stream].load_state_dict(_tower_state(tensors, stream), assign=True)
+        state = _tower_state(tensors, stream)
+        towers[stream].load_state_dict({n: t.clone() if apart else t for n, t in state.items()}, assign=True)
     return towers
 
 

@@ -16,7 +16,7 @@ FORMAT_VERSION = 1
 STREAMS = ("rgb", "event", "diff")  # an image's stream is its position here
 MAX_STRIDE = 1000  # a window of 8 then keeps some 7,000 samples
 MAX_JSON_CHARS = 4_000_000
-_MAX_LABELS, _MAX_LABEL_CHARS = 20_000, 200
+MAX_LABELS, _MAX_LABEL_CHARS = 20_000, 200
 
 #: field: (type, smallest, largest)
 _RANGES: dict[str, tuple[type, float, float]] = {
@@ -65,7 +65,7 @@ class VELoRAConfig:
 
     def __post_init__(self) -> None:
         checked = {
-            "labels": _labels(self.labels),
+            "labels": check_labels(self.labels),
             "backbone": _backbone(self.backbone),
             "pretrained": _tag(self.pretrained),
             "rendering": _rendering(self.rendering),
@@ -144,9 +144,10 @@ def _show(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _labels(value: Any) -> tuple[str, ...]:
-    if isinstance(value, str) or not isinstance(value, Sequence) or not 1 <= len(value) <= _MAX_LABELS:
-        raise ValueError(f"labels must be a list of 1 to {_MAX_LABELS} names, not {_show(value)}")
+def check_labels(value: Any) -> tuple[str, ...]:
+    """Labels as a config takes them. Raises ValueError that says which one is wrong."""
+    if isinstance(value, str) or not isinstance(value, Sequence) or not 1 <= len(value) <= MAX_LABELS:
+        raise ValueError(f"labels must be a list of 1 to {MAX_LABELS} names, not {_show(value)}")
     for i, label in enumerate(value):
         plain = isinstance(label, str) and label.isprintable() and label.strip() and len(label) <= _MAX_LABEL_CHARS
         if not plain:

@@ -39,17 +39,16 @@ def convert(
     name = _fitting(released, backbone_name)
     _check_labels(released, labels)
     own_towers, fate = _encoders(released, name)
-    config = VELoRAConfig(
-        labels=tuple(labels),
-        backbone=name,
-        preset="released",
-        rank=_first(released, ".lora_A.weight").shape[0],
-        alpha=alpha,
-        own_towers=own_towers,
-        trained=True,
-    )
+    rank = _first(released, ".lora_A.weight").shape[0]
+    try:
+        config = VELoRAConfig(
+            tuple(labels), name, preset="released", rank=rank, alpha=alpha, own_towers=own_towers, trained=True
+        )
+    except ValueError as error:
+        raise ModelError(f"{released.path} and its labels make no model: {error}") from None
     stored = tower_tensors({stream: released.towers[stream] for stream in STREAMS[: own_towers or 1]})
-    tensors = released.tensors | ({n: _compact(t) for n, t in stored.items()} if own_towers else {})
+    trained = {n: t if t.dtype == torch.float16 else t.float() for n, t in released.tensors.items()}
+    tensors = trained | ({n: _compact(t) for n, t in stored.items()} if own_towers else {})
     wanted = tensor_shapes(config, tensors)
     _check(released, tensors, wanted)
     return Conversion(Checkpoint(config, {n: tensors[n].clone() for n in wanted}), fate)
@@ -59,8 +58,8 @@ def _check_kinds(released: Released) -> None:
     """Refuse tensors that are no plain arrays of real numbers, before anything is computed with them."""
     towers = ((f"{s} encoder's {name}", t) for s, tower in released.towers.items() for name, t in tower.items())
     for name, tensor in (*released.tensors.items(), *towers):
-        if not tensor.is_floating_point() or tensor.layout != torch.strided:
-            kind = f"{tensor.dtype}, {tensor.layout}".replace("torch.", "")
+        if not tensor.is_floating_point() or tensor.layout != torch.strided or tensor.device.type != "cpu":
+            kind = f"{tensor.dtype}, {tensor.layout}, {tensor.device.type}".replace("torch.", "")
             raise ModelError(f"{released.path}: {name} holds no plain real numbers ({kind}): download the file again")
 
 

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
-from velora.checkpoint import Checkpoint, save_tensors
+from torch import Tensor
+
+from velora.checkpoint import Checkpoint, names_in, save_tensors
 from velora.config import VELoRAConfig
 from velora.encoders import adapter_shapes, blocks_of
 from velora.errors import ModelError
@@ -20,6 +23,12 @@ from velora.lora import peft_config
 from velora.weights import read_tensors
 
 _CONFIG, _TENSORS = "adapter_config.json", "adapter_model.safetensors"
+_FIX = "save it with PEFT again, from the same backbone"
+_PLAIN = {"peft_type": ("LORA",), "bias": ("none",)}  # what settings must be
+_ABSENT = (  # what must not be set
+    *("alpha_pattern", "rank_pattern", "lora_bias", "fan_in_fan_out", "modules_to_save", "layers_to_transform"),
+    *("layer_replication", "target_parameters", "trainable_token_indices", "exclude_modules"),
+)
 
 
 def save_peft(checkpoint: Checkpoint, folder: Path) -> None:
@@ -48,7 +57,8 @@ def load_peft(checkpoint: Checkpoint, folder: Path) -> Checkpoint:
         shapes = {
             n.removeprefix(prefix): s for n, s in adapter_shapes(checkpoint.config).items() if n.startswith(prefix)
         }
-        pairs = read_tensors(folder / stream / _TENSORS, shapes, fix="save it with PEFT again, from the same backbone")
+        pairs = read_tensors(folder / stream / _TENSORS, shapes, fix=_FIX)
+        _check_pairs(folder / stream / _TENSORS, shapes, pairs)
         tensors |= {prefix + name: tensor for name, tensor in pairs.items()}
     return dataclasses.replace(checkpoint, tensors=tensors)
 
@@ -65,11 +75,20 @@ def _check(file: Path, config: VELoRAConfig) -> None:
     try:
         settings = json.loads(file.read_text(encoding="utf-8"))
         found = {key: settings[key] for key in ("r", "lora_alpha")}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(
-            f"{file} cannot be read as PEFT's settings of LoRA ({error}): save it with PEFT again"
-        ) from None
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        reason = str(error).partition("\n")[0][:100]
+        raise ModelError(f"{file} cannot be read as PEFT's settings of LoRA ({reason}): {_FIX}") from None
     if found != {"r": config.rank, "lora_alpha": config.alpha}:
         raise ModelError(f"{file}: rank and alpha are {[*found.values()]} instead of {[config.rank, config.alpha]}")
-    if variant := next((key for key in ("use_dora", "use_rslora", "rank_pattern") if settings.get(key)), None):
-        raise ModelError(f"{file}: {variant} is set, and only plain LoRA can be taken over")
+    for key, value in settings.items():
+        if value not in _PLAIN.get(key, (value,)) or (key in _ABSENT or key.startswith("use_")) and value:
+            raise ModelError(f"{file}: {key} is {str(value)[:60]}, and only plain LoRA can be taken over")
+
+
+def _check_pairs(file: Path, expected: Mapping[str, object], pairs: Mapping[str, Tensor]) -> None:
+    """Refuse a file with more than the pairs, or with numbers that are not finite."""
+    if odd := sorted(names_in(file, fix=_FIX) - expected.keys()):
+        raise ModelError(f"{file} holds {odd[0]} too, which has no place here: adapt c_fc and c_proj alone")
+    for name, tensor in pairs.items():
+        if not tensor.isfinite().all():
+            raise ModelError(f"{file}: {name} holds numbers that are not finite")

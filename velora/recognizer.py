@@ -9,6 +9,7 @@ Sessions plan (velora/session.py); the recogniser encodes and fuses what all ses
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -69,10 +70,14 @@ class Recognizer:
         A session may appear several times, its samples in order. Raises ValueError for a sample whose images are not
         uint8 [H, W, 3], before any session has changed, and ModelError if the model's output is not finite.
         """
-        if any(session.recognizer is not self for session, _ in pairs):
-            raise ValueError("a session can only be used with the recogniser that it was opened by or swapped to")
-        if not pairs:
-            return []
+        with contextlib.ExitStack() as held:
+            for session in sorted({session for session, _ in pairs}, key=id):  # always in one order: no deadlock
+                held.enter_context(session.lock)
+            if any(session.recognizer is not self for session, _ in pairs):
+                raise ValueError("a session can only be used with the recogniser that it was opened by or swapped to")
+            return self._step(pairs) if pairs else []
+
+    def _step(self, pairs: Sequence[tuple[Session, Sample]]) -> list[Prediction | None]:
         with self._lock, torch.inference_mode():
             began = time.perf_counter()
             images = self._images([sample for _, sample in pairs])
@@ -92,11 +97,11 @@ class Recognizer:
             for plan, (_, sample) in zip(plans, pairs, strict=True)
         ]
 
-    def _images(self, samples: Sequence[Sample]) -> Tensor:
-        """RGB and event images of samples, uint8 [n, 2, 3, S, S] on the device."""
+    def _images(self, samples: Sequence[Sample]) -> list[Tensor]:
+        """RGB and event image of each sample, uint8 [2, 3, S, S] on the device."""
         flat = [image for sample in samples for image in (sample.rgb, sample.event_image)]
-        resized = resize(flat, self.model.tower.backbone.image_size)
-        return resized.view(len(samples), 2, *resized.shape[1:]).to(self.device)
+        resized = resize(flat, self.model.tower.backbone.image_size).to(self.device)
+        return [own.clone() for own in torch.split(resized, 2)]  # a view would keep the whole batch alive
 
     def _timed(self, work: Callable[[], object]) -> float:
         """Milliseconds that some work takes, the device's share included."""

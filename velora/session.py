@@ -60,7 +60,7 @@ class Session:
     """The window of one stream; open one with `Recognizer.open`. Use it from one thread at a time.
 
     Setting `stride` is safe from any thread; it takes effect with the next sample, which then starts a new window.
-    `swap` is safe beside `push`.
+    `swap` is safe from any thread, beside `push` and `Recognizer.step`.
     """
 
     def __init__(self, recognizer: Recognizer, stride: int, hop: int) -> None:
@@ -68,7 +68,7 @@ class Session:
             raise ValueError(f"hop must be at least 1, not {hop}")
         self._recognizer = recognizer
         self._hop = hop
-        self._lock = threading.Lock()  # of push and swap
+        self.lock = threading.RLock()  # held by a push, by a step that the session is part of, and by a swap
         self.stride = stride
         self.clear()
 
@@ -95,7 +95,7 @@ class Session:
 
     def push(self, sample: Sample) -> Prediction | None:
         """Take a sample; the prediction of the window that ends with it, where one is due."""
-        with self._lock:
+        with self.lock:
             return self._recognizer.step([(self, sample)])[0]
 
     def swap(self, recognizer: Recognizer) -> None:
@@ -105,13 +105,13 @@ class Session:
         recogniser would have said had it seen them all; where it was trained on windows of another length, or on event
         images rendered otherwise, a new window starts. The stride stays. Raises ModelError for another backbone.
         """
-        ours, theirs = self._recognizer.config, recognizer.config
-        if theirs.backbone != ours.backbone:
-            raise ModelError(
-                f"{recognizer.name} is for the backbone {theirs.backbone}, but this stream runs on {ours.backbone} "
-                f"({self._recognizer.name}): load a checkpoint for {ours.backbone}, or open a new stream"
-            )
-        with self._lock:
+        with self.lock:
+            ours, theirs = self._recognizer.config, recognizer.config
+            if theirs.backbone != ours.backbone:
+                raise ModelError(
+                    f"{recognizer.name} is for the backbone {theirs.backbone}, but this stream runs on {ours.backbone} "
+                    f"({self._recognizer.name}): load a checkpoint for {ours.backbone}, or open a new stream"
+                )
             self._recognizer = recognizer
             for frame in self._frames.values():
                 frame.codes.clear()

@@ -61,3 +61,15 @@ def test_labels_may_hold_slashes() -> None:
 def test_a_checkpoint_has_labels_of_its_own(small_recording: Path, tmp_path: Path, capsys) -> None:
     assert replay(small_recording, "--labels", "a,b", "--model", str(tmp_path)) == 1
     assert "--labels asks CLIP itself: --model must then name a backbone" in capsys.readouterr().err
+
+
+def test_many_words_are_no_file_name(small_recording: Path, small_clip: SmallClip) -> None:
+    words = ",".join(f"word{k}" for k in range(60))
+    assert len(read_labels(words)) == 60
+    assert replay(small_recording, "--labels", words, "--model", SMALL_CLIP, "--weights", str(small_clip.file)) == 0
+
+
+def test_a_bad_line_is_named_with_its_file(tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_text("fine\nnot\tfine\n")
+    with pytest.raises(ModelError, match=r"words.txt: labels\[1\] must be printable text"):
+        read_labels(str(tmp_path / "words.txt"))

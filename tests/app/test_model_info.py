@@ -82,6 +82,28 @@ def test_a_folder_that_is_no_checkpoint(tmp_path: Path, capsys) -> None:
     assert "a checkpoint is a folder with config.json" in capsys.readouterr().err
 
 
+def test_every_backbone_that_is_accepted_can_be_counted(capsys) -> None:
+    for backbone in ("xlm-roberta-base-ViT-B-32", "nllb-clip-base", "ViT-L-14-worldwide", "demo"):
+        assert info("--preset", "released", "--classes", "3", "--backbone", backbone) == 0
+
+
+@pytest.mark.parametrize("classes", ["0", "1000000000"])
+def test_absurd_numbers_of_classes_are_wrong_usage(classes: str, capsys) -> None:
+    with pytest.raises(SystemExit) as caught:
+        info("--classes", classes)
+    assert caught.value.code == 2 and "must be 1 to 20000" in capsys.readouterr().err
+
+
+def test_a_strangers_words_neither_steer_the_terminal_nor_flood_it(tmp_path: Path, capsys) -> None:
+    fields = {"format_version": 1, "labels": ["a"], "backbone": "demo", "rendering": {"\x1b[2Jx": {}}}
+    (tmp_path / "config.json").write_text(json.dumps(fields))
+    assert info(str(tmp_path)) == 1
+    assert "\x1b" not in capsys.readouterr().err
+    (tmp_path / "config.json").write_text(json.dumps(fields | {"backbone": "x" * 100_000}))
+    assert info(str(tmp_path)) == 1
+    assert len(capsys.readouterr().err) < 1000
+
+
 def test_wrong_usage(capsys) -> None:
     with pytest.raises(SystemExit) as caught:
         info("--preset", "paper")

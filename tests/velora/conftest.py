@@ -34,7 +34,7 @@ VARIANTS: dict[str, dict[str, object]] = {
     "released-none": {"preset": "released", "adapter": "none"},
     "released-full": {"preset": "released", "adapter": "full"},
     "released-tokens": {"preset": "released", "attend_over": "tokens", "own_towers": 3},
-    "zero-shot": {"preset": "zero-shot", "adapter": "none"},
+    "zero-shot": {"preset": "zero-shot", "adapter": "none", "temperature": 50.0},
 }
 
 TINY = Backbone("demo", 64, 3, 2, 8, 32, 16, True, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -86,6 +87,28 @@ def test_only_what_was_trained_is_in_the_file(tmp_path: Path, variant: str) -> N
     towers = model.config.own_towers
     assert stored == trained if not towers else stored >= trained
     assert {path.name for path in tmp_path.iterdir()} == {"config.json", "adapter.safetensors", "README.md"}
+
+
+@pytest.mark.parametrize("variant", ["released-full", "paper-full"])
+def test_training_on_moves_each_tower_by_its_own_gradient_and_nothing_else(variant: str) -> None:
+    """Towers that are stored once because they are equal are apart in training, and apart from what was loaded."""
+    config = make_config(**TRAINED[variant])
+    checkpoint = Checkpoint(config, trained_tensors(make_trainable(config)))
+    before = {name: tensor.clone() for name, tensor in checkpoint.tensors.items()}
+    reading, model = build_model(checkpoint), build_trainable(checkpoint).eval()
+    rgb, event = torch.randn(2, 1, 4, 3, TINY.image_size, TINY.image_size)
+    said = reading(rgb, event)
+    apart = copy.deepcopy(model)
+    for own in (model, apart):
+        own(rgb, event)[0, 0].backward()
+        torch.optim.SGD([p for p in own.parameters() if p.grad is not None], lr=0.1).step()
+    towers = [{s: m.encoders.tower_of(s).conv1.weight for s in config.streams} for m in (model, apart)]
+    for stream in config.streams:
+        torch.testing.assert_close(towers[0][stream], towers[1][stream])
+    if variant == "released-full":
+        assert not torch.equal(towers[0]["rgb"], towers[0]["diff"])
+    assert all(torch.equal(tensor, before[name]) for name, tensor in checkpoint.tensors.items())
+    assert torch.equal(reading(rgb, event), said)
 
 
 def test_towers_of_their_own_store_what_they_share_once(tmp_path: Path) -> None:

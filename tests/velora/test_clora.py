@@ -88,6 +88,19 @@ def test_only_the_raw_penalty_falls_when_weights_shrink() -> None:
     assert sade(clora, normalize=True).item() == pytest.approx(normal, rel=1e-2)
 
 
+def test_the_normalised_penalty_does_not_depend_on_the_size_of_the_bases() -> None:
+    clora = randomized()
+    with torch.no_grad():
+        for cores in clora.cores.values():
+            cores *= 1e-3  # so small that eps matters
+    before = sade(clora, normalize=True).item()
+    with torch.no_grad():
+        for bases in (*clora.down.values(), *clora.up.values()):
+            bases *= 100
+    assert sade(clora, normalize=True).item() == pytest.approx(before, rel=1e-6)
+    assert before < 0.9 * sade(clora, normalize=True, eps=0.0).item()
+
+
 def test_sade_of_the_start_is_zero_and_finite_in_its_gradient() -> None:
     clora = make_trainable(make_config(adapter="clora")).encoders.adapters["streams"]
     for normalize in (False, True):

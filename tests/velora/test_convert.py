@@ -253,3 +253,20 @@ def test_refuses_labels_that_are_too_few(tmp_path: Path) -> None:
 def test_refuses_a_backbone_that_does_not_fit(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"its encoders \(.* are not ViT-B-32-quickgelu"):
         convert(read_released(save(tmp_path)), LABELS, backbone_name="ViT-B-32-quickgelu")
+
+
+def test_numbers_too_large_for_single_precision_are_refused(tmp_path: Path) -> None:
+    parts = released_checkpoint()
+    parts["model_state_dict"]["module.fc1.bias"] = torch.full((114,), 1e300, dtype=torch.float64)
+    torch.save(parts, tmp_path / "odd.pth")
+    with pytest.raises(ModelError, match="fuser.head.bias holds numbers that are not finite"):
+        convert(read_released(tmp_path / "odd.pth"), LABELS)
+
+
+def test_a_rank_that_no_model_has_names_the_file(tmp_path: Path) -> None:
+    parts = released_checkpoint()
+    for part in ("ViT_model_state_dict", "Event_ViT_model_state_dict", "frame_ViT_model_state_dict"):
+        parts[part] = {n: t.repeat(75, 1) if ".lora_A" in n else t for n, t in parts[part].items()}
+    torch.save(parts, tmp_path / "odd.pth")
+    with pytest.raises(ModelError, match="odd.pth and its labels make no model: rank must be"):
+        convert(read_released(tmp_path / "odd.pth"), LABELS)

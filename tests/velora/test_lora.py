@@ -10,6 +10,7 @@ import pytest
 import torch
 from open_clip.transformer import QuickGELU, VisionTransformer
 from peft import PeftModel
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from tests.velora.conftest import TINY, make_checkpoint, make_config, make_model, make_trainable, tiny_backbone
@@ -123,13 +124,38 @@ def test_what_peft_saves_comes_back(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"r": 8}, "rank and alpha are"), ({"use_dora": True}, "use_dora"), (None, "cannot be read")],
+    [
+        ({"r": 8}, "rank and alpha are"),
+        ({"use_dora": True}, "use_dora is True"),
+        ({"alpha_pattern": {"c_fc": 64}}, "alpha_pattern is"),
+        ({"lora_bias": True}, "lora_bias is True"),
+        ({"bias": "all"}, "bias is all"),
+        ({"peft_type": "LOHA"}, "peft_type is LOHA"),
+        ({"fan_in_fan_out": True}, "fan_in_fan_out is True"),
+        (None, "cannot be read"),
+    ],
 )
 def test_refuses_pefts_folders_that_do_not_fit(tmp_path: Path, change: dict[str, object] | None, message: str) -> None:
     checkpoint = make_checkpoint(make_config())
     save_peft(checkpoint, tmp_path)
     file = tmp_path / "rgb" / "adapter_config.json"
     file.write_text("[" if change is None else json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises(ModelError, match=message):
+        load_peft(checkpoint, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("base_model.model.transformer.resblocks.0.attn.out_proj.lora_A.weight", 0.0, "holds base_model.* too"),
+        ("base_model.model.transformer.resblocks.0.mlp.c_fc.lora_A.weight", float("nan"), "not finite"),
+    ],
+)
+def test_refuses_pairs_that_have_no_place(tmp_path: Path, name: str, value: float, message: str) -> None:
+    checkpoint = make_checkpoint(make_config())
+    save_peft(checkpoint, tmp_path)
+    file = tmp_path / "rgb" / "adapter_model.safetensors"
+    save_file(load_file(file) | {name: torch.full((4, TINY.width), value)}, file)
     with pytest.raises(ModelError, match=message):
         load_peft(checkpoint, tmp_path)
 

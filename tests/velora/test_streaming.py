@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
+import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from unittest.mock import Mock
 
@@ -22,7 +26,8 @@ from velora.session import Session
 def from_scratch(recognizer: Recognizer, window: Sequence[Sample]) -> np.ndarray:
     """Probabilities of a window by the module's own forward."""
     with torch.inference_mode():
-        return recognizer.model(*normalized(recognizer, window)).softmax(dim=1)[0].numpy()
+        logits = recognizer.model(*normalized(recognizer, window))
+        return (logits / recognizer.config.temperature).softmax(dim=1)[0].numpy()
 
 
 def windows(samples: Sequence[Sample], stride: int, length: int = 4) -> Iterator[list[Sample] | None]:
@@ -157,6 +162,39 @@ def test_a_swap_to_another_backbone_is_refused_with_both_named(recognizer: Recog
     with pytest.raises(ModelError, match=r"cards is for the backbone ViT-B-32, but this stream runs on demo"):
         session.swap(other)
     assert session.recognizer is recognizer
+
+
+def test_swaps_beside_steps_and_pushes_leave_every_window_whole() -> None:
+    kinds: list[dict[str, object]] = [{}, {"adapter": "none"}, {}]
+    first, second, third = (make_recognizer(make_config(**kind), seed=k) for k, kind in enumerate(kinds))
+    sessions = [first.open() for _ in range(3)]
+    stop = threading.Event()
+
+    def swap() -> None:
+        while not stop.is_set():
+            for session in sessions:
+                session.swap(random.choice([first, second, third]))
+
+    with ThreadPoolExecutor(2) as pool:
+        swapping = [pool.submit(swap) for _ in range(2)]
+        try:
+            for i in range(400):
+                sample = make_sample(i, size=(8, 8))
+                sessions[0].push(sample)
+                others = [session for session in sessions[1:] if session.recognizer is first]
+                with contextlib.suppress(ValueError):  # swapped since: said before anything has changed
+                    first.step([(session, sample) for session in others])
+        finally:
+            stop.set()
+        for swapped in swapping:
+            swapped.result()
+
+
+def test_a_frame_keeps_its_own_images_alone(recognizer: Recognizer) -> None:
+    sessions = [recognizer.open() for _ in range(5)]
+    recognizer.step([(session, make_sample(0)) for session in sessions])
+    (frame,) = sessions[2]._frames.values()
+    assert frame.images.untyped_storage().nbytes() == frame.images.nbytes
 
 
 def test_attention_over_the_batch_is_refused() -> None:

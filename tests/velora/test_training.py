@@ -119,3 +119,48 @@ def test_new_blocks_are_left_out_now_and_then_in_training_only() -> None:
         assert 0.96 < kept <= 1  # both branches are left out one time in a hundred
         assert torch.equal(block.eval()(x), block(x))
         assert not torch.allclose(block.train()(x), block.eval()(x))
+
+
+@pytest.mark.parametrize("variant", TRAINED)
+def test_trains_in_bfloat16_under_autocast_about_as_in_float32(variant: str) -> None:
+    model = trainable_variant(variant)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name or "cores" in name:
+            torch.nn.init.normal_(parameter, std=0.05)
+    loss_of(model).backward()
+    exact = torch.cat([p.grad.flatten() for p in trained(model).values()])
+    model.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = loss_of(model)
+    loss.backward()
+    rounded = torch.cat([p.grad.flatten() for p in trained(model).values()])
+    assert torch.cosine_similarity(exact, rounded, dim=0) > 0.98
+
+
+@pytest.mark.parametrize("variant", ["paper", "paper-clora"])
+def test_dropout_is_in_front_of_the_adapters_and_in_training_only(variant: str) -> None:
+    model = make_trainable(make_config(dropout=0.5, **TRAINED[variant]))
+    adapter = model.encoders.adapters["streams"]
+    layer = adapter.layers[0]
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name or "cores" in name:
+            torch.nn.init.normal_(parameter)
+    x = torch.ones(1, 4000, TINY.width)
+    route = model.encoders.route_to("rgb", 1)
+    assert route
+    with torch.no_grad():
+        model.eval()
+        whole = route.gain(layer, x)
+        torch.testing.assert_close(whole, x @ adapter.delta(layer, "rgb").T, atol=1e-4, rtol=1e-4)
+        model.train()
+        dropped = route.gain(layer, x)
+    assert not torch.equal(dropped[0, 0], dropped[0, 1])
+    assert ((dropped.mean(dim=1) - whole[:, 0]).abs() < 6 * dropped.std(dim=1) / 4000**0.5).all()  # same on average
+
+
+def test_new_blocks_start_small_and_keep_their_mean_when_some_are_left_out() -> None:
+    block = make_trainable(make_config(preset="released")).fuser.blocks
+    assert block.mlp.fc1.weight.std().item() == pytest.approx(0.02, rel=0.05) and not block.mlp.fc1.bias.any()
+    x = torch.ones(20_000, 1, 1)
+    assert block.train()._drop_path(x).mean().item() == pytest.approx(1, abs=0.02)
+    assert block._drop_path(x).unique().tolist() == pytest.approx([0, 1 / 0.9])
