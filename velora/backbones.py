@@ -63,6 +63,11 @@ def backbone(name: str) -> Backbone:
     return BACKBONES[name]
 
 
+def has_clip_text(name: str) -> bool:
+    """Whether a backbone has a text tower of CLIP's own kind."""
+    return name != "demo" and "hf_model_name" not in text_config(name)
+
+
 def text_config(name: str) -> dict[str, Any]:
     """The sizes of a backbone's text tower as open_clip has them: width, heads, layers, vocab_size, context_length."""
     text: dict[str, Any] = _config_of(name)["text_cfg"]
@@ -118,5 +123,6 @@ def _config_of(name: str) -> dict[str, Any]:
 
 def _folder() -> Path:
     spec = importlib.util.find_spec("open_clip")
-    assert spec and spec.submodule_search_locations
+    if not spec or not spec.submodule_search_locations:
+        raise ModuleNotFoundError("open_clip is not installed: pip install open_clip_torch")
     return Path(spec.submodule_search_locations[0]) / "model_configs"

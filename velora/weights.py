@@ -1,12 +1,15 @@
 """Finding and reading weights that are on this machine; nothing is downloaded, and nothing in a file is ever executed.
 
 A backbone's file is looked for in $VELORA_WEIGHTS (a file, or a folder), in `~/.cache/velora`, where OpenAI's CLIP
-keeps its own, and in the Hugging Face hub's cache, where open_clip or anybody else may have put it. It may be
-safetensors, a torch state dict, or OpenAI's TorchScript archive.
+keeps its own, and in the Hugging Face hub's cache, where open_clip or anybody else may have put it. In the first two
+its name is `<backbone>.safetensors`, or `<backbone>-<tag>.safetensors` for other weights than the usual ones, or the
+name that OpenAI gave it. It may be safetensors, a torch state dict, or OpenAI's TorchScript archive, whatever its
+suffix.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 import warnings
@@ -19,14 +22,15 @@ from torch import Tensor
 
 from velora.backbones import HUB_FILE, Backbone, backbone
 from velora.errors import ModelError
-from velora.torchscript import is_torchscript, read_torchscript
+from velora.torchscript import check_archive, is_torchscript, read_torchscript
 from velora.vit import VisionTower
 
 VARIABLE = "VELORA_WEIGHTS"
 BUNDLED = Path(__file__).parent / "demo" / "backbone.safetensors"
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 _HUB_FILES = (HUB_FILE, "open_clip_pytorch_model.bin")
-# OpenAI's names for its files
+_FLOATS = ("F64", "F32", "F16", "BF16")
+# OpenAI's names for its files: they are quickgelu towers, which no other backbone may take for its own
 _OPENAI = {
     "ViT-B-16-quickgelu": "ViT-B-16.pt",
     "ViT-B-32-quickgelu": "ViT-B-32.pt",
@@ -34,8 +38,6 @@ _OPENAI = {
     "ViT-L-14-336-quickgelu": "ViT-L-14-336px.pt",
 }
 _VISION = "visual."
-# what torch.load raises beside its own errors where bytes of a pickle are wrong
-_DAMAGED = (ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError)
 _ADDED = ("input_resolution", "context_length", "vocab_size", "attn_mask")  # what OpenAI's files hold beside weights
 
 
@@ -75,11 +77,23 @@ def find_weights(name: str, pretrained: str = "") -> Path:
     """The file with a backbone's weights. Raises ModelError that says what to fetch and where to put it."""
     if name == "demo":
         return BUNDLED
-    for path in _candidates(backbone(name), pretrained):
+    wanted = backbone(name)
+    for path in _candidates(wanted, pretrained):
         if path.is_file():
             return path
-    wanted = f"{name} ({pretrained})" if pretrained else name
-    raise ModelError(f"no weights for {wanted}: {_fix(name, pretrained)}; --random-weights tries the program without")
+    raise ModelError(_missing(wanted, pretrained))
+
+
+def _missing(wanted: Backbone, tag: str) -> str:
+    """What to do about weights that are not here."""
+    what, how = f"no weights for {wanted.name}" + (f" ({tag})" if tag else ""), _fix(wanted.name, tag)
+    if not _repo(wanted, tag):
+        import open_clip
+
+        what = f"{wanted.name} has no {f'weights tagged {tag!r}' if tag else 'usual weights'}"
+        if tags := open_clip.list_pretrained_tags_by_model(wanted.name):
+            how = f"--weights takes a file, or one of {', '.join(tags)}"
+    return f"{what}: {how}; --random-weights tries the program without"
 
 
 def _candidates(wanted: Backbone, tag: str) -> Iterator[Path]:
@@ -87,8 +101,11 @@ def _candidates(wanted: Backbone, tag: str) -> Iterator[Path]:
         path = Path(variable)
         if not path.exists():
             raise ModelError(f"{VARIABLE} names {variable}, which does not exist: correct it or unset it")
-        yield from (path / name for name in _file_names(wanted.name, tag)) if path.is_dir() else [path]
-    yield from (_home() / name for name in _file_names(wanted.name, tag))
+        if path.is_dir():
+            yield from (path / name for name in _file_names(wanted, tag))
+        elif tag in ("", wanted.pretrained):  # the usual weights; others are asked for by their tag
+            yield path
+    yield from (_home() / name for name in _file_names(wanted, tag))
     if (tag or wanted.pretrained) == "openai" and wanted.name in _OPENAI:
         yield Path.home() / ".cache" / "clip" / _OPENAI[wanted.name]
     if repo := _repo(wanted, tag):
@@ -98,8 +115,16 @@ def _candidates(wanted: Backbone, tag: str) -> Iterator[Path]:
         yield from (Path(path) for path in found if isinstance(path, str))
 
 
-def _file_names(name: str, tag: str) -> list[str]:
-    return [f"{name}-{tag}{suffix}" if tag else f"{name}{suffix}" for suffix in SUFFIXES]
+def _file_names(wanted: Backbone, tag: str) -> list[str]:
+    """What a file of weights may be called in our folders, the first choice first."""
+    stems = [wanted.name] if tag in ("", wanted.pretrained) else []
+    if tag := tag or wanted.pretrained:
+        stems.append(f"{wanted.name}-{tag}")
+    theirs = _OPENAI.get(wanted.name)
+    return [
+        *(name for stem in stems for suffix in SUFFIXES if (name := f"{stem}{suffix}") not in _OPENAI.values()),
+        *([theirs] if theirs and tag == "openai" else []),
+    ]
 
 
 def _home() -> Path:
@@ -107,15 +132,11 @@ def _home() -> Path:
 
 
 def _repo(wanted: Backbone, tag: str) -> str | None:
-    """The repository on the hub with a backbone's weights. Raises ModelError for a tag that open_clip does not list."""
-    if tag in ("", wanted.pretrained) and wanted.hub_repo:
+    """The repository on the hub with a backbone's weights; None where none is listed."""
+    if not tag or (tag == wanted.pretrained and wanted.hub_repo):
         return wanted.hub_repo
     import open_clip  # takes seconds: only for what is not in our table
 
-    tags = open_clip.list_pretrained_tags_by_model(wanted.name)
-    if tag not in tags:
-        what = f"has no weights tagged {tag!r}" if tag else "has several weights, or none"
-        raise ModelError(f"{wanted.name} {what}: --weights takes a file, or one of {', '.join(tags) or '(no tag)'}")
     repo: str = open_clip.get_pretrained_cfg(wanted.name, tag).get("hf_hub", "").rstrip("/")
     return repo or None
 
@@ -123,9 +144,10 @@ def _repo(wanted: Backbone, tag: str) -> str | None:
 def _fix(name: str, pretrained: str) -> str:
     if name == "demo":
         return "install the package again, which brings this file"
-    repo = _repo(backbone(name), pretrained)
-    place = _home() / _file_names(name, pretrained)[0]
-    fetch = f"`hf download {repo} {HUB_FILE}` fetches them, or put that file" if repo else "put a file of them"
+    wanted = backbone(name)
+    repo = _repo(wanted, pretrained)
+    place = _home() / _file_names(wanted, pretrained)[0]
+    fetch = f"`hf download {repo} {HUB_FILE}` fetches them, or put that file" if repo else "put a file of its weights"
     return f"{fetch} at {place}, or set {VARIABLE} to where it is"
 
 
@@ -145,20 +167,36 @@ def read_weights(path: Path, select: Callable[[Collection[str]], Mapping[str, st
     file.
     """
     try:
-        with path.open("rb") as file:
-            start = file.read(9)
-        if start[8:] == b"{":
-            return _read_safetensors(path, select)
-        tensors = read_torchscript(path) if is_torchscript(path) else _read_torch(path)
-        return {name: tensors[stored] for name, stored in select(tensors).items()}
+        tensors = _read_any(path, select)
+        _check_plain(tensors, path.stat().st_size)
     except (OSError, SafetensorError, ValueError) as error:
-        reason = str(error).partition("\n")[0][:200]
-        raise ModelError(f"{path} cannot be read as weights ({reason}): fetch it again") from None
+        raise ModelError(f"{path} cannot be read as weights ({_reason(error)}): fetch it again") from None
+    return tensors
 
 
-def _read_safetensors(path: Path, select: Callable[[Collection[str]], Mapping[str, str]]) -> dict[str, Tensor]:
-    with safe_open(path, framework="pt") as file:
-        return {name: file.get_tensor(stored) for name, stored in select(file.keys()).items()}
+def _read_any(path: Path, select: Callable[[Collection[str]], Mapping[str, str]]) -> dict[str, Tensor]:
+    with path.open("rb") as file:
+        start = file.read(9)
+    if start[8:] == b"{":
+        with safe_open(path, framework="pt") as stored:
+            return {name: stored.get_tensor(key) for name, key in select(stored.keys()).items()}
+    tensors = read_torchscript(path) if is_torchscript(path) else _read_torch(path)
+    return {name: tensors[key] for name, key in select(tensors).items()}
+
+
+def _check_plain(tensors: Mapping[str, Tensor], size: int) -> None:
+    """Refuse what a hostile file may give its tensors: no values, or a thousand times as many as the file has."""
+    for name, tensor in tensors.items():
+        if tensor.layout is not torch.strided or tensor.device.type != "cpu":
+            raise ValueError(f"{name} is no plain tensor")
+    if sum(math.prod(tensor.shape) * tensor.element_size() for tensor in tensors.values()) > 2 * size:
+        raise ValueError("its tensors claim to be larger than the file")
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error, without what would change a terminal."""
+    line = str(error).partition("\n")[0][:200]
+    return "".join(filter(str.isprintable, line)) or type(error).__name__
 
 
 def _read_torch(path: Path) -> dict[str, Tensor]:
@@ -173,14 +211,19 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
 def load_torch(path: Path) -> object:
     """What torch.save wrote, tensors and plain containers only, mapped into memory where its format allows.
 
-    Raises ValueError for anything else, and for damage of any kind.
+    Raises OSError for a file that cannot be opened, and ValueError for anything else in it and for damage of any kind.
     """
+    check_archive(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what there is to say about a file is said in an error
             return _load_mapped(path)
-    except (pickle.UnpicklingError, EOFError, *_DAMAGED) as error:
-        raise ValueError(str(error).partition("\n")[0][:200] or type(error).__name__) from None
+    except (OSError, pickle.UnpicklingError) as error:
+        if isinstance(error, OSError) and error.filename:  # it cannot be opened; without a name, a seek went astray
+            raise
+        raise ValueError("it is damaged, or holds more than tensors") from None  # torch's text advises an unsafe way
+    except Exception as error:  # of a damaged file torch raises whatever it stumbles over
+        raise ValueError(_reason(error)) from None
 
 
 def _load_mapped(path: Path) -> object:
@@ -218,6 +261,8 @@ def read_tensors(path: Path, shapes: Mapping[str, tuple[int, ...]], *, fix: str)
             for key, shape in shapes.items():
                 if key not in stored:
                     raise ModelError(f"{path} has no tensor {key}: {fix}")
+                if (dtype := file.get_slice(key).get_dtype()) not in _FLOATS:
+                    raise ModelError(f"{path}: {key} holds {dtype} instead of floating-point numbers: {fix}")
                 found = tuple(file.get_slice(key).get_shape())
                 if found != shape:
                     raise ModelError(f"{path}: {key} has the shape {[*found]} instead of {[*shape]}: {fix}")

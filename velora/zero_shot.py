@@ -89,9 +89,7 @@ def _text_tower(name: str, state: Mapping[str, Tensor]) -> nn.Module:
     except RuntimeError as error:
         missing = [" ".join(str(error).split("\n\t")[1:2]).strip()]
     if missing:
-        raise ModelError(
-            f"these weights hold another text tower than {name}'s ({missing[0]}): use others"
-        )
+        raise ModelError(f"these weights hold another text tower than {name}'s ({missing[0]}): use others")
     return clip
 
 

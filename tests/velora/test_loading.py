@@ -82,16 +82,20 @@ def break_adapter(folder: Path, change: str) -> None:
     tensors = dict(checkpoint.tensors)
     if change == "missing":
         del tensors["fuser.head.bias"]
-    elif change == "shape":
-        tensors["fuser.head.bias"] = torch.zeros(7)
     else:
-        tensors["fuser.head.bias"] = torch.full((3,), float("nan"))
+        bias = {"shape": torch.zeros(7), "nan": torch.full((3,), torch.nan), "whole": torch.zeros(3, dtype=torch.int8)}
+        tensors["fuser.head.bias"] = bias[change]
     save_file(tensors, folder / "adapter.safetensors")
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [("missing", "no tensor fuser.head.bias"), ("shape", r"shape \[7\] instead of \[3\]"), ("nan", "not finite")],
+    [
+        ("missing", "no tensor fuser.head.bias"),
+        ("shape", r"shape \[7\] instead of \[3\]"),
+        ("nan", "not finite"),
+        ("whole", "fuser.head.bias holds I8 instead of floating-point numbers"),
+    ],
 )
 def test_broken_adapters(checkpoint: Path, change: str, message: str) -> None:
     break_adapter(checkpoint, change)
