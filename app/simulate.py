@@ -37,6 +37,8 @@ def simulate(arguments: argparse.Namespace) -> int:
 def _simulate_cards(out: Path, arguments: argparse.Namespace) -> None:
     if arguments.sensor is not None:
         raise ValueError("--sensor is for videos: the cards have a sensor of their own")
+    if arguments.light or arguments.speed:
+        raise ValueError("--light and --speed are for a set of scenes: add --scenes N, or use --lamp")
     seconds = arguments.seconds or 10.0
     items = simulate_cards(
         seconds, arguments.seed, ranks=arguments.ranks, lamp=arguments.lamp, colour=not arguments.grey
@@ -50,7 +52,7 @@ def _simulate_cards(out: Path, arguments: argparse.Namespace) -> None:
 
 
 def _simulate_video(out: Path, arguments: argparse.Namespace) -> None:
-    for option in ("ranks", "lamp", "grey", "scenes"):
+    for option in ("ranks", "lamp", "grey", "scenes", "light", "speed"):
         if getattr(arguments, option):
             raise ValueError(f"--{option} is for `simulate cards`, a video shows what it shows")
     with Video(Path(arguments.scene)) as video:

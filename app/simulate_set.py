@@ -1,6 +1,6 @@
 """`velora simulate cards --scenes N`: a labelled set of simulated scenes, as recordings or as HARDVS lays images out.
 
-    recordings:  {train,val,test}/scene_0001.aedat4 and a labels.csv (recording,start_us,end_us,label) in each folder
+    recordings:  train/train_00001_dim_fast.aedat4 and a labels.csv (recording,start_us,end_us,label), as in val/, test/
     images:      <class>/<clip>/<clip>_aps/00000000.png (RGB) and <clip>_dvs/00000000.png (events),
                  {train,val,test}_label.txt (`class_dir/clip frames label` a line, labels from 0), classes.txt
 
@@ -17,9 +17,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -28,34 +26,14 @@ from rich.progress import Progress
 
 from app.simulate import replaced_when_whole, write_labels
 from streams import Sample, open_source, synchronize, write_aedat4
-from streams.simulation.cards import LABELS, SENSOR, card_labels, simulate_cards
+from streams.simulation.cards import LABELS, SENSOR
+from streams.simulation.scenes import SECONDS, CardScene, scene
 
 NOTE = "set.json"
 SPLITS = ("train", "val", "test")
-_OPTIONS = ("scenes", "seed", "seconds", "lamp", "grey", "ranks", "layout")
+_OPTIONS = ("scenes", "seed", "seconds", "light", "speed", "layout")
 _SHARES = (0.7, 0.85, 1.0)  # where each split ends
-
-
-@dataclass(frozen=True)
-class Scene:
-    """One scene of a set."""
-
-    number: int
-    split: str
-    seed: int
-    seconds: float
-    lamp: float | None
-    colour: bool
-    ranks: tuple[str, ...] | None
-
-    @property
-    def name(self) -> str:
-        return f"scene_{self.number:04d}"
-
-    @property
-    def labels(self) -> list[tuple[int, int, str]]:
-        """What it shows: (start_us, end_us, label)."""
-        return card_labels(self.seconds, self.seed, self.ranks)
+_APART = 100_000  # scenes of one seed from those of the next
 
 
 def simulate_set(arguments: argparse.Namespace) -> int:
@@ -63,7 +41,7 @@ def simulate_set(arguments: argparse.Namespace) -> int:
     out: Path = arguments.out
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file; with --scenes, --out names a folder")
-    scenes = list(_scenes(arguments))
+    scenes = _scenes(arguments)
     _begin(out, arguments)
     make = make_images if arguments.layout == "images" else make_recording
     workers, context = min(os.cpu_count() or 1, len(scenes)), multiprocessing.get_context("spawn")
@@ -84,15 +62,18 @@ def simulate_set(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _scenes(arguments: argparse.Namespace) -> Iterator[Scene]:
-    """The scenes, of consecutive seeds; the first are for training."""
-    count: int = arguments.scenes
-    ranks = None if arguments.ranks is None else tuple(arguments.ranks)
-    card_labels(1.0, 0, ranks)  # refuses unknown ranks before anything is written
-    for k in range(count):
-        split = next(s for s, end in zip(SPLITS, _SHARES, strict=True) if k < round(end * count))
-        seconds, seed = arguments.seconds or 10.0, arguments.seed + k
-        yield Scene(k, split, seed, seconds, arguments.lamp, not arguments.grey, ranks)
+def _scenes(arguments: argparse.Namespace) -> list[CardScene]:
+    """The scenes of all splits; the same that `--data cards` trains and evaluates on, with seed 0."""
+    for option in ("ranks", "lamp", "grey"):
+        if getattr(arguments, option):
+            raise ValueError(f"--{option} is for a single recording: scenes of a set differ in all of that")
+    count, first = arguments.scenes, arguments.seed * _APART
+    ends = [0, *(round(share * count) for share in _SHARES)]
+    return [
+        scene(split, first + k, light=arguments.light, speed=arguments.speed, seconds=arguments.seconds or SECONDS)
+        for split, start, end in zip(SPLITS, ends, ends[1:], strict=False)
+        for k in range(end - start)
+    ]
 
 
 def _begin(out: Path, arguments: argparse.Namespace) -> None:
@@ -117,23 +98,22 @@ def _heed_no_interrupt() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def make_recording(scene: Scene, out: Path) -> None:
+def make_recording(own: CardScene, out: Path) -> None:
     """A scene as a recording in the folder of its split."""
-    path = out / scene.split / f"{scene.name}.aedat4"
+    path = out / own.split / f"{own.name}.aedat4"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         with replaced_when_whole(path) as part:
-            _write(scene, part)
+            _write(own, part)
 
 
-def _write(scene: Scene, path: Path) -> None:
+def _write(own: CardScene, path: Path) -> None:
     with write_aedat4(path, SENSOR, SENSOR, compression="zstd", camera="cards") as file:
-        items = simulate_cards(scene.seconds, scene.seed, ranks=scene.ranks, lamp=scene.lamp, colour=scene.colour)
-        for item in items:
+        for item in own.items():
             file.write(item)
 
 
-def _index_recordings(out: Path, scenes: list[Scene]) -> None:
+def _index_recordings(out: Path, scenes: list[CardScene]) -> None:
     for split in SPLITS:
         rows = [(f"{scene.name}.aedat4", *span) for scene in scenes if scene.split == split for span in scene.labels]
         if rows:
@@ -141,31 +121,31 @@ def _index_recordings(out: Path, scenes: list[Scene]) -> None:
                 write_labels(part, rows)
 
 
-def make_images(scene: Scene, out: Path) -> None:
+def make_images(own: CardScene, out: Path) -> None:
     """A scene as clips of images, one for each span that it shows one thing in, and a list of them in `.scenes`."""
-    listed = out / ".scenes" / f"{scene.name}.txt"
+    listed = out / ".scenes" / f"{own.name}.txt"
     if listed.exists():
         return
     listed.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{scene.name}.", dir=out) as folder:
+    with tempfile.TemporaryDirectory(prefix=f".{own.name}.", dir=out) as folder:
         recording = Path(folder) / "scene.aedat4"
-        _write(scene, recording)
+        _write(own, recording)
         with open_source(recording) as source:
             samples = list(synchronize(source))
-        lines = [_write_clip(scene, k, span, samples, Path(folder), out) for k, span in enumerate(scene.labels)]
+        lines = [_write_clip(own, k, span, samples, Path(folder), out) for k, span in enumerate(own.labels)]
     with replaced_when_whole(listed) as part:
         part.write_text("".join(lines), encoding="utf-8")
 
 
 def _write_clip(
-    scene: Scene, k: int, span: tuple[int, int, str], samples: list[Sample], folder: Path, out: Path
+    own: CardScene, k: int, span: tuple[int, int, str], samples: list[Sample], folder: Path, out: Path
 ) -> str:
     """Images of the samples inside a span; returns the clip's line in a list, or nothing for a span without frames."""
     start_us, end_us, label = span
     inside = [s for s in samples if s.has_rgb and s.has_events and start_us <= s.t_start_us and s.t_end_us <= end_us]
     if not inside:
         return ""
-    clip, class_dir = f"{scene.name}_{k:02d}", class_folder(label)
+    clip, class_dir = f"{own.name}_{k:02d}", class_folder(label)
     new, place = folder / clip, out / class_dir / clip
     for name in ("aps", "dvs"):
         (new / f"{clip}_{name}").mkdir(parents=True)
@@ -183,7 +163,7 @@ def class_folder(label: str) -> str:
     return f"action_{LABELS.index(label) + 1:03d}_{label.replace(' ', '_')}"
 
 
-def _index_images(out: Path, scenes: list[Scene]) -> None:
+def _index_images(out: Path, scenes: list[CardScene]) -> None:
     for split in SPLITS:
         lists = (out / ".scenes" / f"{scene.name}.txt" for scene in scenes if scene.split == split)
         with replaced_when_whole(out / f"{split}_label.txt") as part:

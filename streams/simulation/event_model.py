@@ -60,6 +60,11 @@ class EventModel:
         self._reference: Floats = np.empty(0, np.float32)  # [H * W] where each pixel last fired
         self._last_event_us = np.full(pixels, _NEVER_US, np.int64)
 
+    def reset(self) -> None:
+        """Forget what has been seen; the next render sets the references again."""
+        self._t_us = None
+        self._last_event_us[:] = _NEVER_US
+
     def push(self, t_us: int, intensity: Floats) -> Events:
         """Events between the previous render, at ``t_prev``, and this one, in order of time.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +20,8 @@ _GAP_S = (0.35, 0.7)
 _PAUSE_S = (0.2, 0.4)
 _PAUSE_PROBABILITY = 0.6
 _HALT_S = 0.15  # how long a hand takes to stop, and to go on
-_SIDES = np.array([[-1, 0], [1, 0], [0, -1], [0, 1]])  # left, right, top, bottom
-_OUT_OF_VIEW = np.array([0.76, 0.85])  # so far from the image's centre, however turned (of width and height)
+SIDES = np.array([[-1, 0], [1, 0], [0, -1], [0, 1]])  # left, right, top, bottom
+OUT_OF_VIEW = np.array([0.76, 0.85])  # so far from the image's centre, however turned (of width and height)
 _SWAY = np.array([0.035, 0.03, 0.15, 0.1, 0.1, 0.015])  # amplitude of each column of Poses
 _SWAY_HZ = (0.24, 0.44)
 _MOST_TURN = 0.35  # rad
@@ -40,12 +40,13 @@ class Hand:
     sway_phase: Poses  # [6]
     pause_at_s: float
     pause_s: float
+    sway: Poses = field(default_factory=_SWAY.copy)  # [6] amplitudes
 
     def poses(self, t_s: Seconds) -> Poses:
         """The card's pose at each of ``t_s`` [n], seconds since the hand began: [n, 6]."""
         clock = t_s - _halted(t_s - self.pause_at_s) + _halted(t_s - self.pause_at_s - self.pause_s)
         sway = np.sin(2 * np.pi * self.sway_hz * clock[:, None] + self.sway_phase)
-        poses: Poses = self.place + _SWAY * sway
+        poses: Poses = self.place + self.sway * sway
         outside_in = 1 - _ease(t_s / self.slide_s)
         outside_out = _ease((t_s - self.seconds) / self.slide_s + 1)
         poses[:, :2] += np.outer(outside_in, self.enters) + np.outer(outside_out, self.leaves)
@@ -90,8 +91,8 @@ def _hand(rng: np.random.Generator) -> Hand:
     seconds = rng.uniform(*_PLAY_S)
     low, high = [0.44, 0.47, -_MOST_TURN, 0, 0, 0.97], [0.56, 0.53, _MOST_TURN, 0, 0, 1.03]
     place = rng.uniform(low, high)
-    sides = _SIDES[rng.choice(len(_SIDES), 2, replace=False)]
-    enters, leaves = sides * _OUT_OF_VIEW - np.abs(sides) * (place[:2] - 0.5)
+    sides = SIDES[rng.choice(len(SIDES), 2, replace=False)]
+    enters, leaves = sides * OUT_OF_VIEW - np.abs(sides) * (place[:2] - 0.5)
     return Hand(
         seconds=seconds,
         place=place,

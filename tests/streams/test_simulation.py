@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ import pytest
 from streams.items import EVENT_DTYPE, EventPacket, Events, RgbFrame
 from streams.simulation import LABELS, NO_CARD, EventModel, Sensor, card_labels, simulate_cards
 from streams.simulation.camera import PACKET_US, Camera, decode_srgb, encode_srgb, record
-from streams.simulation.cards import T_START_US, CardScene
+from streams.simulation.cards import T_START_US, card_stage
 from streams.simulation.deck import RANKS, draw_face
 from streams.simulation.event_model import DARK_INTENSITY, log_intensity
 from streams.simulation.script import plays
@@ -335,22 +335,22 @@ def test_a_longer_recording_begins_as_a_shorter_one() -> None:
 
 
 def test_labels_say_what_the_picture_shows() -> None:
-    script = [play for play, _ in zip(plays(1, T_START_US), range(3), strict=False)]
-    scene = CardScene(script, WIDTH, HEIGHT)
-    table = scene.render(T_START_US)
-    spans = card_labels((script[-1].end_us - T_START_US) / 1e6, 1)
-    for start_us, end_us, label in spans:
-        changed = np.abs(scene.render((start_us + end_us) // 2) - table).max(axis=2) > 0.1
+    seconds = (next(islice(plays(1, T_START_US), 2, None)).end_us - T_START_US) / 1e6
+    stage, _ = card_stage(seconds, 1, None)
+    table = stage.render(T_START_US)
+    for start_us, end_us, label in card_labels(seconds, 1):
+        changed = np.abs(stage.render((start_us + end_us) // 2) - table).max(axis=2) > 0.1
         assert changed.mean() == pytest.approx(0 if label == NO_CARD else 0.13, abs=0.03)
 
 
 @pytest.mark.parametrize("seed", range(10))
 def test_cards_come_from_out_of_view_and_go_there(seed: int) -> None:
     play = next(plays(seed, T_START_US))
-    scene = CardScene([play], WIDTH, HEIGHT)
-    table = scene.render(T_START_US)
+    stage, (card, *_) = card_stage(5, seed, None)
+    table = stage.render(T_START_US)
     for t_us in (play.start_us, play.end_us - 1):
-        assert np.allclose(scene.render(t_us), table, atol=1e-3)
+        assert np.allclose(stage.render(t_us), table, atol=1e-3)
+        assert stage.visible(card, t_us) == 0
 
 
 def test_no_two_cards_look_the_same() -> None:
