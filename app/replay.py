@@ -122,6 +122,7 @@ def as_json(prediction: Prediction) -> dict[str, object]:
         "confidence": round(prediction.confidence, 6),
         "topk": [[label, round(p, 6)] for label, p in prediction.topk],
         "latency_ms": {stage: round(ms, 3) for stage, ms in prediction.latency_ms.items()},
+        "unsure": prediction.unsure,
         "model": prediction.model,
     }
 
@@ -165,9 +166,11 @@ class LiveTable(Sink):
         seconds = (prediction.t_end_us - (self._start_us or 0)) / 1e6
         runners_up = ", ".join(f"{label} {p:.0%}" for label, p in prediction.topk[1:3])
         bar = ProgressBar(total=1.0, completed=prediction.confidence, width=20)
+        unsure = Text(f"unsure ({prediction.label})", style="dim")
+        label = unsure if prediction.unsure else Text(prediction.label, style="bold")
         return (
             f"{seconds:.2f} s",
-            Text(prediction.label, style="bold"),
+            label,
             f"{prediction.confidence:.0%}",
             bar,
             Text(runners_up),

@@ -48,7 +48,7 @@ _USUAL = {
 }
 WELL_KNOWN = tuple(_USUAL)
 
-_DEMO = Backbone("demo", 192, 6, 3, 16, 224, 128, True, None)
+_DEMO = Backbone("demo", 192, 6, 3, 16, 192, 128, False, None)
 
 #: those looked up so far, by name
 BACKBONES = {"demo": _DEMO}

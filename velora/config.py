@@ -27,6 +27,7 @@ _RANGES: dict[str, tuple[type, float, float]] = {
     "frames": (int, 1, 256),
     "sample_period_us": (int, 100, 60_000_000),
     "temperature": (float, 1e-2, 1e2),
+    "unsure_below": (float, 0.0, 1.0),
 }
 PRESETS = ("paper", "released", "zero-shot")
 ADAPTERS = ("lora", "clora", "none", "full")
@@ -61,6 +62,7 @@ class VELoRAConfig:
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)  # of the normalisation, RGB order, for images in 0..1
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
     temperature: float = 1.0  # divides the logits, for calibrated probabilities
+    unsure_below: float = 0.0  # labels of less confidence are not to be relied on
     trained: bool = False  # whether the adapters and the head have been trained
 
     def __post_init__(self) -> None:

@@ -149,6 +149,7 @@ class Recognizer:
             probabilities=probabilities,
             latency_ms={"decode": sample.decode_ms, "render": sample.render_ms, **times},
             model=self.name,
+            unsure=top[0][1] < self.config.unsure_below,
         )
 
 

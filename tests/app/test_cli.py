@@ -35,7 +35,8 @@ def test_replay_prints_one_json_object_a_label(small_recording: Path, capsys) ->
         (first.t_start_us, last.t_end_us) for first, last in zip(samples, samples[14:], strict=False)
     ]
     for prediction in found:
-        assert set(prediction) == {"t_start_us", "t_end_us", "label", "confidence", "topk", "latency_ms", "model"}
+        keys = {"t_start_us", "t_end_us", "label", "confidence", "topk", "latency_ms", "unsure", "model"}
+        assert set(prediction) == keys
         assert prediction["topk"][0] == [prediction["label"], prediction["confidence"]]
         assert len(prediction["topk"]) == 5
         probabilities = [p for _, p in prediction["topk"]]

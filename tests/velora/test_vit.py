@@ -23,7 +23,8 @@ def test_equals_open_clip(name: str) -> None:
     torch.manual_seed(0)
     theirs, ours = open_clip_tower(name), VisionTower(backbone(name))
     ours.load_state_dict(theirs.state_dict())
-    images = torch.randn(1, 3, 224, 224)
+    size = ours.backbone.image_size
+    images = torch.randn(1, 3, size, size)
     with torch.no_grad():
         torch.testing.assert_close(ours(images), theirs(images), atol=1e-5, rtol=1e-5)
 

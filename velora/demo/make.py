@@ -59,14 +59,14 @@ def sharpen(tower: VisionTower) -> None:
 
 
 def clips(generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Soft moving pictures and a coloured bar on white, each [4, 8, 3, 224, 224], to centre the labels on."""
+    """Soft moving pictures and a coloured bar on white, each [4, 8, 3, 192, 192], to centre the labels on."""
     coarse = torch.rand(4, 3, 8, 8, generator=generator) * 2 - 1
-    picture = F.interpolate(coarse, (224, 224), mode="bilinear")
+    picture = F.interpolate(coarse, (192, 192), mode="bilinear")
     rgb = torch.stack([picture.roll(8 * t, dims=3) for t in range(8)], dim=1)
     event = torch.ones_like(rgb)
     for clip, t in itertools.product(range(4), range(8)):
         left = 40 * clip + 8 * t
-        event[clip, t, :, 60:180, left : left + 10] = torch.tensor([0.7, -0.8, -0.8]).view(3, 1, 1)
+        event[clip, t, :, 50:150, left : left + 10] = torch.tensor([0.7, -0.8, -0.8]).view(3, 1, 1)
     return rgb, event
 
 
