@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"velora-rgbe {_version()}")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in (_add_demo, _add_replay, _add_convert, _add_simulate, _add_info, _add_doctor):
+    for add in (_add_demo, _add_replay, _add_train, _add_evaluate, _add_convert, _add_simulate, _add_info, _add_doctor):
         add(commands)
     return parser
 
@@ -123,9 +123,90 @@ def _add_simulate(commands: _Commands[argparse.ArgumentParser]) -> None:
     simulate.add_argument(
         "--layout", choices=["recordings", "images"], default="recordings", help="of that folder (default: recordings)"
     )
+    simulate.add_argument("--light", choices=["normal", "dim", "dark"], help="of all scenes of a set (default: any)")
+    simulate.add_argument("--speed", choices=["slow", "medium", "fast"], help="of all hands in a set (default: any)")
     simulate.add_argument("--grey", action="store_true", help="grey frames of the cards")
     simulate.add_argument("--ranks", type=_ranks, help="only these cards, such as A,7,JOKER (default: all)")
     simulate.set_defaults(command=_simulate)
+
+
+def _add_train(commands: _Commands[argparse.ArgumentParser]) -> None:
+    train = commands.add_parser("train", help="fine-tune adapters on your own labelled clips", allow_abbrev=False)
+    _add_data(train)
+    train.add_argument("--out", type=Path, required=True, metavar="DIR", help="the checkpoint, and how it came about")
+    train.add_argument("--from", dest="base", metavar="CHECKPOINT", help="start from demo, or a checkpoint's folder")
+    train.add_argument("--new-labels", action="store_true", help="with --from: keep its adapters, learn other labels")
+    train.add_argument("--backbone", default="ViT-B-16-quickgelu", help="demo, or a model of open_clip (%(default)s)")
+    train.add_argument("--preset", choices=["paper", "released"], default="paper", help="(default: paper)")
+    train.add_argument("--adapter", choices=["lora", "clora", "none", "full"], help="what is trained (default: lora)")
+    train.add_argument("--motion", choices=["shared", "head", "off"], default="shared", help="(default: shared)")
+    train.add_argument("--sampling", choices=["clip", "stream", "mix"], default="stream", help="(default: stream)")
+    for name, metavar, text in (
+        ("rank", "R", "r of LoRA and CLoRA"),
+        ("alpha", "A", "of LoRA"),
+        ("pairs", "P", "p, CLoRA's pairs of bases"),
+        ("frames", "T", "samples of a window"),
+    ):
+        train.add_argument(f"--{name}", type=_positive_int, metavar=metavar, help=text)
+    train.add_argument("--period-us", type=_positive_int, default=133_333, help="from sample to sample (%(default)s)")
+    train.add_argument("--max-window-us", type=_positive_int, help="only the last so many us of an exposure's events")
+    for name, text in (
+        ("epochs", "windows of every slot once each"),
+        ("batch", "windows a step and process"),
+        ("accumulate", "batches a step"),
+        ("patience", "validations without a gain that end it; 0: never"),
+        ("validate-every", "steps; 0: every epoch"),
+        ("seed", "same seed, same weights"),
+    ):
+        train.add_argument(f"--{name}", type=_seed, help=text)
+    for name, text in (
+        ("rate", "learning rate"),
+        ("weight-decay", "of AdamW"),
+        ("warmup", "share of the steps"),
+        ("clip", "norm of the gradient"),
+        ("w-rec", "weight of the reconstruction loss"),
+        ("sade", "weight of CLoRA's diversity term"),
+        ("crop", "smallest share of a side that is kept"),
+        ("drop-modality", "how often one modality is blanked"),
+        ("max-minutes", "stop after so long"),
+    ):
+        train.add_argument(f"--{name}", type=float, help=text)
+    train.add_argument("--modality", choices=["both", "rgb", "event"], help="blank the other one throughout")
+    train.add_argument("--sade-normalize", action="store_true", default=None, help="divide it by the parts' sizes")
+    train.add_argument("--flip", action="store_true", default=None, help="left and right, where no label says either")
+    train.add_argument("--weights", metavar="TAG|FILE", help="of the backbone: a tag of open_clip, or a file")
+    train.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 (default: auto)")
+    train.add_argument("--random-weights", action="store_true", help="train on an untrained backbone")
+    train.set_defaults(command=_train)
+
+
+def _add_evaluate(commands: _Commands[argparse.ArgumentParser]) -> None:
+    evaluate = commands.add_parser("evaluate", help="top-1, confusions and pictures of a checkpoint on labelled clips")
+    evaluate.add_argument("model", metavar="CHECKPOINT", help="demo, or a checkpoint's folder")
+    _add_data(evaluate)
+    evaluate.add_argument("--split", choices=["train", "val", "test"], default="test", help="(default: test)")
+    evaluate.add_argument("--protocol", choices=["clip", "stream"], default="stream", help="(default: stream)")
+    evaluate.add_argument("--modality", choices=["both", "rgb", "event"], default="both", help="blank the other one")
+    evaluate.add_argument("--light", choices=["normal", "dim", "dark"], help="of simulated cards (default: all)")
+    evaluate.add_argument("--speed", choices=["slow", "medium", "fast"], help="of simulated cards (default: all)")
+    evaluate.add_argument("--report", type=Path, metavar="DIR", help="write figures and pictures there")
+    evaluate.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    evaluate.add_argument("--weights", metavar="TAG|FILE", help="of the backbone: a tag of open_clip, or a file")
+    evaluate.add_argument("--device", default="auto", help="auto, cpu, cuda, mps (default: auto)")
+    evaluate.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 (default: auto)")
+    evaluate.add_argument("--random-weights", action="store_true", help="an untrained backbone")
+    evaluate.set_defaults(command=_evaluate, labels=None)
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data",
+        required=True,
+        metavar="FOLDER|cards",
+        help="images as HARDVS or PokerEvent lay them out, recordings with labels.csv, or cards: simulated scenes",
+    )
+    parser.add_argument("--clips", type=_positive_int, default=400, metavar="N", help="of cards (default: %(default)s)")
+    parser.add_argument("--cache", type=Path, metavar="DIR", help="where decoded frames are kept")
 
 
 def _add_info(commands: _Commands[argparse.ArgumentParser]) -> None:
@@ -177,6 +258,18 @@ def _replay(arguments: argparse.Namespace) -> int:
     from app.replay import replay
 
     return replay(arguments)
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from app.train import train
+
+    return train(arguments)
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    from app.evaluate import evaluate
+
+    return evaluate(arguments)
 
 
 def _convert(arguments: argparse.Namespace) -> int:

@@ -1,0 +1,304 @@
+"""A labelled data set, whatever its layout, as clips of resized frames.
+
+    images       train_label.txt, val_label.txt, test_label.txt: `class_dir/clip frames label` a line, labels from 0;
+                 <class_dir>/<clip>/<clip>_aps/00000000.png (RGB) and <clip>_dvs/ (events); names in classes.txt
+    recordings   labels.csv (recording,start_us,end_us,label), for all, or in each of train/, val/, test/
+    cards        simulated scenes, of which those of a split are in no other
+
+What cannot be read is named, left out and counted; more than a twentieth ends it.
+"""
+
+from __future__ import annotations
+
+import csv
+import errno
+import hashlib
+import multiprocessing
+import os
+import re
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from app.clip_origins import ImagePairs, Origin, Recording, Scene, span_of
+from app.frame_cache import CachedClip, FrameCache
+from streams import StreamError
+from streams.simulation.cards import LABELS
+from streams.simulation.scenes import scene
+from velora.training.clips import ClipSet, Span
+
+SPLITS = ("train", "val", "test")
+_ENDS = (0.7, 0.85, 1.0)  # of the shares of recordings that are not in folders of their own
+_BROKEN = 0.05  # of the clips: more than so many end it
+_VAL_EVERY = 10  # of training clips, where nothing is set apart for validation
+_EXTENSIONS = (".png", ".jpg", ".jpeg")
+
+
+@dataclass(frozen=True, slots=True)
+class CardOptions:
+    """How many simulated scenes, and whether in one light or at one speed alone."""
+
+    clips: int = 400
+    light: str | None = None
+    speed: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A clip that is yet to be read."""
+
+    name: str
+    spans: tuple[Span, ...]
+    origin: Origin
+
+
+def open_dataset(
+    address: str,
+    split: str,
+    cache: Path,
+    *,
+    size: int,
+    rendering: Mapping[str, Any] | None = None,
+    labels: Sequence[str] | None = None,
+    options: CardOptions = CardOptions(),  # noqa: B008
+) -> ClipSet:
+    """The clips of one split, of images `size` pixels wide; what is not in the `cache` yet is read first.
+
+    `address` is a folder, or "cards", with ":test" behind it for another split. Labels are those of the whole data set,
+    or `labels`, beside which no other may occur. Raises ValueError, one line that names file and fix.
+    """
+    address, _, wanted = address.partition(":") if address.startswith("cards") else (address, "", "")
+    split = wanted or split
+    if split not in SPLITS:
+        raise ValueError(f"{address}:{split}: there is no such split, only {', '.join(SPLITS)}")
+    names: tuple[str, ...] = LABELS
+    if address == "cards":
+        entries = _scenes(split, options)
+    elif (folder := Path(address)).is_dir():
+        names, entries = (_images if (folder / "train_label.txt").exists() else _recordings)(folder, split, labels)
+    else:
+        raise ValueError(f"{address} is no folder: give one with labels.csv or train_label.txt, or cards")
+    if not entries:
+        raise ValueError(f"{address} holds no clips of the split {split}")
+    clips, skipped = _read(entries, FrameCache(cache, size, rendering or {}), f"reading {split} clips")
+    if len(skipped) > max(1, _BROKEN * len(entries)):
+        raise ValueError(f"{len(skipped)} of {len(entries)} clips of {address} cannot be read; the first: {skipped[0]}")
+    mirrors = address != "cards" and not any(re.search("left|right", name, re.IGNORECASE) for name in names)
+    return ClipSet(tuple(names), tuple(clips), tuple(skipped), mirrors)
+
+
+# --- layouts ----------------------------------------------------------------------------------------------------------
+
+
+def _scenes(split: str, options: CardOptions) -> list[Entry]:
+    return [
+        Entry(own.name, _spans(own.labels, LABELS), Scene(split, number, options.light, options.speed))
+        for number in range(options.clips)
+        for own in [scene(split, number, light=options.light, speed=options.speed)]
+    ]
+
+
+def _spans(labels: Sequence[tuple[int, int, str]], names: Sequence[str]) -> tuple[Span, ...]:
+    return tuple(Span(start_us, end_us, names.index(label)) for start_us, end_us, label in labels)
+
+
+def _images(folder: Path, split: str, labels: Sequence[str] | None) -> tuple[tuple[str, ...], list[Entry]]:
+    """A folder as HARDVS and PokerEvent have it."""
+    lists = {name: _listed(folder / f"{name}_label.txt") for name in SPLITS if (folder / f"{name}_label.txt").exists()}
+    if "val" not in lists:
+        apart = {row for row in lists["train"] if _place(row[0]) % _VAL_EVERY == 0}
+        lists |= {"train": [r for r in lists["train"] if r not in apart], "val": sorted(apart)}
+    rows = [row for own in lists.values() for row in own]
+    names = _class_names(folder, rows)
+    if labels is not None and tuple(labels) != names:
+        raise ValueError(f"{folder} has other classes than the model: train with --new-labels")
+    return names, [entry for row in lists.get(split, []) for entry in _image_clip(folder, *row)]
+
+
+def _listed(path: Path) -> list[tuple[str, int]]:
+    """`class_dir/clip` and label of each line."""
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        match = re.fullmatch(r"(\S.*?)\s+\d+\s+(\d{1,6})", line.strip())
+        if line.strip() and (match is None or ".." in match[1] or match[1].startswith("/")):
+            raise ValueError(f"{path}, line {number}: must be `class_dir/clip frames label`")
+        if match is not None:
+            rows.append((match[1], int(match[2])))
+    return rows
+
+
+def _class_names(folder: Path, rows: Sequence[tuple[str, int]]) -> tuple[str, ...]:
+    file = folder / "classes.txt"
+    if not rows:
+        raise ValueError(f"{folder} lists no clips")
+    largest = max(label for _, label in rows)
+    if file.exists():
+        names = tuple(line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip())
+    else:
+        by_label = {label: path.partition("/")[0] for path, label in sorted(rows, reverse=True)}
+        names = tuple(by_label.get(label, f"class {label}") for label in range(largest + 1))
+    if largest >= len(names):
+        raise ValueError(f"{folder}: label {largest} is in a list, but {file.name} names {len(names)} classes")
+    return names
+
+
+def _image_clip(folder: Path, path: str, label: int) -> Iterator[Entry]:
+    clip = folder / path
+    found = [_numbered(clip / f"{clip.name}_{kind}") for kind in ("aps", "dvs")]
+    numbers = sorted(found[0].keys() & found[1].keys())
+    pairs = ImagePairs(tuple(found[0][n] for n in numbers), tuple(found[1][n] for n in numbers))
+    start_us, end_us = span_of(numbers or [0])
+    yield Entry(path, (Span(start_us, end_us, label),), pairs)
+
+
+def _numbered(folder: Path) -> dict[int, Path]:
+    if not folder.is_dir():
+        return {}
+    files = (path for path in folder.iterdir() if path.suffix.lower() in _EXTENSIONS)
+    return {int(path.stem): path for path in files if re.fullmatch(r"[0-9]{1,12}", path.stem)}
+
+
+def _recordings(folder: Path, split: str, labels: Sequence[str] | None) -> tuple[tuple[str, ...], list[Entry]]:
+    """A folder of recordings with labels.csv, in folders of splits or not."""
+    parts = {name: folder / name for name in SPLITS if (folder / name / "labels.csv").exists()}
+    if not parts and not (folder / "labels.csv").exists():
+        raise ValueError(f"{folder} holds neither labels.csv nor train_label.txt: see `velora train --help`")
+    read = {name: _read_labels(place, labels) for name, place in (parts or {"": folder}).items()}
+    names = tuple(labels or sorted({row[2] for rows in read.values() for own in rows.values() for row in own}))
+    if parts:
+        chosen = read.get(split, {})
+    else:
+        chosen = {path: read[""][path] for path in _share(sorted(read[""]), split, folder)}
+    return names, [Entry(path.name, _spans(rows, names), Recording(path)) for path, rows in chosen.items()]
+
+
+def _read_labels(folder: Path, labels: Sequence[str] | None) -> dict[Path, list[tuple[int, int, str]]]:
+    """What labels.csv says of each recording. Raises ValueError that names file and line."""
+    path = folder / "labels.csv"
+    found: dict[Path, list[tuple[int, int, str]]] = {}
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        rows = csv.DictReader(file)
+        if missing := {"recording", "start_us", "end_us", "label"} - set(rows.fieldnames or ()):
+            raise ValueError(f"{path} lacks the column {sorted(missing)[0]}")
+        for row in rows:
+            try:
+                place, start_us, end_us = _inside(folder, row["recording"]), int(row["start_us"]), int(row["end_us"])
+                label = row["label"].strip()
+                if not label or start_us >= end_us:
+                    raise ValueError("a span begins before it ends, and has a label")
+                if labels is not None and label not in labels:
+                    raise ValueError(f"the model has no label {label!r}: train with --new-labels")
+                found.setdefault(place, []).append((start_us, end_us, label))
+            except (ValueError, TypeError, AttributeError) as error:
+                raise ValueError(f"{path}, line {rows.line_num}: {error}") from None
+    return {place: _in_turn(path, place, own) for place, own in found.items()}
+
+
+def _inside(folder: Path, name: str) -> Path:
+    place = folder / name
+    if not name or not place.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"{name!r} is not in this folder")
+    return place
+
+
+def _in_turn(path: Path, place: Path, rows: list[tuple[int, int, str]]) -> list[tuple[int, int, str]]:
+    rows = sorted(rows)
+    for before, after in zip(rows, rows[1:], strict=False):
+        if after[0] < before[1]:
+            raise ValueError(f"{path}: {place.name} has two labels at {after[0]} us, {before[2]!r} and {after[2]!r}")
+    return rows
+
+
+def _share(paths: Sequence[Path], split: str, folder: Path) -> list[Path]:
+    """The recordings of a split, by a hash of their names: more recordings move few of them."""
+    if len(paths) < len(SPLITS):
+        raise ValueError(f"{folder} has {len(paths)} recordings, too few for three splits: make train/, val/, test/")
+    if len(paths) < 20:
+        dealt = sorted(paths, key=lambda path: _place(path.name))
+        ends = [0, max(1, round(0.7 * len(paths)) - 1), len(paths) - max(1, round(0.15 * len(paths))), len(paths)]
+        k = SPLITS.index(split)
+        return sorted(dealt[ends[k] : ends[k + 1]])
+    return [path for path in paths if SPLITS[_below(_place(path.name) % 1000 / 1000)] == split]
+
+
+def _below(share: float) -> int:
+    return next(k for k, end in enumerate(_ENDS) if share < end)
+
+
+def _place(name: str) -> int:
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "big")
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def _read(entries: Sequence[Entry], cache: FrameCache, title: str) -> tuple[list[CachedClip], list[str]]:
+    """All clips, those that are not in the cache read by all cores; and what could not be read."""
+    found: dict[int, CachedClip | str] = {}
+    for k, entry in enumerate(entries):
+        try:
+            clip = cache.find(entry.name, entry.origin.fingerprint(), entry.spans)
+        except (OSError, IndexError) as error:
+            found[k] = _told(entry, error)
+        else:
+            if clip is not None:
+                found[k] = clip
+    missing = [k for k in range(len(entries)) if k not in found]
+    if missing:
+        for k, clip_or_reason in _make(entries, missing, cache, title):
+            found[k] = clip_or_reason
+    ordered = [found[k] for k in range(len(entries))]
+    return [c for c in ordered if not isinstance(c, str)], [c for c in ordered if isinstance(c, str)]
+
+
+def _make(
+    entries: Sequence[Entry], missing: Sequence[int], cache: FrameCache, title: str
+) -> Iterator[tuple[int, CachedClip | str]]:
+    context = multiprocessing.get_context("spawn")
+    workers = min(os.cpu_count() or 1, len(missing))
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with (
+        ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare) as pool,
+        Progress(*columns, console=Console(stderr=True)) as bar,
+    ):
+        task = bar.add_task(title, total=len(missing))
+        waiting: dict[Future[CachedClip | str], int] = {pool.submit(_clip, entries[k], cache): k for k in missing}
+        try:
+            for done in as_completed(waiting):
+                bar.advance(task)
+                yield waiting[done], done.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _prepare() -> None:
+    """In the workers: one thread each, and Ctrl-C is for the parent, which lets them finish what they are at."""
+    import cv2
+    import torch
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+
+
+def _clip(entry: Entry, cache: FrameCache) -> CachedClip | str:
+    """A clip, or what is wrong with it."""
+    try:
+        fingerprint = entry.origin.fingerprint()
+        return cache.clip(entry.name, fingerprint, lambda: entry.origin.samples(cache.rendering), entry.spans)
+    except (StreamError, OSError, ValueError, IndexError) as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EROFS):  # not the clip's fault
+            raise
+        return _told(entry, error)
+
+
+def _told(entry: Entry, error: Exception) -> str:
+    reason = "it has no pairs of images" if isinstance(error, IndexError) else " ".join(str(error).split())
+    return f"{entry.name}: {reason}"

@@ -1,0 +1,144 @@
+"""`velora evaluate`: how good a checkpoint is on labelled clips, in figures and pictures."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from app.datasets import CardOptions, open_dataset
+from app.model import load_model
+from app.report import Evaluation, choose_films, write_report
+from velora import Recognizer
+from velora.training import metrics
+from velora.training.clips import ClipSet
+from velora.training.evaluate import Answers, answer
+
+_FILMS = 6
+_MOST = 5  # windows of a clip
+
+
+def evaluate(arguments: argparse.Namespace) -> int:
+    """Evaluate, and print a table or JSON. Raises ValueError and ModelError for what does not fit."""
+    recognizer = load_model(arguments)
+    config = recognizer.config
+    data = open_dataset(
+        arguments.data,
+        arguments.split,
+        arguments.cache or Path.home() / ".cache" / "velora" / "frames",
+        size=recognizer.model.tower.backbone.image_size,
+        rendering=dict(config.rendering),
+        labels=config.labels,
+        options=CardOptions(clips=arguments.clips, light=arguments.light, speed=arguments.speed),
+    )
+    for line in data.skipped:
+        print(f"velora: left out: {line}", file=sys.stderr)
+    with Progress(console=Console(stderr=True)) as bar:
+        task = bar.add_task(f"evaluating {len(data.clips)} clips")
+        answers = answer(
+            recognizer,
+            data,
+            arguments.protocol,
+            modality=arguments.modality,
+            most=_MOST,
+            told=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    probabilities = answers.probabilities(config.temperature)
+    scores = metrics.score(probabilities, answers.truth, config.labels, unsure_below=config.unsure_below)
+    low, high = metrics.bootstrap(probabilities.argmax(axis=1) == answers.truth, answers.clips)
+    found = metrics.to_json(scores) | {"top1_interval": [low, high], "clips": len(data.clips)}
+    found |= {"delay_ms": delay_ms(answers, data, probabilities)}
+    if arguments.report is not None:
+        _report(arguments, recognizer, data, answers, probabilities)
+    if arguments.json:
+        print(json.dumps(found, ensure_ascii=False))
+    else:
+        _show(found)
+    return 0
+
+
+def delay_ms(answers: Answers, data: ClipSet, probabilities: NDArray[np.float64]) -> dict[str, float | int | None]:
+    """How long after a change of what can be seen the label follows, where it does: the median, and how many do."""
+    waited: list[int | None] = []
+    said = probabilities.argmax(axis=1)
+    for number, clip in enumerate(data.clips):
+        own = answers.clips == number
+        if len(clip.spans) > 1 and own.any():
+            spans = [(span.start_us, span.end_us, span.label) for span in clip.spans]
+            waited += metrics.delays(answers.t_end_us[own], said[own], spans)
+    followed = [delay for delay in waited if delay is not None]
+    median = float(np.median(followed)) / 1e3 if followed else None
+    return {"median": median, "changes": len(waited), "followed": len(followed)}
+
+
+def _report(
+    arguments: argparse.Namespace,
+    recognizer: Recognizer,
+    data: ClipSet,
+    answers: Answers,
+    probabilities: NDArray[np.float64],
+) -> None:
+    config = recognizer.config
+    films = {
+        k: data.clips[answers.clips[k]].images(answers.indices[k])
+        for k in choose_films(probabilities, answers.truth, _FILMS)
+    }
+    notes = {
+        "model": recognizer.name,
+        "data": f"{arguments.data}, split {arguments.split}",
+        "protocol": arguments.protocol,
+        "modality": arguments.modality,
+        "windows": str(len(answers.truth)),
+        "device": f"{recognizer.device}, {recognizer.dtype}".replace("torch.", ""),
+        "backbone": config.backbone,
+        "command": " ".join(["velora", *sys.argv[1:]]),
+    }
+    if recognizer.random_parts:
+        notes["weights"] = f"RANDOM: {', '.join(recognizer.random_parts)}"
+    write_report(
+        arguments.report,
+        Evaluation(
+            labels=config.labels,
+            probabilities=probabilities,
+            truth=answers.truth,
+            clips=[data.clips[k].name for k in answers.clips],
+            features=answers.features,
+            films=films,
+            unsure_below=config.unsure_below,
+            notes=notes,
+        ),
+        title=f"{recognizer.name} on {arguments.data}",
+    )
+    print(f"{arguments.report}: README.md and pictures", file=sys.stderr)
+
+
+def _show(found: dict[str, object]) -> None:
+    console, table = Console(), Table("label", "windows", "recall", "precision", "f1")
+    per_class = found["per_class"]
+    assert isinstance(per_class, dict)
+    for label, row in per_class.items():
+        table.add_row(label, f"{row['windows']:.0f}", *(_percent(row[k]) for k in ("recall", "precision", "f1")))
+    console.print(table)
+    low, high = _pair(found["top1_interval"])
+    console.print(
+        f"top-1 {_percent(found['top1'])} (95 %: {low:.1%} to {high:.1%}), top-5 {_percent(found['top5'])} of "
+        f"{found['windows']} windows of {found['clips']} clips; calibration error {_percent(found['ece'])}; "
+        f"unsure {_percent(found['unsure'])}"
+    )
+
+
+def _pair(value: object) -> tuple[float, float]:
+    assert isinstance(value, Sequence)
+    return float(value[0]), float(value[1])
+
+
+def _percent(value: object) -> str:
+    return "" if value is None else f"{float(str(value)):.1%}"

@@ -1,0 +1,91 @@
+"""The recipe of the demo's model, from nothing to a checkpoint; stopped at any moment, it goes on where it was.
+
+python -m app.make_demo --out model --seed 0          on two cores, in less than 100 minutes
+python -m app.make_demo --out small --quick           the same road in two minutes, to no avail
+
+stills      simulated pictures of cards, of every kind                                          stills/
+backbone    a small vision transformer learns to name them; frozen from then on                 backbone.safetensors
+adapters    `velora train` on simulated scenes                                                  the checkpoint
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from app.cli import main as velora
+from app.pretrain import Pretraining, make_stills, pretrain
+from app.pretrain import Progress as Pretrained
+from velora.checkpoint import save_tensors
+from velora.vit import VisionTower
+
+BACKBONE = "backbone.safetensors"
+#: of the adapters' training, as `velora train` takes them
+_ADAPTERS = {
+    "clips": 1000,
+    "epochs": 12,
+    "batch": 8,
+    "rate": 2e-3,
+    "w-rec": 0.1,
+    "drop-modality": 0.25,
+    "max-window-us": 8_000,
+    "patience": 0,
+}
+_QUICK = {"clips": 12, "epochs": 2, "batch": 4}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the stages that are not done yet."""
+    parser = argparse.ArgumentParser(prog="python -m app.make_demo", description=__doc__.partition("\n")[0])
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--quick", action="store_true", help="a few steps of each stage")
+    arguments = parser.parse_args(argv)
+    out: Path = arguments.out
+    began = time.perf_counter()
+    plan = replace(Pretraining(), seed=arguments.seed)
+    if arguments.quick:
+        plan = replace(plan, stills=256, images=1_200, warmup=5, chunk=128, held_out=64)
+    if not (out / BACKBONE).exists():
+        _make_backbone(out, plan)
+    code = velora(_training(out, arguments.seed, arguments.quick))
+    print(f"{out}: {(time.perf_counter() - began) / 60:.1f} minutes", file=sys.stderr)
+    return code
+
+
+def _make_backbone(out: Path, plan: Pretraining) -> None:
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("stills", total=plan.stills)
+        make_stills(out / "stills", plan, lambda done: bar.update(task, completed=done))
+        task = bar.add_task("backbone", total=plan.steps)
+
+        def told(progress: Pretrained) -> None:
+            text = f"backbone: loss {progress.loss:.2f}, {progress.held_out:.1%} of held-out stills right"
+            bar.update(task, completed=progress.step, description=text)
+
+        tower = pretrain(out / "stills", out / "pretraining.pt", plan, told)
+    save_backbone(out / BACKBONE, tower)
+
+
+def save_backbone(path: Path, tower: VisionTower) -> None:
+    """In half precision, as the package brings it."""
+    save_tensors(path, {name: tensor.detach().half() for name, tensor in tower.state_dict().items()})
+
+
+def _training(out: Path, seed: int, quick: bool) -> list[str]:
+    """The command line of the last stage."""
+    options = _ADAPTERS | (_QUICK if quick else {})
+    line = ["train", "--data", "cards", "--backbone", "demo", "--weights", str(out / BACKBONE), "--seed", str(seed)]
+    line += ["--out", str(out / "checkpoint"), "--cache", str(out / "frames")]
+    return line + [text for name, value in options.items() for text in (f"--{name}", str(value))]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

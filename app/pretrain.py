@@ -1,0 +1,281 @@
+"""The backbone of the demo: a small vision transformer, trained on simulated stills; the project's stand-in for CLIP.
+
+It learns to name the card in a picture, and for each patch which card it belongs to, if any ("All Tokens Matter", Jiang
+et al., NeurIPS 2021: without the second task, 100,000 pictures are too few to begin to read indices). Stills are made
+once and kept on disk; every time they are seen they are moved, turned and scaled anew.
+"""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from app.simulate import replaced_when_whole
+from streams.simulation.cards import LABELS, SENSOR
+from streams.simulation.stills import Stills
+from velora.backbones import Backbone, backbone
+from velora.preprocess import normalize, resize
+from velora.vit import VisionTower
+
+_NOWHERE = np.nan  # the corners of no card
+_TOKENS = 0.5  # weight of the patches' loss
+_SMOOTHING = 0.05
+_MEAN = _STD = (0.5, 0.5, 0.5)
+_AHEAD = 4  # batches
+_CLOSEST, _CLOSE_UNTIL = 2.2, 0.6  # cards are seen from close at first, until this share of the steps
+
+
+@dataclass(frozen=True, slots=True)
+class Pretraining:
+    """How long, and how. Defaults are what the demo's backbone was trained with."""
+
+    stills: int = 12 * 4096
+    chunk: int = 4096  # stills in a file
+    held_out: int = 512  # of the last file, to see how it goes
+    images: int = 240_000  # seen, all in all
+    batch: int = 40
+    rate: float = 1.5e-3
+    warmup: int = 300  # steps
+    weight_decay: float = 0.05
+    seed: int = 0
+
+    @property
+    def steps(self) -> int:
+        return self.images // self.batch
+
+
+class Batch(NamedTuple):
+    """Images uint8 [n, 3, S, S], labels int64 [n], and the label of each patch, int64 [n, N - 1]."""
+
+    images: Tensor
+    labels: Tensor
+    patches: Tensor
+
+
+def make_stills(folder: Path, plan: Pretraining, told: Callable[[int], None]) -> None:
+    """Draw what is not there yet, in files of `plan.chunk` stills, by all cores; `told` hears how many are there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = [
+        (folder / f"{plan.seed}_{k:03d}.npz", (plan.seed, k), plan.chunk)
+        for k in range(math.ceil(plan.stills / plan.chunk))
+    ]
+    missing = [job for job in wanted if not job[0].exists()]
+    done = len(wanted) - len(missing)
+    told(done * plan.chunk)
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=multiprocessing.get_context("spawn")) as pool:
+        for _ in pool.map(_make_chunk, *zip(*missing, strict=True)) if missing else ():
+            done += 1
+            told(done * plan.chunk)
+
+
+def _make_chunk(path: Path, seed: tuple[int, int], count: int) -> None:
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    size = backbone("demo").image_size
+    images, labels = np.empty((count, size, size, 3), np.uint8), np.empty(count, np.int64)
+    corners = np.full((count, 4, 2), _NOWHERE, np.float32)
+    for k, still in zip(range(count), Stills(seed), strict=False):
+        images[k] = resize([still.image], size)[0].permute(1, 2, 0).numpy()
+        labels[k] = still.label
+        if still.corners is not None:
+            corners[k] = (still.corners + 0.5) * size / np.array(SENSOR) - 0.5
+    with replaced_when_whole(path) as part, part.open("wb") as file:
+        np.savez(file, images=images, labels=labels, corners=corners)
+
+
+class Shelf:
+    """The stills on disk, as batches that are different every time."""
+
+    def __init__(self, folder: Path, plan: Pretraining) -> None:
+        self._files = [np.load(path) for path in sorted(folder.glob(f"{plan.seed}_*.npz"))]
+        self._images = [file["images"] for file in self._files]
+        self._labels = np.concatenate([file["labels"] for file in self._files])
+        self._corners = np.concatenate([file["corners"] for file in self._files])
+        self._plan = plan
+
+    def batches(self, first: int) -> Iterator[Batch]:
+        """From step `first` to the last one; a few are prepared ahead."""
+        with ThreadPoolExecutor(1) as pool:
+            coming = [pool.submit(self._batch, step) for step in range(first, min(first + _AHEAD, self._plan.steps))]
+            for step in range(first, self._plan.steps):
+                batch = coming.pop(0).result()
+                if step + _AHEAD < self._plan.steps:
+                    coming.append(pool.submit(self._batch, step + _AHEAD))
+                yield batch
+
+    def held_out(self) -> tuple[Tensor, Tensor]:
+        """Images uint8 [n, 3, S, S] that are not trained on, and their labels."""
+        images = torch.from_numpy(self._images[-1][-self._plan.held_out :]).permute(0, 3, 1, 2)
+        return images, torch.from_numpy(self._labels[-self._plan.held_out :])
+
+    def _batch(self, step: int) -> Batch:
+        rng = np.random.default_rng([self._plan.seed, step])
+        total, count = len(self._labels) - self._plan.held_out, self._plan.batch
+        epoch, place = divmod(step * count, total)
+        order = np.random.default_rng([self._plan.seed, 1 << 20, epoch]).permutation(total)
+        chosen = np.take(order, np.arange(place, place + count), mode="wrap")
+        closest = 1 + (_CLOSEST - 1) * max(0.0, 1 - step / (_CLOSE_UNTIL * self._plan.steps))
+        moved = [self._moved(int(k), rng, closest) for k in chosen]
+        images = torch.from_numpy(np.stack([image for image, _ in moved])).permute(0, 3, 1, 2)
+        labels = self._labels[chosen]
+        patches = np.stack([_patch_labels(c, int(own)) for (_, c), own in zip(moved, labels, strict=True)])
+        return Batch(images, torch.from_numpy(labels), torch.from_numpy(patches))
+
+    def _moved(self, k: int, rng: np.random.Generator, closest: float) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """A still, turned and shifted a little and seen from up to `closest` times as close, and where its card is."""
+        image, size = self._images[k // self._plan.chunk][k % self._plan.chunk], backbone("demo").image_size
+        turn, stretch = rng.normal(0, 0.1), np.exp(rng.normal(0, 0.05))
+        scale = np.exp(rng.normal(0, 0.08)) * closest ** rng.random()
+        c, s = np.cos(turn), np.sin(turn)
+        onto = scale * np.array([[c * stretch, -s], [s * stretch, c]])
+        middle = np.full(2, (size - 1) / 2)
+        seen = np.nan_to_num(self._corners[k].mean(axis=0), nan=middle[0])
+        target = middle + (seen - middle) * rng.uniform(0, 1) ** (closest - 1) + rng.uniform(-0.07, 0.07, 2) * size
+        shift = target - onto @ seen
+        edge = (255, 255, 255) if (image[0, 0] == 255).all() else None
+        mode = cv2.BORDER_CONSTANT if edge else cv2.BORDER_REFLECT
+        warped = cv2.warpAffine(
+            image, np.column_stack([onto, shift]), (size, size), borderMode=mode, borderValue=edge or (0, 0, 0)
+        )
+        return np.asarray(warped, np.uint8), (self._corners[k] @ onto.T + shift).astype(np.float32)
+
+
+def _patch_labels(corners: NDArray[np.float32], label: int) -> NDArray[np.int64]:
+    """The card's label for the patches whose middle is on it, that of "no card" for the others."""
+    shape = backbone("demo")
+    side = shape.image_size // shape.patch_size
+    grid = np.zeros((side, side), np.uint8)
+    if not np.isnan(corners).any():
+        cv2.fillConvexPoly(grid, np.round((corners + 0.5) / shape.patch_size - 0.5).astype(np.int32), 1)
+    return np.where(grid.ravel() > 0, label, len(LABELS) - 1).astype(np.int64)
+
+
+class Pupil(nn.Module):
+    """The tower and what it is taught with, which is thrown away afterwards."""
+
+    def __init__(self, tower: VisionTower) -> None:
+        super().__init__()
+        self.tower = tower
+        with torch.no_grad():
+            tower.positional_embedding[1:] = 0.3 * _waves(tower.backbone)
+        self.whole = nn.Linear(tower.backbone.output_dim, len(LABELS))
+        self.patch = nn.Linear(tower.backbone.width, len(LABELS))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalised images to logits of the image [n, C] and of its patches [n, N - 1, C]."""
+        tokens = self.tower.ln_post(self.tower.run(self.tower.embed(images), 0, self.tower.backbone.layers))
+        return self.whole(tokens[:, 0] @ self.tower.proj), self.patch(tokens[:, 1:])
+
+
+def _waves(shape: Backbone) -> Tensor:
+    """Where a patch is, as sine waves of its row and column, [N - 1, d]: a better start than noise."""
+    side, quarter = shape.image_size // shape.patch_size, shape.width // 4
+    angles = torch.arange(side)[:, None] * 30.0 ** -torch.linspace(0, 1, quarter)
+    waves = torch.cat([angles.sin(), angles.cos()], dim=1)  # [side, d / 2]
+    rows, columns = waves.repeat_interleave(side, dim=0), waves.repeat(side, 1)
+    return torch.cat([rows, columns], dim=1)
+
+
+class Progress(NamedTuple):
+    """How pretraining goes: steps done, mean loss and share of right labels of late, images a second, and the share of
+    right labels among stills that are not trained on."""
+
+    step: int
+    loss: float
+    right: float
+    rate: float
+    held_out: float
+
+
+def pretrain(stills: Path, state: Path, plan: Pretraining, told: Callable[[Progress], None]) -> VisionTower:
+    """Train a tower, or go on from `state`, which is written every so often; stopped, it goes on where it was."""
+    torch.manual_seed(plan.seed)
+    pupil = Pupil(VisionTower(backbone("demo")))
+    optimizers = _optimizers(pupil, plan)
+    first = _resume(state, pupil, optimizers)
+    began, recent = time.perf_counter(), (3.0, 0.0)
+    shelf = Shelf(stills, plan)
+    for step, batch in enumerate(shelf.batches(first), first):
+        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+            group["lr"] = group["initial_lr"] * _share(step, plan)
+        loss, right = _learn(pupil, optimizers, batch)
+        recent = (0.98 * recent[0] + 0.02 * loss, 0.98 * recent[1] + 0.02 * right)
+        if (step + 1) % 200 == 0:
+            rate = (step + 1 - first) * plan.batch / (time.perf_counter() - began)
+            told(Progress(step + 1, *recent, rate, _right(pupil, *shelf.held_out())))
+        if (step + 1) % 500 == 0 or step + 1 == plan.steps:
+            _keep(state, pupil, optimizers, step + 1)
+    return pupil.tower.eval().requires_grad_(False)
+
+
+def _optimizers(pupil: Pupil, plan: Pretraining) -> list[torch.optim.Optimizer]:
+    """Muon (Jordan et al., 2024) for the matrices of the blocks, AdamW for the rest."""
+    blocks = [p for p in pupil.tower.transformer.parameters() if p.ndim == 2]
+    known = {id(p) for p in blocks}
+    others = [p for p in pupil.parameters() if id(p) not in known]
+    made: list[torch.optim.Optimizer] = [
+        torch.optim.Muon(blocks, lr=plan.rate, weight_decay=plan.weight_decay, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, lr=plan.rate, betas=(0.9, 0.98), weight_decay=0.0),
+    ]
+    for group in (group for optimizer in made for group in optimizer.param_groups):
+        group["initial_lr"] = plan.rate
+    return made
+
+
+@torch.inference_mode()
+def _right(pupil: Pupil, images: Tensor, labels: Tensor) -> float:
+    """The share of right labels."""
+    with torch.autocast("cpu", torch.bfloat16):
+        said = [pupil(normalize(part, _MEAN, _STD))[0].argmax(dim=1) for part in torch.split(images, 64)]
+    return float((torch.cat(said) == labels).float().mean())
+
+
+def _learn(pupil: Pupil, optimizers: list[torch.optim.Optimizer], batch: Batch) -> tuple[float, float]:
+    images = normalize(batch.images, _MEAN, _STD)
+    with torch.autocast("cpu", torch.bfloat16):
+        whole, patch = pupil(images)
+    loss = F.cross_entropy(whole.float(), batch.labels, label_smoothing=_SMOOTHING)
+    loss = loss + _TOKENS * F.cross_entropy(patch.float().flatten(0, 1), batch.patches.flatten())
+    pupil.zero_grad()
+    torch.autograd.backward(loss)
+    nn.utils.clip_grad_norm_(pupil.parameters(), 1.0)
+    for optimizer in optimizers:
+        optimizer.step()
+    return float(loss.detach()), float((whole.argmax(dim=1) == batch.labels).float().mean())
+
+
+def _share(step: int, plan: Pretraining) -> float:
+    """Of the learning rate: rises, then falls along a cosine."""
+    if step < plan.warmup:
+        return (step + 1) / plan.warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - plan.warmup) / max(1, plan.steps - plan.warmup)))
+
+
+def _resume(state: Path, pupil: Pupil, optimizers: list[torch.optim.Optimizer]) -> int:
+    if not state.exists():
+        return 0
+    stored = torch.load(state, weights_only=True)
+    pupil.load_state_dict(stored["pupil"])
+    for optimizer, own in zip(optimizers, stored["optimizers"], strict=True):
+        optimizer.load_state_dict(own)
+    return int(stored["step"])
+
+
+def _keep(state: Path, pupil: Pupil, optimizers: list[torch.optim.Optimizer], step: int) -> None:
+    with replaced_when_whole(state) as part:
+        own = [optimizer.state_dict() for optimizer in optimizers]
+        torch.save({"pupil": pupil.state_dict(), "optimizers": own, "step": step}, part)

@@ -1,0 +1,290 @@
+"""`velora train`: adapters and head on a labelled data set, from a backbone or from a checkpoint."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor
+
+from app.datasets import CardOptions, open_dataset
+from app.simulate import replaced_when_whole
+from velora.backbones import backbone
+from velora.checkpoint import Checkpoint, build_model, load_checkpoint, save_checkpoint, trained_tensors
+from velora.config import VELoRAConfig
+from velora.loading import DEMO, Weights
+from velora.model import VELoRA
+from velora.training import metrics
+from velora.training import trainer as loop
+from velora.training.clips import ClipSet
+from velora.training.plan import Plan
+from velora.training.start import nearest_class_mean, new_head
+from velora.training.windows import fixed_windows, slots
+from velora.vit import VisionTower
+from velora.weights import load_tower, random_tower
+
+NOTE = "training.json"
+CACHE = ".frames"
+_VAL_WINDOWS = 2  # a clip
+
+
+def train(arguments: argparse.Namespace) -> int:
+    """Train, or go on with an interrupted run. Raises ValueError and ModelError for what does not fit."""
+    out: Path = arguments.out
+    plan, base = _plan(arguments), _base(arguments)
+    rendering = dict(base.config.rendering) if base else _rendering(arguments)
+    size = backbone(base.config.backbone if base else arguments.backbone).image_size
+    wanted = None if base is None or arguments.new_labels else base.config.labels
+    sets = {
+        split: open_dataset(
+            arguments.data,
+            split,
+            arguments.cache or out / CACHE,
+            size=size,
+            rendering=rendering,
+            labels=wanted,
+            options=CardOptions(clips=arguments.clips if split == "train" else max(12, arguments.clips // 6)),
+        )
+        for split in ("train", "val")
+    }
+    for line in [line for found in sets.values() for line in found.skipped]:
+        print(f"velora: left out: {line}", file=sys.stderr)
+    config = _config(arguments, base, sets["train"].labels, rendering)
+    _begin(out, plan, config, arguments.data)
+    tower = None if base and base.config.own_towers else _tower(config, arguments)
+    data = _data(sets["train"], sets["val"], config, arguments.sampling)
+    checkpoint = _start(config, base, tower, data)
+    baseline = nearest_class_mean(checkpoint, tower, data)
+    run = loop.Trainer(checkpoint, tower, data, plan, out, dtype=arguments.dtype)
+    if run.accelerator.is_main_process:
+        _announce(run, data, arguments)
+    with _watching(run, out) as told:
+        best = run.run(told)
+    if run.accelerator.is_main_process:
+        _finish(run, best, data, out, arguments, baseline)
+    return 0
+
+
+def _base(arguments: argparse.Namespace) -> Checkpoint | None:
+    if arguments.base is None:
+        if arguments.new_labels:
+            raise ValueError("--new-labels needs --from CHECKPOINT, whose adapters it keeps")
+        return None
+    return load_checkpoint(DEMO if arguments.base == "demo" else Path(arguments.base))
+
+
+def _rendering(arguments: argparse.Namespace) -> dict[str, Any]:
+    return {} if arguments.max_window_us is None else {"max_window_us": arguments.max_window_us}
+
+
+def _config(
+    arguments: argparse.Namespace, base: Checkpoint | None, labels: tuple[str, ...], rendering: Mapping[str, Any]
+) -> VELoRAConfig:
+    """What is trained: as the checkpoint has it that training starts from, or as the options say."""
+    if base is not None:
+        if arguments.adapter not in (None, base.config.adapter):
+            raise ValueError(f"--from has adapter {base.config.adapter}: leave --adapter out, or start without --from")
+        return dataclasses.replace(base.config, labels=labels, temperature=1.0, unsure_below=0.0, trained=True)
+    given = {"rank": arguments.rank, "alpha": arguments.alpha, "pairs": arguments.pairs, "frames": arguments.frames}
+    return VELoRAConfig(
+        labels=labels,
+        backbone=arguments.backbone,
+        preset=arguments.preset,
+        adapter=arguments.adapter or "lora",
+        motion=arguments.motion,
+        sample_period_us=arguments.period_us,
+        pretrained="" if arguments.weights is None or Path(arguments.weights).is_file() else arguments.weights,
+        rendering=rendering,
+        trained=True,
+        **{name: value for name, value in given.items() if value is not None},
+    )
+
+
+def _plan(arguments: argparse.Namespace) -> Plan:
+    named = {field.name for field in dataclasses.fields(Plan)}
+    given = {name: value for name, value in vars(arguments).items() if name in named and value is not None}
+    return Plan(**given)
+
+
+def _begin(out: Path, plan: Plan, config: VELoRAConfig, data: str) -> None:
+    """Note what the run is; refuse to go on with another one."""
+    out.mkdir(parents=True, exist_ok=True)
+    note = out / NOTE
+    text = plan.describe({"config": json.loads(config.to_json()), "data": data})
+    if note.exists() and note.read_text(encoding="utf-8") != text:
+        old, new = json.loads(note.read_text(encoding="utf-8")), json.loads(text)
+        odd = sorted(name for name in new if old.get(name) != new[name])
+        raise ValueError(f"{out} holds a run with another {', '.join(odd)}: choose another --out, or the same options")
+    with replaced_when_whole(note) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def _tower(config: VELoRAConfig, arguments: argparse.Namespace) -> VisionTower:
+    if arguments.random_weights:
+        print("velora: RANDOM WEIGHTS: the backbone is untrained, so is what comes of it", file=sys.stderr)
+        return random_tower(config.backbone, torch.Generator().manual_seed(0))
+    weights = Weights(arguments.weights or "", False)
+    return load_tower(config.backbone, weights.tag(config), weights.file)
+
+
+def _data(train: ClipSet, val: ClipSet, config: VELoRAConfig, sampling: str) -> loop.Data:
+    protocols = ("stream", "clip") if sampling == "mix" else (sampling,)
+    places = [slot for protocol in protocols for slot in slots(train.clips, config, protocol)]
+    windows = [w for protocol in protocols for w in fixed_windows(val.clips, config, protocol, _VAL_WINDOWS)]
+    if not places:
+        raise ValueError("no clip is as long as a window: record longer ones, or train with --sampling clip")
+    seen = {place.label for place in places}
+    if unseen := [label for k, label in enumerate(config.labels) if k not in seen]:
+        shown = ", ".join(unseen[:5]) + (", …" if len(unseen) > 5 else "")
+        print(f"velora: no training clip shows {shown}", file=sys.stderr)
+    return loop.Data(train, places, val, windows)
+
+
+def _start(config: VELoRAConfig, base: Checkpoint | None, tower: VisionTower | None, data: loop.Data) -> Checkpoint:
+    if base is None:
+        torch.manual_seed(0)
+        copies = {"rgb": _copy(config, tower)}
+        return Checkpoint(config, trained_tensors(VELoRA(config, towers=copies)))
+    if base.config.labels == config.labels:
+        return Checkpoint(config, base.tensors)
+    return new_head(Checkpoint(config, base.tensors), tower, data)
+
+
+def _copy(config: VELoRAConfig, tower: VisionTower | None) -> VisionTower:
+    """A tower that PEFT may put layers into."""
+    copy = VisionTower(backbone(config.backbone))
+    if tower is not None:
+        copy.load_state_dict(tower.state_dict())
+    return copy
+
+
+def _announce(run: loop.Trainer, data: loop.Data, arguments: argparse.Namespace) -> None:
+    accelerator = run.accelerator
+    print(
+        f"{len(data.train.clips)} clips ({len(data.slots)} windows an epoch) to train, {len(data.windows)} windows of "
+        f"{len(data.val.clips)} clips to validate; {len(run.config.labels)} labels; {run.trained:,} parameters are "
+        f"trained; {accelerator.num_processes} x {accelerator.device} in {accelerator.mixed_precision}; "
+        f"Ctrl-C stops, the same command goes on",
+        file=sys.stderr,
+    )
+
+
+@contextmanager
+def _watching(run: loop.Trainer, out: Path) -> Iterator[Any]:
+    """A line that tells how training goes, and TensorBoard's log where it is installed."""
+    if not run.accelerator.is_main_process:
+        yield lambda progress: None
+        return
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=20),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    writer = _writer(out)
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("training", total=run.progress.steps)
+
+        def told(progress: loop.Progress) -> None:
+            bar.update(task, completed=progress.step, description=_line(progress))
+            if writer is not None:
+                _log(writer, progress)
+
+        yield told
+    if writer is not None:
+        writer.close()
+
+
+def _line(progress: loop.Progress) -> str:
+    val = "" if progress.val_accuracy is None else f", validation {progress.val_accuracy:.1%}"
+    return (
+        f"epoch {progress.epoch:.1f}: loss {progress.loss:.3f}, accuracy {progress.accuracy:.1%}{val}, "
+        f"{progress.clips_s:.1f} clips/s, {_memory_gb():.1f} GB"
+    )
+
+
+def _memory_gb() -> float:
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 1e9
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0.0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6)
+
+
+def _writer(out: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:  # the extra `train`
+        return None
+    return SummaryWriter(str(out / "tensorboard"))
+
+
+def _log(writer: Any, progress: loop.Progress) -> None:
+    scalars = {"loss": progress.loss, "accuracy": progress.accuracy, "rate": progress.rate, **progress.parts}
+    if progress.val_accuracy is not None and progress.val_loss is not None:
+        scalars |= {"val/accuracy": progress.val_accuracy, "val/loss": progress.val_loss}
+    for name, value in scalars.items():
+        writer.add_scalar(name, value, progress.step)
+
+
+def _finish(
+    run: loop.Trainer,
+    best: Checkpoint,
+    data: loop.Data,
+    out: Path,
+    arguments: argparse.Namespace,
+    baseline: float | None,
+) -> None:
+    """Fit the temperature and the threshold on validation, write the checkpoint, say how good it is."""
+    checkpoint, scores = best, "no validation windows"
+    if data.windows:
+        model = build_model(best, None if best.config.own_towers else _tower(best.config, arguments))
+        logits, truth = run.predict(data.val, data.windows, model)
+        checkpoint, top1 = calibrated(best, logits, truth)
+        scores = f"validation: top-1 {top1:.1%} of {len(truth)} windows"
+    if baseline is not None:
+        scores += f"; the nearest class mean, untrained: {baseline:.1%}"
+    save_checkpoint(out, checkpoint, card=_card(checkpoint.config, run, arguments, scores))
+    size_mb = sum(tensor.numel() * 4 for tensor in checkpoint.tensors.values()) / 1e6
+    print(f"{out}: {scores}; {size_mb:.1f} MB", file=sys.stderr)
+
+
+def calibrated(checkpoint: Checkpoint, logits: Tensor, truth: Tensor) -> tuple[Checkpoint, float]:
+    """A checkpoint with its temperature and its "unsure" threshold, fitted to logits [n, C]; and its top-1."""
+    rows, right = logits.double().numpy(), truth.numpy()
+    temperature = float(np.clip(metrics.fit_temperature(rows, right), 1e-2, 1e2))
+    probabilities = torch.softmax(logits.double() / temperature, dim=1).numpy()
+    threshold = metrics.unsure_threshold(probabilities, right)
+    config = dataclasses.replace(checkpoint.config, temperature=temperature, unsure_below=threshold)
+    top1 = float((probabilities.argmax(axis=1) == right).mean())
+    return dataclasses.replace(checkpoint, config=config), top1
+
+
+def _card(config: VELoRAConfig, run: loop.Trainer, arguments: argparse.Namespace, scores: str) -> str:
+    shown = ", ".join(config.labels[:20]) + (", …" if len(config.labels) > 20 else "")
+    return f"""\
+# {arguments.out.name}
+
+VELoRA, preset {config.preset}, adapter {config.adapter}, on the backbone {config.backbone}
+{f"({config.pretrained})" if config.pretrained else ""}; {run.trained:,} trained parameters.
+
+- Labels: {shown}
+- Data: {arguments.data}
+- {scores[:1].upper()}{scores[1:]}
+- Window: {config.frames} samples, {config.sample_period_us} us apart
+- Event images: {dict(config.rendering) or "as released"}
+- Temperature {config.temperature:.3f}; below a confidence of {config.unsure_below:.2f} a label counts as unsure
+- {run.progress.step} steps, seed {run.plan.seed}; all options in {NOTE}
+"""

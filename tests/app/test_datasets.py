@@ -1,0 +1,251 @@
+"""Labelled data sets of every layout: what is read, into which split, and what is said of what cannot be."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from app.datasets import CardOptions, open_dataset
+from streams import EventPacket, RgbFrame, write_aedat4
+from streams.items import EVENT_DTYPE
+from streams.simulation.cards import T_START_US
+from velora.training.clips import ClipSet
+
+SIZE = 32
+WIDTH, HEIGHT = 40, 30
+FRAMES = 6
+PERIOD_US = 33_333
+
+
+@pytest.fixture(autouse=True)
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process takes seconds to start; one test below has them."""
+    from concurrent.futures import Future
+
+    class Here:
+        def __init__(self, *_: object, **__: object) -> None: ...
+        def __enter__(self) -> Here:
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+        def shutdown(self, **_: object) -> None: ...
+        def submit(self, work: object, *arguments: object) -> Future[object]:
+            done: Future[object] = Future()
+            try:
+                done.set_result(work(*arguments))  # type: ignore[operator]
+            except Exception as error:
+                done.set_exception(error)
+            return done
+
+    monkeypatch.setattr("app.datasets.ProcessPoolExecutor", Here)
+
+
+def write_recording(path: Path, seed: int = 0, frames: int = FRAMES) -> None:
+    rng = np.random.default_rng(seed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with write_aedat4(path, (WIDTH, HEIGHT), (WIDTH, HEIGHT)) as file:
+        for k in range(frames):
+            events = np.zeros(30, EVENT_DTYPE)
+            events["t"] = np.sort(rng.integers(k * PERIOD_US, (k + 1) * PERIOD_US, 30))
+            events["x"], events["y"] = rng.integers(0, WIDTH, 30), rng.integers(0, HEIGHT, 30)
+            file.write(EventPacket(k * PERIOD_US, (k + 1) * PERIOD_US, events))
+            image = rng.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+            file.write(RgbFrame(k * PERIOD_US, k * PERIOD_US + 10_000, image))
+
+
+def write_labels(path: Path, rows: Iterable[tuple[object, ...]]) -> None:
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([("recording", "start_us", "end_us", "label"), *rows])
+
+
+def recordings(folder: Path, count: int, label: str = "wave") -> Path:
+    for k in range(count):
+        write_recording(folder / f"clip_{k}.aedat4", k)
+    whole = FRAMES * PERIOD_US
+    write_labels(
+        folder / "labels.csv", [(f"clip_{k}.aedat4", 0, whole, label if k % 2 else "clap") for k in range(count)]
+    )
+    return folder
+
+
+def images(folder: Path, *, lists: Iterable[str] = ("train", "val", "test"), step: int = 5) -> Path:
+    """As HARDVS lays them out; their numbers are multiples of 5."""
+    for number, name in enumerate(lists):
+        lines = []
+        for label, action in enumerate(("action_001", "action_002")):
+            clip = f"dvSave-{number}_{label}"
+            for kind in ("aps", "dvs"):
+                place = folder / action / clip / f"{clip}_{kind}"
+                place.mkdir(parents=True)
+                for k in range(FRAMES):
+                    value = 10 * k + label + (100 if kind == "dvs" else 0)
+                    cv2.imwrite(str(place / f"{k * step:08d}.png"), np.full((HEIGHT, WIDTH, 3), value, np.uint8))
+            lines.append(f"{action}/{clip} {FRAMES} {label}\n")
+        (folder / f"{name}_label.txt").write_text("".join(lines))
+    return folder
+
+
+def opened(folder: Path, split: str = "train", **options: object) -> ClipSet:
+    return open_dataset(str(folder), split, folder.parent / "cache", size=SIZE, **options)  # type: ignore[arg-type]
+
+
+def test_recordings_with_labels(tmp_path: Path) -> None:
+    found = opened(recordings(tmp_path / "set", 8))
+    assert found.labels == ("clap", "wave") and found.mirrors and not found.skipped
+    clip = found.clips[0]
+    assert clip.times.shape == (FRAMES, 2) and clip.present.all()
+    assert clip.breaks.tolist() == [True] + [False] * (FRAMES - 1)
+    assert clip.images([0, 3]).shape == (2, 2, SIZE, SIZE, 3)
+    assert [(span.start_us, span.label) for span in clip.spans] in ([(0, 0)], [(0, 1)])
+
+
+@pytest.mark.parametrize("count", [3, 9, 25])
+def test_no_recording_is_in_two_splits_and_none_in_no_split(tmp_path: Path, count: int) -> None:
+    folder = recordings(tmp_path / "set", count)
+    names = [[clip.name for clip in opened(folder, split).clips] for split in ("train", "val", "test")]
+    assert all(names) and sorted(sum(names, [])) == sorted(f"clip_{k}.aedat4" for k in range(count))
+    assert len(names[0]) >= max(len(names[1]), len(names[2]))
+
+
+def test_folders_of_splits_are_kept(tmp_path: Path) -> None:
+    for split, count in (("train", 3), ("val", 1), ("test", 2)):
+        recordings(tmp_path / "set" / split, count)
+    assert [len(opened(tmp_path / "set", split).clips) for split in ("train", "val", "test")] == [3, 1, 2]
+    assert opened(tmp_path / "set", "val").labels == ("clap", "wave")  # of all splits
+
+
+def test_images_as_hardvs_lays_them_out(tmp_path: Path) -> None:
+    folder = images(tmp_path / "set")
+    found = opened(folder)
+    assert found.labels == ("action_001", "action_002") and len(found.clips) == 2
+    clip = found.clips[1]
+    assert clip.times[:, 0].tolist() == [5 * k * PERIOD_US for k in range(FRAMES)]
+    pixels = clip.images([2])[0, :, 0, 0, 0]
+    assert pixels.tolist() == [21, 121]
+    assert all(span.start_us <= clip.times[0, 0] and clip.times[-1, 1] <= span.end_us for span in clip.spans)
+    (folder / "classes.txt").write_text("swing left\nclap\n")
+    named = opened(folder, "test")
+    assert named.labels == ("swing left", "clap") and not named.mirrors
+
+
+def test_without_a_list_for_validation_a_tenth_of_training_is_set_apart(tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    images(folder, lists=[f"part{k}" for k in range(20)])
+    lines = "".join((folder / f"part{k}_label.txt").read_text() for k in range(20))
+    (folder / "train_label.txt").write_text(lines)
+    train, val = ({clip.name for clip in opened(folder, split).clips} for split in ("train", "val"))
+    assert len(train) + len(val) == 40 and not train & val and 0 < len(val) < 15
+
+
+def test_a_second_look_reads_nothing_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = recordings(tmp_path / "set", 4)
+    first = opened(folder)
+    monkeypatch.setattr("app.clip_origins.open_source", None)
+    second = opened(folder)
+    assert np.array_equal(first.clips[0].images([0, 1]), second.clips[0].images([0, 1]))
+    write_labels(folder / "labels.csv", [(f"clip_{k}.aedat4", 0, 999, "other") for k in range(4)])
+    corrected = opened(folder)
+    assert corrected.labels == ("other",) and corrected.clips[0].spans[0].end_us == 999
+
+
+def test_a_corrupt_clip_is_named_left_out_and_counted(tmp_path: Path) -> None:
+    folder = recordings(tmp_path / "set", 30)
+    broken = folder / f"{opened(folder).clips[0].name}"
+    broken.write_bytes(b"no recording at all")
+    found = opened(folder)
+    assert len(found.skipped) == 1 and broken.name in found.skipped[0]
+    assert broken.name not in {clip.name for clip in found.clips}
+
+
+def test_many_corrupt_clips_end_it(tmp_path: Path) -> None:
+    folder = recordings(tmp_path / "set", 8)
+    for path in folder.glob("*.aedat4"):
+        path.write_bytes(b"no recording at all")
+    with pytest.raises(ValueError, match=r"\d of \d clips of .*set cannot be read; the first: clip_"):
+        opened(folder)
+
+
+def test_a_damaged_picture_is_named(tmp_path: Path) -> None:
+    folder = images(tmp_path / "set")
+    place = next(folder.glob("action_001/*0_0/*_aps/00000005.png"))
+    place.write_bytes(place.read_bytes()[:40])
+    found = opened(folder)
+    assert len(found.clips) == 1 and "00000005.png" in found.skipped[0]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([("clip_0.aedat4", 0, "soon", "a")], "labels.csv, line 2: .*soon"),
+        ([("clip_0.aedat4", 5, 5, "a")], "line 2: a span begins before it ends"),
+        ([("clip_0.aedat4", 0, 5, " ")], "line 2: .*has a label"),
+        ([("../clip_0.aedat4", 0, 5, "a")], "line 2: .*is not in this folder"),
+        ([("clip_0.aedat4", 0, 9, "a"), ("clip_0.aedat4", 5, 12, "b")], "two labels at 5 us, 'a' and 'b'"),
+    ],
+)
+def test_labels_that_make_no_sense(tmp_path: Path, rows: list[tuple[object, ...]], message: str) -> None:
+    folder = recordings(tmp_path / "set", 3)
+    write_labels(folder / "labels.csv", rows)
+    with pytest.raises(ValueError, match=message):
+        opened(folder)
+
+
+def test_labels_that_the_model_lacks(tmp_path: Path) -> None:
+    folder = recordings(tmp_path / "set", 3)
+    with pytest.raises(ValueError, match=r"line 3: the model has no label 'wave': train with --new-labels"):
+        opened(folder, labels=("clap",))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("only_a_path\n", "train_label.txt, line 1: must be `class_dir/clip frames label`"),
+        ("../../x/y 6 0\n", "line 1"),
+        ("action_001/dvSave-0_0 6 1234567\n", "line 1"),
+    ],
+)
+def test_lists_that_make_no_sense(tmp_path: Path, line: str, message: str) -> None:
+    folder = images(tmp_path / "set")
+    (folder / "train_label.txt").write_text(line)
+    with pytest.raises(ValueError, match=message):
+        opened(folder)
+
+
+def test_more_labels_than_names(tmp_path: Path) -> None:
+    folder = images(tmp_path / "set")
+    (folder / "classes.txt").write_text("clap\n")
+    with pytest.raises(ValueError, match="label 1 is in a list, but classes.txt names 1 classes"):
+        opened(folder)
+
+
+def test_other_places(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="is no folder: give one with labels.csv or train_label.txt, or cards"):
+        opened(tmp_path / "nothing")
+    with pytest.raises(ValueError, match="holds neither labels.csv nor train_label.txt"):
+        opened(tmp_path)
+    with pytest.raises(ValueError, match="no such split"):
+        open_dataset("cards:all", "train", tmp_path, size=SIZE)
+
+
+def test_a_full_disk_is_not_the_clips_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    folder = recordings(tmp_path / "set", 3)
+    monkeypatch.setattr("app.frame_cache.FrameCache._encoded", full)
+    with pytest.raises(OSError, match="No space left"):
+        opened(folder)
+
+
+def test_simulated_scenes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streams.simulation.scenes.CardScene._end_us", T_START_US + 200_000)
+    found = open_dataset("cards:val", "train", tmp_path, size=SIZE, options=CardOptions(2, "normal", "medium"))
+    assert [clip.name for clip in found.clips] == ["val_00000_normal_medium", "val_00001_normal_medium"]
+    assert len(found.labels) == 15 and not found.mirrors and len(found.clips[0].times) == 6
+    events = found.clips[0].images([3])[0, 1]
+    assert events.max() == 255 and events.min() < 225

@@ -1,0 +1,42 @@
+"""The recipe of the demo's model: the same road as for the real one, with a few steps of each stage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from app.make_demo import BACKBONE, main
+from app.pretrain import Pretraining
+from velora import load_recognizer
+from velora.checkpoint import load_checkpoint
+from velora.weights import load_tower
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out: Path = tmp_path_factory.mktemp("recipe")
+    assert main(["--out", str(out), "--quick"]) == 0
+    return out
+
+
+def test_a_quick_recipe_makes_a_checkpoint_and_a_backbone(made: Path) -> None:
+    checkpoint = load_checkpoint(made / "checkpoint")
+    assert checkpoint.config.backbone == "demo" and checkpoint.config.trained
+    assert checkpoint.config.labels == load_recognizer("demo").config.labels
+    assert 0 < checkpoint.config.unsure_below <= 0.9
+    load_tower("demo", file=made / BACKBONE)
+    sizes = [path.stat().st_size for path in (made / BACKBONE, *(made / "checkpoint").glob("*.*"))]
+    assert sum(sizes) < 12e6
+
+
+def test_what_is_done_is_not_done_again(made: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    files = [made / BACKBONE, *(made / "stills").iterdir(), *(made / "frames").iterdir()]
+    before = {path: path.stat().st_mtime_ns for path in files}
+    assert main(["--out", str(made), "--quick"]) == 0
+    assert {path: path.stat().st_mtime_ns for path in files} == before
+
+
+def test_the_real_one_fits_its_time() -> None:
+    plan = Pretraining()
+    assert plan.images / 120 + plan.stills / 60 < 60 * 60  # at the rates of two cores

@@ -1,0 +1,115 @@
+"""`velora train` and `velora evaluate` on folders, as a person runs them."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from app.cli import main
+from velora.checkpoint import load_checkpoint
+
+QUICK = ["--backbone", "demo", "--sampling", "clip", "--epochs", "1", "--batch", "4"]
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Simulated scenes as HARDVS lays images out."""
+    out: Path = tmp_path_factory.mktemp("images") / "set"
+    options = ["--scenes", "12", "--seconds", "0.4", "--speed", "medium", "--layout", "images", "--out", str(out)]
+    assert main(["simulate", "cards", *options]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def trained(images: Path) -> Path:
+    out = images.parent / "checkpoint"
+    assert main(["train", "--data", str(images), "--out", str(out), *QUICK]) == 0
+    return out
+
+
+def test_images_train_a_checkpoint(trained: Path, images: Path) -> None:
+    config = load_checkpoint(trained).config
+    assert config.labels == tuple((images / "classes.txt").read_text().splitlines()) and config.trained
+    card = (trained / "README.md").read_text()
+    assert str(images) in card and "Validation: top-1" in card and "nearest class mean" in card
+
+
+def test_it_is_evaluated_in_figures_and_pictures(
+    trained: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["evaluate", str(trained), "--data", str(images), "--protocol", "clip", "--json"]
+    assert main([*line, "--report", str(trained / "report")]) == 0
+    first = capsys.readouterr().out
+    found = json.loads(first)
+    assert {"top1", "top5", "windows", "per_class", "ece", "top1_interval"} <= found.keys()
+    assert found["windows"] >= 2 and 0 <= found["top1"] <= found["top5"] <= 1
+    pictures = {path.name for path in (trained / "report").glob("*.png")}
+    assert {"confusion.png", "reliability.png", "per_class.png", "features.png", "films.png"} <= pictures
+    assert "| command |" in (trained / "report" / "README.md").read_text()
+    assert main(line) == 0
+    assert capsys.readouterr().out == first  # to the last digit
+
+
+def test_modalities_and_a_table(trained: Path, images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["evaluate", str(trained), "--data", str(images), "--protocol", "clip"]
+    for modality in ("rgb", "event"):
+        assert main([*line, "--modality", modality]) == 0
+        assert "top-1" in capsys.readouterr().out
+
+
+def test_the_same_command_goes_on_and_another_is_refused(
+    trained: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (trained / "adapter.safetensors").read_bytes()
+    assert main(["train", "--data", str(images), "--out", str(trained), *QUICK]) == 0
+    assert (trained / "adapter.safetensors").read_bytes() == before  # it was over
+    assert main(["train", "--data", str(images), "--out", str(trained), *QUICK, "--rate", "0.5"]) == 1
+    assert "holds a run with another rate: choose another --out" in capsys.readouterr().err
+
+
+def test_new_labels_start_from_the_demo(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--from", "demo", "--sampling", "clip", "--epochs", "1", "--cache", str(images.parent / "cache")]
+    assert main(["train", "--data", str(images), "--out", str(tmp_path / "a"), *options, "--adapter", "clora"]) == 1
+    assert "--from has adapter lora" in capsys.readouterr().err
+    (images / "classes.txt").rename(images / "names.txt")
+    try:
+        assert main(["train", "--data", str(images), "--out", str(tmp_path / "b"), *options]) == 1
+        assert "train with --new-labels" in capsys.readouterr().err
+        assert main(["train", "--data", str(images), "--out", str(tmp_path / "b"), *options, "--new-labels"]) == 0
+    finally:
+        (images / "names.txt").rename(images / "classes.txt")
+    assert "nearest class mean" in capsys.readouterr().err
+    assert load_checkpoint(tmp_path / "b").config.labels[0].startswith(("action_", "class "))
+
+
+def test_ctrl_c_stops_cleanly_and_the_run_goes_on(images: Path, tmp_path: Path) -> None:
+    line = ["train", "--data", str(images), "--out", str(tmp_path / "run"), *QUICK, "--epochs", "40", "--patience", "0"]
+    line += ["--cache", str(images.parent / "checkpoint" / ".frames")]
+    program = [sys.executable, "-c", "import sys; from app.cli import main; sys.exit(main(sys.argv[1:]))", *line]
+    running = subprocess.Popen(program, cwd=Path(__file__).parents[2], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    events = tmp_path / "run" / "training.json"
+    while not events.exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    time.sleep(8)
+    running.send_signal(signal.SIGINT)
+    _, said = running.communicate(timeout=60)
+    assert running.returncode == 130 and "Traceback" not in said
+    assert (tmp_path / "run" / "training.pt").exists()
+
+
+def test_what_does_not_fit_is_said_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for options, message in (
+        (["--data", str(tmp_path), "--backbone", "demo"], "holds neither labels.csv nor train_label.txt"),
+        (["--data", "nowhere", "--backbone", "demo"], "nowhere is no folder"),
+        (["--data", "cards", "--new-labels"], "--new-labels needs --from"),
+        (["--data", "cards", "--backbone", "demo", "--clips", "1", "--rate", "-1"], "rate must be 0 or more"),
+    ):
+        assert main(["train", "--out", str(tmp_path / "out"), *options]) == 1
+        assert message in capsys.readouterr().err

@@ -1,0 +1,220 @@
+"""Training: it learns, goes on where it was killed as if nothing had happened, and is the same on two processes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.velora.conftest import tiny_backbone
+from tests.velora.training.made import clip_set, config_of, data_of, start, tower
+from velora.checkpoint import build_model, load_checkpoint, save_checkpoint
+from velora.errors import ModelError
+from velora.recognizer import Recognizer
+from velora.training.evaluate import answer
+from velora.training.plan import Plan
+from velora.training.start import nearest_class_mean, new_head
+from velora.training.trainer import STATE, Data, Progress, Trainer
+from velora.training.windows import fixed_windows
+
+QUICK = Plan(epochs=12, batch=4, rate=1e-2, drop_modality=0.0, patience=0)
+
+
+@pytest.fixture(autouse=True)
+def tiny() -> Iterator[None]:
+    with tiny_backbone():
+        yield
+
+
+def train(
+    folder: Path,
+    plan: Plan = QUICK,
+    told: Callable[[Progress], None] = lambda progress: None,
+    data: Data | None = None,
+    dtype: str = "auto",
+    **changes: object,
+) -> tuple[Trainer, dict[str, Tensor]]:
+    config = config_of(**changes)
+    folder.mkdir(exist_ok=True)
+    trainer = Trainer(start(config), tower(), data or data_of(config), plan, folder, dtype=dtype)
+    return trainer, dict(trainer.run(told).tensors)
+
+
+@pytest.mark.parametrize("variant", [{}, {"adapter": "clora", "pairs": 2}, {"adapter": "none"}, {"preset": "released"}])
+def test_it_learns_what_the_clips_show(tmp_path: Path, variant: dict[str, object]) -> None:
+    trainer, tensors = train(tmp_path, **variant)
+    before = start(config_of(**variant)).tensors
+    assert trainer.progress.best == 1.0 and trainer.progress.loss < 0.7
+    assert any(not torch.equal(tensor, before[name]) for name, tensor in tensors.items())
+    assert all(torch.isfinite(tensor).all() for tensor in tensors.values())
+
+
+def test_full_trains_the_tower_and_lora_leaves_it(tmp_path: Path) -> None:
+    _, tensors = train(tmp_path / "full", Plan(epochs=1, batch=4, rate=1e-3), adapter="full")
+    assert not torch.equal(tensors["tower.conv1.weight"], tower().conv1.weight)
+    _, tensors = train(tmp_path / "lora", Plan(epochs=1, batch=4))
+    assert not any(name.startswith("tower.") for name in tensors)
+
+
+@pytest.mark.parametrize("stop", [1, 7, 20])
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path, stop: int) -> None:
+    whole, expected = train(tmp_path / "whole", dropout=0.1)
+
+    class Killed(Exception):
+        pass
+
+    def kill(progress: Progress) -> None:
+        if progress.step == stop:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(tmp_path / "parts", told=kill, dropout=0.1)
+    seen: list[int] = []
+    _, resumed = train(tmp_path / "parts", told=lambda progress: seen.append(progress.step), dropout=0.1)
+    assert seen == list(range(stop + 1, whole.progress.steps + 1))
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in resumed.items())
+
+
+def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
+    plan = Plan(epochs=2, batch=4, drop_modality=0.3, crop=0.8)
+    (_, one), (_, two) = (train(tmp_path / name, plan, dropout=0.2) for name in ("one", "two"))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    _, other = train(tmp_path / "other", Plan(epochs=2, batch=4, drop_modality=0.3, crop=0.8, seed=1), dropout=0.2)
+    assert any(not torch.equal(one[name], other[name]) for name in one)
+
+
+def test_accumulated_batches_are_one_large_batch(tmp_path: Path) -> None:
+    (_, large), (_, small) = (
+        train(tmp_path / str(batch), Plan(epochs=2, batch=batch, accumulate=12 // batch, rate=1e-2), dtype="fp32")
+        for batch in (12, 4)
+    )
+    assert all(torch.allclose(large[name], small[name], atol=2e-4) for name in large)
+
+
+def test_cores_learn_at_a_rate_of_their_own(tmp_path: Path) -> None:
+    config = config_of(adapter="clora", pairs=2)
+    trainer = Trainer(start(config), tower(), data_of(config), Plan(rate=1e-3), tmp_path)
+    rates = {group["initial_lr"]: len(group["params"]) for group in trainer.optimizer.param_groups}
+    assert rates.keys() == {1e-3, 1e-2} and rates[1e-2] == 2  # c_fc and c_proj
+
+
+def test_diversity_counts_after_warm_up_alone(tmp_path: Path) -> None:
+    parts: list[dict[str, float]] = []
+    plan = Plan(epochs=4, batch=4, warmup=0.5, sade=1.0, sade_normalize=True)
+    train(tmp_path, plan, lambda progress: parts.append(dict(progress.parts)), adapter="clora", pairs=2)
+    half = len(parts) // 2
+    assert ["sade" in part for part in parts] == [False] * half + [True] * (len(parts) - half)
+
+
+def test_it_stops_when_validation_gains_no_more(tmp_path: Path) -> None:
+    trainer, _ = train(tmp_path, Plan(epochs=100, batch=4, rate=0.0, patience=3))
+    assert trainer.progress.step < 30
+
+
+def test_it_stops_in_time_with_a_model(tmp_path: Path) -> None:
+    trainer, tensors = train(tmp_path, Plan(epochs=1000, batch=4, patience=0, max_minutes=0.02))
+    assert trainer.progress.step < trainer.progress.steps and tensors
+
+
+def test_the_best_by_validation_is_kept(tmp_path: Path) -> None:
+    seen: list[tuple[int, float | None]] = []
+    trainer, tensors = train(tmp_path, told=lambda p: seen.append((p.step, p.val_accuracy)))
+    best = Trainer(start(config_of()), tower(), data_of(config_of()), QUICK, tmp_path)
+    best._resume()
+    assert trainer.progress.best == max(accuracy for _, accuracy in seen if accuracy is not None)
+    assert all(torch.equal(best._best[name], tensors[name]) for name in tensors)
+
+
+def test_a_damaged_state_is_named(tmp_path: Path) -> None:
+    train(tmp_path, Plan(epochs=1))
+    (tmp_path / STATE).write_bytes((tmp_path / STATE).read_bytes()[:500])
+    with pytest.raises(ModelError, match=f"{STATE} cannot be resumed from"):
+        train(tmp_path, Plan(epochs=1))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epochs": 0}, "epochs must be 1 or more"),
+        ({"rate": -1.0}, "rate must be 0 or more"),
+        ({"rate": float("nan")}, "rate must be 0 or more"),
+        ({"crop": 0.0}, "crop is the smallest share"),
+        ({"drop_modality": 2.0}, "drop_modality is a share"),
+    ],
+)
+def test_plans_out_of_range(change: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Plan(**change)  # type: ignore[arg-type]
+
+
+def test_a_loss_that_is_not_finite_ends_it_and_keeps_the_last_state(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="loss is not finite at step"):
+        train(tmp_path, Plan(epochs=3, batch=4, rate=1e30, clip=1e30, warmup=0.0))
+    assert (tmp_path / STATE).exists()
+
+
+def test_the_saved_checkpoint_says_what_the_trained_model_said(tmp_path: Path) -> None:
+    config = config_of()
+    trainer, tensors = train(tmp_path)
+    save_checkpoint(tmp_path, type(start(config))(config, tensors), card="")
+    model = build_model(load_checkpoint(tmp_path), tower())
+    logits, truth = trainer.predict(trainer.data.val, trainer.data.windows, model)
+    found = answer(Recognizer("it", model), trainer.data.val, "stream", most=2)
+    assert found.truth.tolist() == truth.tolist()
+    theirs = torch.log_softmax(torch.from_numpy(found.logits), dim=1)
+    assert torch.allclose(torch.log_softmax(logits.double(), dim=1), theirs, atol=0.05)  # bf16 where training has it
+
+
+def test_few_shot_starts_from_the_nearest_class_mean(tmp_path: Path) -> None:
+    config = config_of()
+    data = data_of(config)
+    baseline = nearest_class_mean(start(config), tower(), data)
+    begun = new_head(start(config), tower(), data)
+    model = build_model(begun, tower())
+    found = answer(Recognizer("it", model), data.val, "stream", most=2)
+    assert baseline is not None and baseline > 0.5
+    assert (found.logits.argmax(axis=1) == found.truth).mean() == pytest.approx(baseline, abs=0.01)
+    untouched = {name for name in begun.tensors if not name.startswith("fuser.head")}
+    assert all(torch.equal(begun.tensors[name], start(config).tensors[name]) for name in untouched)
+
+
+@pytest.mark.parametrize("adapter", ["lora", "clora"])
+def test_two_processes_are_one_with_the_doubled_batch(tmp_path: Path, adapter: str) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    script = "tests.velora.training.parallel"
+    common = [sys.executable, "-m", "accelerate.commands.launch", "--num_cpu_threads_per_process", "1"]
+    root = Path(__file__).parents[3]
+    for name, processes, batch in (("one", "1", "4"), ("two", "2", "2")):
+        several = ["--multi_gpu"] if processes != "1" else []  # how accelerate calls it, also where there is none
+        launch = [*common, *several, "--num_processes", processes, "-m", script, str(tmp_path / name), batch, adapter]
+        done = subprocess.run(launch, cwd=root, capture_output=True, text=True, timeout=240)
+        assert done.returncode == 0, done.stderr[-2000:]
+    one, first, second = (
+        torch.load(tmp_path / path, weights_only=True) for path in ("one/rank0.pt", "two/rank0.pt", "two/rank1.pt")
+    )
+    assert one["steps"] == first["steps"] == second["steps"]
+    for name, tensor in first["tensors"].items():
+        assert torch.equal(tensor, second["tensors"][name])
+        assert torch.allclose(tensor, one["tensors"][name], atol=1e-4), name
+
+
+def test_answers_by_clip_and_by_modality() -> None:
+    config = config_of()
+    model = build_model(start(config), tower())
+    data = clip_set(4)
+    recognizer = Recognizer("it", model)
+    assert len(answer(recognizer, data, "clip").truth) == 4
+    windows = fixed_windows(data.clips, config, "stream", 3)
+    found = answer(recognizer, data, "stream", most=3)
+    assert found.indices == tuple(window.indices for window in windows)
+    assert found.features is not None and len(found.features) == len(windows)
+    blind = [answer(recognizer, data, "stream", modality=modality).features for modality in ("rgb", "event", "both")]
+    assert all(features is not None for features in blind) and not (blind[0] == blind[2]).all()
+    with pytest.raises(ValueError, match="no clip is as long as a window"):
+        answer(recognizer, type(data)(data.labels, data.clips[:0]), "stream")

@@ -1,0 +1,160 @@
+"""A recogniser's answers on a labelled data set, by the road that live use takes: samples pushed to sessions."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from streams.items import Sample, no_events
+from velora.prediction import Prediction
+from velora.recognizer import Recognizer
+from velora.session import Session
+from velora.training.clips import Clip, ClipSet
+from velora.training.windows import ends_of, hop_of, label_at, slots, stride_of
+
+_TOGETHER = 8  # clips
+
+
+@dataclass(frozen=True)
+class Answers:
+    """One row a window, in order of clips and of time."""
+
+    logits: NDArray[np.float64]  # [n, C] log probabilities, times the recogniser's temperature
+    truth: NDArray[np.int64]  # [n]
+    clips: NDArray[np.int64]  # [n] position in the data set
+    t_end_us: NDArray[np.int64]  # [n]
+    indices: tuple[tuple[int, ...], ...]  # [n] of T samples
+    features: NDArray[np.float32] | None  # [n, F] what the head reads
+
+    def probabilities(self, temperature: float) -> NDArray[np.float64]:
+        """[n, C]."""
+        raised = np.exp((self.logits - self.logits.max(axis=1, keepdims=True)) / temperature)
+        return np.asarray(raised / raised.sum(axis=1, keepdims=True))
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Samples to push to a session of their own, and what each window that ends with one shows."""
+
+    clip: int
+    samples: Sequence[int]  # of the clip
+    numbers: Sequence[int]  # the same as the session counts them
+    stride: int
+    hop: int
+
+
+def answer(
+    recognizer: Recognizer,
+    data: ClipSet,
+    protocol: str,
+    *,
+    modality: str = "both",
+    most: int = 5,
+    told: Callable[[int, int], None] = lambda done, total: None,
+) -> Answers:
+    """All windows of a data set: by "clip" one a span, by "stream" about `most` a clip.
+
+    `modality` blanks the other one. `told` hears how many runs are done. Raises ValueError without a single window.
+    """
+    runs = [run for number, clip in enumerate(data.clips) for run in _runs(recognizer, number, clip, protocol, most)]
+    rows: list[tuple[int, Prediction, int, tuple[int, ...]]] = []
+    features: list[Tensor] = []
+    with _watching_head(recognizer.model.fuser, features):
+        for start in range(0, len(runs), _TOGETHER):
+            rows += _together(recognizer, data, runs[start : start + _TOGETHER], modality)
+            told(min(start + _TOGETHER, len(runs)), len(runs))
+    if not rows:
+        raise ValueError("no clip is as long as a window: record longer ones, or evaluate with --protocol clip")
+    order = sorted(range(len(rows)), key=lambda k: (rows[k][0], rows[k][3]))
+    probabilities = np.array([rows[k][1].probabilities for k in order], np.float64)
+    return Answers(
+        logits=np.log(np.maximum(probabilities, 1e-30)) * recognizer.config.temperature,
+        truth=np.array([rows[k][2] for k in order], np.int64),
+        clips=np.array([rows[k][0] for k in order], np.int64),
+        t_end_us=np.array([rows[k][1].t_end_us for k in order], np.int64),
+        indices=tuple(rows[k][3] for k in order),
+        features=torch.cat(features)[order].numpy() if features else None,
+    )
+
+
+def _runs(recognizer: Recognizer, number: int, clip: Clip, protocol: str, most: int) -> Iterator[_Run]:
+    config = recognizer.config
+    if protocol == "clip":
+        for slot in slots([clip], config, protocol):
+            yield _Run(number, slot.window(config.frames, None).indices, range(config.frames), 1, 1)
+        return
+    stride = stride_of(clip, config)
+    ends = ends_of(clip, stride * (config.frames - 1))
+    hop = hop_of(len(ends), stride, most)
+    if len(ends):
+        first = int(ends[0]) - stride * (config.frames - 1)
+        samples = range(first, len(clip.times), stride)
+        yield _Run(number, samples, samples, stride, hop)
+
+
+def _together(
+    recognizer: Recognizer, data: ClipSet, runs: Sequence[_Run], modality: str
+) -> list[tuple[int, Prediction, int, tuple[int, ...]]]:
+    """Runs side by side, a batch of one sample each at a time."""
+    rows = []
+    sessions = [(run, recognizer.open(stride=run.stride, hop=run.hop), _samples(data, run, modality)) for run in runs]
+    while sessions:
+        pairs, going = list[tuple[Session, Sample]](), []
+        for run, session, samples in sessions:
+            if (sample := next(samples, None)) is not None:
+                pairs.append((session, sample))
+                going.append((run, session, samples))
+        sessions = going
+        predictions = recognizer.step(pairs) if pairs else []
+        for (run, _, _), prediction in zip(going, predictions, strict=True):
+            if prediction is not None:
+                rows += _row(recognizer, data.clips[run.clip], run, prediction)
+    return rows
+
+
+def _row(
+    recognizer: Recognizer, clip: Clip, run: _Run, prediction: Prediction
+) -> list[tuple[int, Prediction, int, tuple[int, ...]]]:
+    last = run.numbers.index(prediction.index)
+    frames = recognizer.config.frames
+    indices = tuple(run.samples[last - frames + 1 : last + 1])
+    label = label_at(clip, indices[-1])
+    return [] if label is None else [(run.clip, prediction, label, indices)]
+
+
+def _samples(data: ClipSet, run: _Run, modality: str) -> Iterator[Sample]:
+    clip = data.clips[run.clip]
+    for place, (index, number) in enumerate(zip(run.samples, run.numbers, strict=True)):
+        rgb, event = clip.images([index])[0]
+        start_us, end_us = (int(t) for t in clip.times[index])
+        yield Sample(
+            index=number,
+            t_start_us=start_us,
+            t_end_us=end_us,
+            rgb=rgb if modality != "event" else np.zeros_like(rgb),
+            event_image=event if modality != "rgb" else np.full_like(event, 255),
+            events=no_events(),
+            has_rgb=bool(clip.present[index, 0]) and modality != "event",
+            has_events=bool(clip.present[index, 1]) and modality != "rgb",
+            discontinuity=place == 0 or (len(run.samples) > 1 and run.stride > 0 and bool(clip.breaks[index])),
+        )
+
+
+@contextlib.contextmanager
+def _watching_head(fuser: nn.Module, kept: list[Tensor]) -> Iterator[None]:
+    """Keep what enters the linear layer at the end."""
+    head = getattr(fuser, "head", None)
+    if not isinstance(head, nn.Module):
+        yield
+        return
+    handle = head.register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0].float().cpu()))
+    try:
+        yield
+    finally:
+        handle.remove()

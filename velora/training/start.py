@@ -1,0 +1,82 @@
+"""How good features are before anything is trained, and a head to begin with: the nearest class mean.
+
+With a handful of clips a class it is a strong baseline; fine-tuning should start from it, not below.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from velora.checkpoint import Checkpoint, build_model
+from velora.model import VELoRA, make_fusion
+from velora.preprocess import normalize
+from velora.training.batches import load_window
+from velora.training.clips import ClipSet
+from velora.training.trainer import Data
+from velora.training.windows import Window
+from velora.vit import VisionTower
+
+_MOST = 600  # windows that are looked at
+_BATCH = 8
+
+
+def nearest_class_mean(checkpoint: Checkpoint, tower: VisionTower | None, data: Data) -> float | None:
+    """Top-1 on validation of the nearest mean of the head's inputs; None where it cannot be computed."""
+    windows = _chosen(data)
+    if not data.windows or not hasattr(make_fusion(checkpoint.config), "head"):
+        return None
+    model = build_model(checkpoint, tower)
+    known, truth = _features(model, data.train, windows)
+    asked, right = _features(model, data.val, data.windows)
+    weight, bias = _means(known, truth, len(checkpoint.config.labels))
+    return float(((asked @ weight.T + bias).argmax(dim=1) == right).float().mean())
+
+
+def new_head(checkpoint: Checkpoint, tower: VisionTower | None, data: Data) -> Checkpoint:
+    """The same adapters, and a head for the config's labels that says the nearest class mean."""
+    config = checkpoint.config
+    own = {name: tensor for name, tensor in checkpoint.tensors.items() if not name.startswith("fuser.head.")}
+    classes, width = len(config.labels), checkpoint.tensors["fuser.head.weight"].shape[1]
+    blank = {"fuser.head.weight": torch.zeros(classes, width), "fuser.head.bias": torch.zeros(classes)}
+    model = build_model(Checkpoint(config, own | blank), tower)
+    weight, bias = _means(*_features(model, data.train, _chosen(data)), classes)
+    return dataclasses.replace(checkpoint, tensors=own | {"fuser.head.weight": weight, "fuser.head.bias": bias})
+
+
+def _chosen(data: Data) -> list[Window]:
+    """Windows of the training set, not too many, of all slots alike."""
+    count = len(data.slots)
+    some = np.unique(np.linspace(0, count - 1, min(count, _MOST)).astype(int))
+    frames = len(data.windows[0].indices) if data.windows else 8
+    return [data.slots[k].window(frames, None) for k in some]
+
+
+def _means(features: Tensor, truth: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """Weight [C, F] and bias [C] of a linear layer whose largest output is the nearest class mean."""
+    own = F.one_hot(truth, classes).to(features)  # [n, C]
+    counts = own.sum(dim=0)
+    means = own.T @ features / counts.clamp(min=1)[:, None]
+    bias = -0.5 * (means**2).sum(dim=1) - 1e3 * (counts == 0)  # what was never seen is never said
+    spread = float((features @ means.T + bias).std()) or 1.0
+    scale = 3.0 / spread  # logits of a few units, as training would make them
+    return means * scale, bias * scale
+
+
+@torch.inference_mode()
+def _features(model: VELoRA, clips: ClipSet, windows: Sequence[Window]) -> tuple[Tensor, Tensor]:
+    """What the head reads of windows, [n, F], and their labels."""
+    kept: list[Tensor] = []
+    handle = model.fuser.get_submodule("head").register_forward_pre_hook(lambda _, read: kept.append(read[0].float()))
+    config = model.config
+    for start in range(0, len(windows), _BATCH):
+        images = torch.stack([load_window(clips.clips, window) for window in windows[start : start + _BATCH]])
+        normal = normalize(images, config.mean, config.std)
+        model(normal[:, :, 0], normal[:, :, 1])
+    handle.remove()
+    return torch.cat(kept), torch.tensor([window.label for window in windows])
