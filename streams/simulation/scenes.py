@@ -21,7 +21,7 @@ from streams.simulation.deck import RANKS, SUITS, Face, draw_design, draw_face
 from streams.simulation.event_model import EventModel
 from streams.simulation.geometry import projection
 from streams.simulation.script import OUT_OF_VIEW, SIDES, Hand, Poses
-from streams.simulation.sensor import SENSORS
+from streams.simulation.sensor import SENSORS, Sensor
 from streams.simulation.stage import Actor, Stage, lay
 from streams.simulation.things import draw_table, draw_thing, hold
 from streams.source import Source
@@ -66,15 +66,27 @@ class CardScene:
         return visible_labels(self.stage, [a for a in self._cast if a.label], T_START_US, self._end_us)
 
     def items(self) -> Iterator[EventPacket | RgbFrame]:
-        """What a DAVIS346 records of it, in order of end."""
+        """What the camera records of it, in order of end."""
         seed = int(self._rng("sensor").integers(2**32))
         width, height = SENSOR
-        model = EventModel(height, width, SENSORS["davis346"], seed=seed)
+        model = EventModel(height, width, self.sensor, seed=seed)
         colour = self._rng("camera").random() >= _GREY
         lamp = self._lamp
         exposure_us = min(REAL_CAMERA.longest_us, round(12_000 / lamp))  # auto-exposure has settled before
         camera = replace(REAL_CAMERA, colour=colour, exposure_us=exposure_us)
         return record(self.stage, model, T_START_US, self._end_us, camera, seed=seed)
+
+    @property
+    def sensor(self) -> Sensor:
+        """A DAVIS346, with biases as one or another user sets them."""
+        rng, usual = self._rng("biases"), SENSORS["davis346"]
+        contrast, slower = rng.uniform(0.85, 1.45), 10 ** rng.uniform(0, 0.7)
+        return replace(
+            usual,
+            threshold_on=usual.threshold_on * contrast,
+            threshold_off=usual.threshold_off * contrast,
+            refractory_us=round(usual.refractory_us * slower),
+        )
 
     @cached_property
     def stage(self) -> Stage:

@@ -14,6 +14,7 @@ from streams.simulation.deck import RANKS, draw_design, draw_face
 from streams.simulation.geometry import area, projection, rectangle
 from streams.simulation.scenes import LIGHTS, SECONDS, SPEEDS, draw_hand, scene
 from streams.simulation.script import Poses
+from streams.simulation.sensor import SENSORS
 from streams.simulation.stage import Actor, Stage
 from streams.simulation.stills import KINDS, Stills
 from streams.simulation.things import draw_table, draw_thing, hold
@@ -171,3 +172,12 @@ def test_stills_of_every_kind(kind: str, monkeypatch: pytest.MonkeyPatch) -> Non
     if kind == "events":
         colours = {tuple(pixel) for still in stills for pixel in np.unique(still.image.reshape(-1, 3), axis=0).tolist()}
         assert colours == {(255, 255, 255), (220, 30, 30), (30, 30, 200)}
+
+
+def test_sensors_differ_about_the_davis346() -> None:
+    sensors = [scene("train", number).sensor for number in range(40)]
+    usual = SENSORS["davis346"]
+    ratios = [sensor.threshold_on / usual.threshold_on for sensor in sensors]
+    assert 0.85 <= min(ratios) < 1 < max(ratios) <= 1.45
+    assert all(sensor.threshold_on / sensor.threshold_off == pytest.approx(1) for sensor in sensors)
+    assert min(s.refractory_us for s in sensors) >= usual.refractory_us
