@@ -30,9 +30,9 @@ const status = ["Recording", "Time", "Source", "Shown", "Labels", "Latency", "Dr
 const put = (node, text) => { if (node.textContent !== text) node.textContent = text; };
 const percent = (p) => `${(100 * p).toFixed(p < 0.0995 ? 1 : 0)} %`;
 
-function showLabels(labels, stale) {
+function showLabels(labels, stale, unsure) {
   const [label, p] = labels[0] ?? ["", null];
-  put(find("label").children[0], label || "…");
+  put(find("label").children[0], label ? (unsure ? "unsure" : label) : "…");  // the bars show what it would be
   put(find("label").children[1], p === null ? "filling the first window" : percent(p));
   find("result").classList.toggle("stale", stale);
   bars.forEach((bar, i) => {
@@ -70,7 +70,7 @@ function showPanes(widths) {
 
 function show(state) {
   put(find("play"), state.playing ? "Pause" : "Play");
-  showLabels(state.labels, state.stale);
+  showLabels(state.labels, state.stale, state.unsure);
   showStatus(state);
   showPanes(state.panes);
   say(state.message);

@@ -97,6 +97,7 @@ class Viewer(Sink):
         self._latency = LabelLatency()
         self._top: tuple[tuple[str, float], ...] = ()
         self._stale = True  # no label since the stream began or jumped
+        self._unsure = False  # the newest label is not to be relied on
         self._start_us = self._began_at = self._newest = 0
         self._message, self._failed, self._closed = "", False, False
         self._thread = threading.Thread(target=self._play, name=f"viewer of {recording.name}", daemon=True)
@@ -155,6 +156,7 @@ class Viewer(Sink):
             "message": self._message,
             "labels": [(label, round(p, 4)) for label, p in self._top],
             "stale": self._stale,
+            "unsure": self._unsure,
             "position_s": round((frame.t_end_us - self._start_us) / 1e6, 2) if frame else 0.0,
             "panes": frame.pane_widths if frame else (),
             "source_fps": round(self._source_rate.per_second(), 1),
@@ -185,7 +187,7 @@ class Viewer(Sink):
         self._latency.labelled(prediction.index)
         if not self._began_at <= prediction.index <= self._newest:
             return  # of what was played before a restart or a gap
-        self._top, self._stale = prediction.topk[:5], False
+        self._top, self._stale, self._unsure = prediction.topk[:5], False, prediction.unsure
 
     @property
     def _stride_in_force(self) -> int:

@@ -36,7 +36,7 @@ class FakeSession:
             return None
         first = sample.index // 5 % len(LABELS)
         top = tuple((LABELS[(first + i) % len(LABELS)], p) for i, p in enumerate((0.5, 0.2, 0.15, 0.1, 0.05)))
-        return SimpleNamespace(index=sample.index, topk=top)
+        return SimpleNamespace(index=sample.index, topk=top, unsure=False)
 
 
 class FakeRecognizer:
@@ -223,11 +223,12 @@ def test_labels_of_what_was_played_before_a_restart_are_not_shown(small_recordin
     viewer.close()
     shown = viewer.state()["labels"]
     viewer.on_sample(sample(0, 1, discontinuity=True))
-    viewer.on_prediction(SimpleNamespace(index=40, topk=(("old", 1.0),)))
+    viewer.on_prediction(SimpleNamespace(index=40, topk=(("old", 1.0),), unsure=False))
     assert viewer.state()["stale"] and viewer.state()["labels"] == shown
     viewer.on_sample(sample(1, 1))
-    viewer.on_prediction(SimpleNamespace(index=1, topk=(("new", 1.0),)))
+    viewer.on_prediction(SimpleNamespace(index=1, topk=(("new", 1.0),), unsure=True))
     assert not viewer.state()["stale"] and viewer.state()["labels"] == [("new", 1.0)]
+    assert viewer.state()["unsure"]
 
 
 def test_viewers_are_bounded_one_a_session_and_end_together(small_recording: Path) -> None:
