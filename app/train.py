@@ -6,13 +6,15 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
@@ -22,6 +24,7 @@ from app.simulate import replaced_when_whole
 from velora.backbones import backbone
 from velora.checkpoint import Checkpoint, build_model, load_checkpoint, save_checkpoint, trained_tensors
 from velora.config import VELoRAConfig
+from velora.devices import choose_device
 from velora.loading import DEMO, Weights
 from velora.model import VELoRA
 from velora.training import metrics
@@ -34,6 +37,7 @@ from velora.vit import VisionTower
 from velora.weights import load_tower, random_tower
 
 NOTE = "training.json"
+SUMMARY = "summary.json"
 CACHE = ".frames"
 _VAL_WINDOWS = 2  # a clip
 
@@ -45,20 +49,10 @@ def train(arguments: argparse.Namespace) -> int:
     rendering = dict(base.config.rendering) if base else _rendering(arguments)
     size = backbone(base.config.backbone if base else arguments.backbone).image_size
     wanted = None if base is None or arguments.new_labels else base.config.labels
-    sets = {
-        split: open_dataset(
-            arguments.data,
-            split,
-            arguments.cache or out / CACHE,
-            size=size,
-            rendering=rendering,
-            labels=wanted,
-            options=CardOptions(clips=arguments.clips if split == "train" else max(12, arguments.clips // 6)),
-        )
-        for split in ("train", "val")
-    }
+    with _processes().main_process_first():  # the others find the cache full
+        sets = {split: _open(arguments, split, size, rendering, wanted) for split in ("train", "val")}
     for line in [line for found in sets.values() for line in found.skipped]:
-        print(f"velora: left out: {line}", file=sys.stderr)
+        _say(f"left out: {line}")
     config = _config(arguments, base, sets["train"].labels, rendering)
     _begin(out, plan, config, arguments.data)
     tower = None if base and base.config.own_towers else _tower(config, arguments)
@@ -73,6 +67,26 @@ def train(arguments: argparse.Namespace) -> int:
     if run.accelerator.is_main_process:
         _finish(run, best, data, out, arguments, baseline)
     return 0
+
+
+def _processes() -> PartialState:
+    """Those of a data-parallel run; the first one may read clips for a long time while the others wait."""
+    return PartialState(cpu=choose_device("auto").type == "cpu", timeout=timedelta(days=2))
+
+
+def _say(text: str) -> None:
+    """A line on stderr, by one of the processes."""
+    if _processes().is_main_process:
+        print(f"velora: {text}", file=sys.stderr)
+
+
+def _open(
+    arguments: argparse.Namespace, split: str, size: int, rendering: Mapping[str, Any], labels: Sequence[str] | None
+) -> ClipSet:
+    clips = arguments.clips if split == "train" else max(12, arguments.clips // 6)
+    cache = arguments.cache or arguments.out / CACHE
+    options = CardOptions(clips=clips)
+    return open_dataset(arguments.data, split, cache, size=size, rendering=rendering, labels=labels, options=options)
 
 
 def _base(arguments: argparse.Namespace) -> Checkpoint | None:
@@ -131,7 +145,7 @@ def _begin(out: Path, plan: Plan, config: VELoRAConfig, data: str) -> None:
 
 def _tower(config: VELoRAConfig, arguments: argparse.Namespace) -> VisionTower:
     if arguments.random_weights:
-        print("velora: RANDOM WEIGHTS: the backbone is untrained, so is what comes of it", file=sys.stderr)
+        _say("RANDOM WEIGHTS: the backbone is untrained, so is what comes of it")
         return random_tower(config.backbone, torch.Generator().manual_seed(0))
     weights = Weights(arguments.weights or "", False)
     return load_tower(config.backbone, weights.tag(config), weights.file)
@@ -146,7 +160,7 @@ def _data(train: ClipSet, val: ClipSet, config: VELoRAConfig, sampling: str) -> 
     seen = {place.label for place in places}
     if unseen := [label for k, label in enumerate(config.labels) if k not in seen]:
         shown = ", ".join(unseen[:5]) + (", …" if len(unseen) > 5 else "")
-        print(f"velora: no training clip shows {shown}", file=sys.stderr)
+        _say(f"no training clip shows {shown}")
     return loop.Data(train, places, val, windows)
 
 
@@ -257,6 +271,17 @@ def _finish(
     if baseline is not None:
         scores += f"; the nearest class mean, untrained: {baseline:.1%}"
     save_checkpoint(out, checkpoint, card=_card(checkpoint.config, run, arguments, scores))
+    progress = run.progress
+    summary = {
+        "validation_top1": progress.best,
+        "nearest_class_mean": baseline,
+        "steps": progress.step,
+        "minutes": run.spent_s / 60,
+        "clips_s": progress.clips_s,
+        "trained": run.trained,
+    }
+    with replaced_when_whole(out / SUMMARY) as part:
+        part.write_text(json.dumps(summary, indent=1), encoding="utf-8")
     size_mb = sum(tensor.numel() * 4 for tensor in checkpoint.tensors.values()) / 1e6
     print(f"{out}: {scores}; {size_mb:.1f} MB", file=sys.stderr)
 

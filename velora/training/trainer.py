@@ -90,7 +90,7 @@ class Trainer:
         )
         steps = max(1, round(plan.epochs * self._an_epoch))
         self.progress = Progress(0, steps, 0.0)
-        self._spent_s = 0.0
+        self.spent_s = 0.0  # seconds of training, over all runs
 
     @property
     def trained(self) -> int:
@@ -102,12 +102,12 @@ class Trainer:
         self._resume()
         last_save = began = time.perf_counter()
         started_at = self.progress.step
-        spent_before = self._spent_s
+        spent_before = self.spent_s
         try:
             for number, batches in self._steps():
                 self._step(number, batches)
                 spent = time.perf_counter() - began
-                self._spent_s = spent_before + spent
+                self.spent_s = spent_before + spent
                 seen = (self.progress.step - started_at) * self.plan.batch * self.plan.accumulate
                 self.progress.clips_s = seen * self.accelerator.num_processes / spent
                 if self._validates():
@@ -225,7 +225,7 @@ class Trainer:
             return True
         if not plan.max_minutes:
             return False
-        late = torch.tensor(float(self._spent_s > 60 * plan.max_minutes), device=self.accelerator.device)
+        late = torch.tensor(float(self.spent_s > 60 * plan.max_minutes), device=self.accelerator.device)
         over = bool(self.accelerator.reduce(late, "max"))
         if over and progress.val_accuracy is None:
             self._validate()
@@ -245,7 +245,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "best": self._best,
             "progress": {name: getattr(self.progress, name) for name in Progress.__slots__},
-            "spent_s": self._spent_s,
+            "spent_s": self.spent_s,
         }
         part = self.folder / f".{STATE}.part"
         torch.save(state, part)
@@ -263,7 +263,7 @@ class Trainer:
                     mine[name].copy_(tensor)
             self.optimizer.load_state_dict(state["optimizer"])
             self._best, self.progress = state["best"], Progress(**state["progress"])
-            self._spent_s = state["spent_s"]
+            self.spent_s = state["spent_s"]
         except (RuntimeError, KeyError, ValueError, TypeError, EOFError) as error:
             reason = str(error).partition("\n")[0][:200]
             raise ModelError(f"{path} cannot be resumed from ({reason}): choose another --out") from None

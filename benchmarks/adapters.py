@@ -1,0 +1,132 @@
+"""Every adapter on one cached set of simulated scenes, with the same short budget. Writes docs/adapters.md and .png.
+
+    pip install -e '.[train]'
+    python benchmarks/adapters.py --work DIR --minutes 6        # goes on where it was stopped
+
+A row is `velora train` with `--max-minutes`, then the test scenes. What comes out is reported, whatever it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from app.report import bubble_chart
+from app.train import SUMMARY
+from velora.checkpoint import ADAPTER
+
+DOCS = Path(__file__).parents[1] / "docs"
+_PROGRAM = "import sys; from app.cli import main; sys.exit(main(sys.argv[1:]))"
+#: a row and what it adds to the common command; the first part compares adapters, the second leaves parts of VELoRA out
+ROWS: Mapping[str, Sequence[str]] = {
+    "none (head only)": ["--adapter", "none", "--w-rec", "0"],
+    "LoRA, r 2": ["--adapter", "lora", "--rank", "2", "--alpha", "4"],
+    "LoRA, r 4": ["--adapter", "lora"],
+    "LoRA, r 8": ["--adapter", "lora", "--rank", "8", "--alpha", "16"],
+    "CLoRA, p 2": ["--adapter", "clora", "--pairs", "2"],
+    "CLoRA, p 4": ["--adapter", "clora", "--pairs", "4"],
+    "CLoRA, p 4, SADE": ["--adapter", "clora", "--pairs", "4", "--sade", "0.01"],
+    "CLoRA, p 4, SADE normalised": ["--adapter", "clora", "--pairs", "4", "--sade", "0.01", "--sade-normalize"],
+    "full": ["--adapter", "full", "--rate", "2e-4"],
+    "LoRA, no motion stream": ["--motion", "off"],
+    "LoRA, the head reads motion": ["--motion", "head"],
+    "LoRA, no L_rec": ["--w-rec", "0"],
+    "LoRA, T 1": ["--frames", "1"],
+    "LoRA, T 4": ["--frames", "4"],
+}
+COMMON = ["--data", "cards", "--backbone", "demo", "--rate", "2e-3", "--epochs", "1000", "--patience", "0"]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What came of one configuration."""
+
+    name: str
+    top1: float
+    low: float
+    high: float
+    trained: int
+    file_mb: float
+    peak_gb: float
+    clips_s: float
+    minutes: float
+
+
+def main() -> None:
+    """Train what is not trained yet, evaluate, and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=6.0)
+    parser.add_argument("--clips", type=int, default=1000)
+    parser.add_argument("--test-clips", type=int, default=400)
+    parser.add_argument("--cache", type=Path, help="of a run of app.make_demo, to share its frames")
+    parser.add_argument("--rows", nargs="*", choices=list(ROWS), default=list(ROWS))
+    arguments = parser.parse_args()
+    rows = [row_of(name, arguments) for name in arguments.rows]
+    (DOCS / "adapters.md").write_text(report(rows, arguments), encoding="utf-8")
+    bubble_chart(DOCS / "adapters.png", [(row.name, 60 * row.minutes, row.top1, row.trained) for row in rows])
+    print((DOCS / "adapters.md").read_text(encoding="utf-8"))
+
+
+def row_of(name: str, arguments: argparse.Namespace) -> Row:
+    """One row; its figures are kept, so that a stopped run goes on."""
+    out = arguments.work / "".join(c if c.isalnum() else "_" for c in name)
+    note = out / "row.json"
+    if not note.exists():
+        cache = ["--cache", str(arguments.cache or arguments.work / "frames"), "--max-window-us", "8000"]
+        budget = ["--max-minutes", str(arguments.minutes), "--clips", str(arguments.clips), "--out", str(out)]
+        run("train", *COMMON, *cache, *budget, *ROWS[name])
+        peak_gb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
+        test = ["--data", "cards", "--clips", str(arguments.test_clips), "--json", *cache[:2]]
+        found = json.loads(run("evaluate", str(out), *test))
+        note.write_text(json.dumps(_figures(out, found, peak_gb)), encoding="utf-8")
+    return Row(name, **json.loads(note.read_text(encoding="utf-8")))
+
+
+def _figures(out: Path, found: Mapping[str, Any], peak_gb: float) -> dict[str, float]:
+    state = json.loads((out / SUMMARY).read_text(encoding="utf-8"))
+    low, high = found["top1_interval"]
+    return {
+        "top1": found["top1"],
+        "low": low,
+        "high": high,
+        "trained": state["trained"],
+        "file_mb": (out / ADAPTER).stat().st_size / 1e6,
+        "peak_gb": peak_gb,
+        "clips_s": state["clips_s"],
+        "minutes": state["minutes"],
+    }
+
+
+def run(*line: str) -> str:
+    """A velora command in a process of its own, so that its memory is its own; what it prints."""
+    return subprocess.run([sys.executable, "-c", _PROGRAM, *line], check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def report(rows: Sequence[Row], arguments: argparse.Namespace) -> str:
+    """The table."""
+    lines = [
+        f"# Adapters: {arguments.minutes:g} minutes each",
+        "",
+        f"{arguments.clips} simulated scenes to train, {arguments.test_clips} to test (five windows each at most); "
+        "intervals by resampling scenes; one seed.",
+        "",
+        "| | top-1 (95 %) | trained parameters | checkpoint | peak memory | clips/s |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in rows:
+        share = f"{row.top1:.1%} ({row.low:.1%} to {row.high:.1%})"
+        sizes = f"{row.trained:,} | {row.file_mb:.2f} MB | {row.peak_gb:.1f} GB | {row.clips_s:.1f}"
+        lines.append(f"| {row.name} | {share} | {sizes} |")
+    return "\n".join([*lines, "", "![training time against top-1](adapters.png)", ""])
+
+
+if __name__ == "__main__":
+    main()
