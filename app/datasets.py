@@ -20,6 +20,7 @@ import signal
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from app.clip_origins import ImagePairs, Origin, Recording, Scene, span_of
-from app.frame_cache import CachedClip, FrameCache
+from app.frame_cache import CachedClip, FrameCache, Spans
 from streams import StreamError
 from streams.simulation.cards import LABELS
-from streams.simulation.scenes import scene
+from streams.simulation.scenes import CardScene, scene
 from velora.training.clips import ClipSet, Span
 
 SPLITS = ("train", "val", "test")
@@ -54,7 +55,7 @@ class Entry:
     """A clip that is yet to be read."""
 
     name: str
-    spans: tuple[Span, ...]
+    spans: Spans
     origin: Origin
 
 
@@ -98,10 +99,15 @@ def open_dataset(
 
 def _scenes(split: str, options: CardOptions) -> list[Entry]:
     return [
-        Entry(own.name, _spans(own.labels, LABELS), Scene(split, number, options.light, options.speed))
+        Entry(own.name, partial(_scene_spans, own), Scene(split, number, options.light, options.speed))
         for number in range(options.clips)
         for own in [scene(split, number, light=options.light, speed=options.speed)]
     ]
+
+
+def _scene_spans(own: CardScene) -> tuple[Span, ...]:
+    """They take a while: the cards have to be drawn."""
+    return _spans(own.labels, LABELS)
 
 
 def _spans(labels: Sequence[tuple[int, int, str]], names: Sequence[str]) -> tuple[Span, ...]:

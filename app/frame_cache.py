@@ -6,6 +6,7 @@ begins and what they were made of. The second is written last, so a clip is ther
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,9 +23,11 @@ from streams import Sample
 from velora.preprocess import resize
 from velora.training.clips import Span
 
-_FORMAT = 1
+_FORMAT = 2
 _FAST = [cv2.IMWRITE_PNG_COMPRESSION, 1]
 _HEAD_BYTES = 1 << 16
+
+Spans = Sequence[Span] | Callable[[], Sequence[Span]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,15 +67,16 @@ class FrameCache:
         name: str,
         fingerprint: Mapping[str, Any],
         samples: Callable[[], Iterable[Sample]],
-        spans: Sequence[Span],
+        spans: Spans,
     ) -> CachedClip:
         """A clip, from the cache if it holds it for this `fingerprint` of its source, else made of `samples`.
 
+        What it shows is given with every look, so that it can be corrected, or is worked out once and kept.
         Raises ValueError for a source without a single sample, and whatever reading it raises.
         """
         return self.find(name, fingerprint, spans) or self._make(name, fingerprint, samples, spans)
 
-    def find(self, name: str, fingerprint: Mapping[str, Any], spans: Sequence[Span]) -> CachedClip | None:
+    def find(self, name: str, fingerprint: Mapping[str, Any], spans: Spans) -> CachedClip | None:
         """A clip that is in the cache; None where it is not, or is damaged."""
         key = self._key(fingerprint)
         note, frames = self._paths(key)
@@ -82,16 +86,17 @@ class FrameCache:
             whole = stored["key"] == key and frames.stat().st_size == offsets[-1]
             times, present = np.array(stored["times"], np.int64), np.array(stored["present"], bool)
             breaks = np.array(stored["breaks"], bool)
+            own = [Span(*row) for row in stored["spans"]] if callable(spans) else spans
         except (OSError, ValueError, KeyError, IndexError, TypeError):
             return None
-        return CachedClip(name, spans, times, present, breaks, frames, offsets) if whole else None
+        return CachedClip(name, own, times, present, breaks, frames, offsets) if whole else None
 
     def _make(
         self,
         name: str,
         fingerprint: Mapping[str, Any],
         samples: Callable[[], Iterable[Sample]],
-        spans: Sequence[Span],
+        spans: Spans,
     ) -> CachedClip:
         key = self._key(fingerprint)
         note, frames = self._paths(key)
@@ -109,6 +114,7 @@ class FrameCache:
             raise ValueError("it holds no frames and no events")
         stored = {
             "key": key,
+            "spans": [dataclasses.astuple(span) for span in spans()] if callable(spans) else [],
             "offsets": offsets,
             "times": [row[:2] for row in rows],
             "present": [row[2:4] for row in rows],

@@ -28,8 +28,8 @@ from velora.vit import VisionTower
 BACKBONE = "backbone.safetensors"
 #: of the adapters' training, as `velora train` takes them
 _ADAPTERS = {
-    "clips": 1000,
-    "epochs": 12,
+    "clips": 700,
+    "epochs": 14,
     "batch": 8,
     "rate": 2e-3,
     "w-rec": 0.1,
