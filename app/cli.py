@@ -166,6 +166,7 @@ def _add_train(commands: _Commands[argparse.ArgumentParser]) -> None:
         ("clip", "norm of the gradient"),
         ("w-rec", "weight of the reconstruction loss"),
         ("sade", "weight of CLoRA's diversity term"),
+        ("dropout", "in front of the adapters; costs time on a CPU"),
         ("crop", "smallest share of a side that is kept"),
         ("drop-modality", "how often one modality is blanked"),
         ("max-minutes", "stop after so long"),

@@ -49,10 +49,11 @@ moved before a camera. It has seen simulated cards alone.
 #: of the adapters' training, as `velora train` takes them
 _ADAPTERS = {
     "clips": 700,
-    "epochs": 14,
+    "epochs": 9,
     "batch": 8,
     "rate": 2e-3,
     "w-rec": 0.1,
+    "dropout": 0.0,
     "drop-modality": 0.25,
     "max-window-us": 8_000,
     "patience": 0,

@@ -84,7 +84,7 @@ def _record(out: Path, items: Iterator[EventPacket | RgbFrame], seconds: float, 
 @contextmanager
 def replaced_when_whole(path: Path) -> Iterator[Path]:
     """A temporary name beside `path` to write to; it takes the place of `path` only when everything went well."""
-    part = path.with_name(f".{path.name}.part")
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")  # another process may write the same file
     try:
         yield part
         os.replace(part, path)

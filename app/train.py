@@ -110,6 +110,7 @@ def _config(
             raise ValueError(f"--from has adapter {base.config.adapter}: leave --adapter out, or start without --from")
         return dataclasses.replace(base.config, labels=labels, temperature=1.0, unsure_below=0.0, trained=True)
     given = {"rank": arguments.rank, "alpha": arguments.alpha, "pairs": arguments.pairs, "frames": arguments.frames}
+    given |= {"dropout": arguments.dropout}
     return VELoRAConfig(
         labels=labels,
         backbone=arguments.backbone,

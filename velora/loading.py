@@ -19,7 +19,7 @@ from velora.errors import ModelError
 from velora.model import VELoRA
 from velora.recognizer import Recognizer
 from velora.vit import VisionTower
-from velora.weights import SUFFIXES, find_weights, load_tower, random_tower, read_clip
+from velora.weights import BUNDLED, SUFFIXES, find_weights, load_tower, random_tower, read_clip
 from velora.zero_shot import MEAN, STD, text_features
 
 DEMO = Path(__file__).parent / "demo"
@@ -133,7 +133,7 @@ def _tower(config: VELoRAConfig, source: Weights, device: torch.device, dtype: t
     """The frozen tower of a backbone, shared by all models that use it now; and whether its weights are random."""
     name, tag = config.backbone, source.tag(config)
     bundled = name == "demo"
-    if bundled and source.wanted:
+    if bundled and source.wanted and not source.file:
         raise ModelError("the demo's backbone comes with its weights: leave --weights out, or choose another --model")
     if source.random and not bundled:
         generator = torch.Generator().manual_seed(_SEED)
@@ -142,7 +142,7 @@ def _tower(config: VELoRAConfig, source: Weights, device: torch.device, dtype: t
     stat = file.stat()
     key = (name, file, stat.st_mtime_ns, stat.st_size, device, dtype)
     tower = _shared(key, lambda: load_tower(name, tag, file).to(device, dtype))
-    return tower, bundled and not load_config(DEMO / "config.json").trained
+    return tower, file == BUNDLED and not load_config(DEMO / "config.json").trained
 
 
 def _shared(key: tuple[object, ...], make: Callable[[], VisionTower]) -> VisionTower:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from velora.checkpoint import Checkpoint, build_model
+from velora.devices import choose_dtype, cpu_has_bf16
 from velora.model import VELoRA, make_fusion
 from velora.preprocess import normalize
 from velora.training.batches import load_window
@@ -22,7 +23,7 @@ from velora.training.trainer import Data
 from velora.training.windows import Window
 from velora.vit import VisionTower
 
-_MOST = 600  # windows that are looked at
+_MOST = 300  # windows that are looked at
 _BATCH = 8
 
 
@@ -74,9 +75,12 @@ def _features(model: VELoRA, clips: ClipSet, windows: Sequence[Window]) -> tuple
     kept: list[Tensor] = []
     handle = model.fuser.get_submodule("head").register_forward_pre_hook(lambda _, read: kept.append(read[0].float()))
     config = model.config
+    device = torch.device("cpu")
+    fast = torch.autocast("cpu", choose_dtype("auto", device), enabled=cpu_has_bf16())
     for start in range(0, len(windows), _BATCH):
         images = torch.stack([load_window(clips.clips, window) for window in windows[start : start + _BATCH]])
         normal = normalize(images, config.mean, config.std)
-        model(normal[:, :, 0], normal[:, :, 1])
+        with fast:
+            model(normal[:, :, 0], normal[:, :, 1])
     handle.remove()
     return torch.cat(kept), torch.tensor([window.label for window in windows])
