@@ -136,10 +136,10 @@ def _add_train(commands: _Commands[argparse.ArgumentParser]) -> None:
     train.add_argument("--out", type=Path, required=True, metavar="DIR", help="the checkpoint, and how it came about")
     train.add_argument("--from", dest="base", metavar="CHECKPOINT", help="start from demo, or a checkpoint's folder")
     train.add_argument("--new-labels", action="store_true", help="with --from: keep its adapters, learn other labels")
-    train.add_argument("--backbone", default="ViT-B-16-quickgelu", help="demo, or a model of open_clip (%(default)s)")
-    train.add_argument("--preset", choices=["paper", "released"], default="paper", help="(default: paper)")
+    train.add_argument("--backbone", help="demo, or a model of open_clip (default: ViT-B-16-quickgelu)")
+    train.add_argument("--preset", choices=["paper", "released"], help="(default: paper)")
     train.add_argument("--adapter", choices=["lora", "clora", "none", "full"], help="what is trained (default: lora)")
-    train.add_argument("--motion", choices=["shared", "head", "off"], default="shared", help="(default: shared)")
+    train.add_argument("--motion", choices=["shared", "head", "off"], help="(default: shared)")
     train.add_argument("--sampling", choices=["clip", "stream", "mix"], default="stream", help="(default: stream)")
     for name, metavar, text in (
         ("rank", "R", "r of LoRA and CLoRA"),
@@ -148,7 +148,7 @@ def _add_train(commands: _Commands[argparse.ArgumentParser]) -> None:
         ("frames", "T", "samples of a window"),
     ):
         train.add_argument(f"--{name}", type=_positive_int, metavar=metavar, help=text)
-    train.add_argument("--period-us", type=_positive_int, default=133_333, help="from sample to sample (%(default)s)")
+    train.add_argument("--period-us", type=_positive_int, help="from sample to sample (default: 133333)")
     train.add_argument("--max-window-us", type=_positive_int, help="only the last so many us of an exposure's events")
     for name, text in (
         ("epochs", "windows of every slot once each"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,8 +74,11 @@ class ImagePairs:
     events: tuple[Path, ...]  # as many
 
     def fingerprint(self) -> dict[str, Any]:
-        ends = [file_fingerprint(path) for path in (self.rgb[0], self.rgb[-1], self.events[0], self.events[-1])]
-        return {"files": ends, "count": len(self.rgb)}
+        if not self.rgb:
+            raise IndexError
+        states = [(str(path.resolve()), path.stat()) for path in (*self.rgb, *self.events)]
+        listed = repr([(name, state.st_size, state.st_mtime_ns) for name, state in states])
+        return {"files": hashlib.sha256(listed.encode()).hexdigest()}
 
     def samples(self, rendering: Mapping[str, Any]) -> Iterator[Sample]:
         for index, (rgb, events) in enumerate(zip(self.rgb, self.events, strict=True)):

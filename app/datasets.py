@@ -38,6 +38,7 @@ SPLITS = ("train", "val", "test")
 _ENDS = (0.7, 0.85, 1.0)  # of the shares of recordings that are not in folders of their own
 _BROKEN = 0.05  # of the clips: more than so many end it
 _VAL_EVERY = 10  # of training clips, where nothing is set apart for validation
+_LARGEST_TEXT = 200_000_000  # bytes
 _EXTENSIONS = (".png", ".jpg", ".jpeg")
 
 
@@ -71,15 +72,15 @@ def open_dataset(
 ) -> ClipSet:
     """The clips of one split, of images `size` pixels wide; what is not in the `cache` yet is read first.
 
-    `address` is a folder, or "cards", with ":test" behind it for another split. Labels are those of the whole data set,
-    or `labels`, beside which no other may occur. Raises ValueError, one line that names file and fix.
+    `address` is a folder, or "cards"; `split` is one of SPLITS. Labels are those of the whole data set, or `labels`,
+    beside which no other may occur. Raises ValueError, one line that names file and fix.
     """
-    address, _, wanted = address.partition(":") if address.startswith("cards") else (address, "", "")
-    split = wanted or split
     if split not in SPLITS:
-        raise ValueError(f"{address}:{split}: there is no such split, only {', '.join(SPLITS)}")
+        raise ValueError(f"there is no split {split!r}, only {', '.join(SPLITS)}")
     names: tuple[str, ...] = LABELS
     if address == "cards":
+        if labels is not None and tuple(labels) != LABELS:
+            raise ValueError(f"the model has other labels than the simulated cards: {', '.join(labels[:5])} …")
         entries = _scenes(split, options)
     elif (folder := Path(address)).is_dir():
         names, entries = (_images if (folder / "train_label.txt").exists() else _recordings)(folder, split, labels)
@@ -88,7 +89,7 @@ def open_dataset(
     if not entries:
         raise ValueError(f"{address} holds no clips of the split {split}")
     clips, skipped = _read(entries, FrameCache(cache, size, rendering or {}), f"reading {split} clips")
-    if len(skipped) > max(1, _BROKEN * len(entries)):
+    if not clips or len(skipped) > max(1, _BROKEN * len(entries)):
         raise ValueError(f"{len(skipped)} of {len(entries)} clips of {address} cannot be read; the first: {skipped[0]}")
     mirrors = address != "cards" and not any(re.search("left|right", name, re.IGNORECASE) for name in names)
     return ClipSet(tuple(names), tuple(clips), tuple(skipped), mirrors)
@@ -118,7 +119,8 @@ def _images(folder: Path, split: str, labels: Sequence[str] | None) -> tuple[tup
     """A folder as HARDVS and PokerEvent have it."""
     lists = {name: _listed(folder / f"{name}_label.txt") for name in SPLITS if (folder / f"{name}_label.txt").exists()}
     if "val" not in lists:
-        apart = {row for row in lists["train"] if _place(row[0]) % _VAL_EVERY == 0}
+        dealt = sorted(lists["train"], key=lambda row: _place(row[0]))
+        apart = set(dealt[:: max(2, min(_VAL_EVERY, len(dealt)))])
         lists |= {"train": [r for r in lists["train"] if r not in apart], "val": sorted(apart)}
     rows = [row for own in lists.values() for row in own]
     names = _class_names(folder, rows)
@@ -130,13 +132,24 @@ def _images(folder: Path, split: str, labels: Sequence[str] | None) -> tuple[tup
 def _listed(path: Path) -> list[tuple[str, int]]:
     """`class_dir/clip` and label of each line."""
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        match = re.fullmatch(r"(\S.*?)\s+\d+\s+(\d{1,6})", line.strip())
-        if line.strip() and (match is None or ".." in match[1] or match[1].startswith("/")):
+    for number, line in enumerate(_lines(path), 1):
+        if not (parts := line.strip().rsplit(None, 2)):
+            continue
+        numbers = len(parts) == 3 and all(re.fullmatch("[0-9]{1,6}", part) for part in parts[1:])
+        if not numbers or ".." in parts[0] or parts[0].startswith("/") or not parts[0].isprintable():
             raise ValueError(f"{path}, line {number}: must be `class_dir/clip frames label`")
-        if match is not None:
-            rows.append((match[1], int(match[2])))
+        rows.append((parts[0], int(parts[2])))
     return rows
+
+
+def _lines(path: Path) -> list[str]:
+    """Lines of a text that came from somebody. Raises ValueError that names it."""
+    if path.stat().st_size > _LARGEST_TEXT:
+        raise ValueError(f"{path} is larger than any list of labels")
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not UTF-8 text: save it as such") from None
 
 
 def _class_names(folder: Path, rows: Sequence[tuple[str, int]]) -> tuple[str, ...]:
@@ -145,7 +158,7 @@ def _class_names(folder: Path, rows: Sequence[tuple[str, int]]) -> tuple[str, ..
         raise ValueError(f"{folder} lists no clips")
     largest = max(label for _, label in rows)
     if file.exists():
-        names = tuple(line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip())
+        names = tuple(line.strip() for line in _lines(file) if line.strip())
     else:
         by_label = {label: path.partition("/")[0] for path, label in sorted(rows, reverse=True)}
         names = tuple(by_label.get(label, f"class {label}") for label in range(largest + 1))
@@ -188,27 +201,26 @@ def _read_labels(folder: Path, labels: Sequence[str] | None) -> dict[Path, list[
     """What labels.csv says of each recording. Raises ValueError that names file and line."""
     path = folder / "labels.csv"
     found: dict[Path, list[tuple[int, int, str]]] = {}
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = csv.DictReader(file)
+    rows = csv.DictReader(_lines(path))
+    try:
         if missing := {"recording", "start_us", "end_us", "label"} - set(rows.fieldnames or ()):
-            raise ValueError(f"{path} lacks the column {sorted(missing)[0]}")
+            raise ValueError(f"it lacks the column {sorted(missing)[0]}")
         for row in rows:
-            try:
-                place, start_us, end_us = _inside(folder, row["recording"]), int(row["start_us"]), int(row["end_us"])
-                label = row["label"].strip()
-                if not label or start_us >= end_us:
-                    raise ValueError("a span begins before it ends, and has a label")
-                if labels is not None and label not in labels:
-                    raise ValueError(f"the model has no label {label!r}: train with --new-labels")
-                found.setdefault(place, []).append((start_us, end_us, label))
-            except (ValueError, TypeError, AttributeError) as error:
-                raise ValueError(f"{path}, line {rows.line_num}: {error}") from None
+            place, start_us, end_us = _inside(folder, row["recording"]), int(row["start_us"]), int(row["end_us"])
+            label = row["label"].strip()
+            if not label or start_us >= end_us:
+                raise ValueError("a span begins before it ends, and has a label")
+            if labels is not None and label not in labels:
+                raise ValueError(f"the model has no label {label!r}: train with --new-labels")
+            found.setdefault(place, []).append((start_us, end_us, label))
+    except (ValueError, TypeError, AttributeError, csv.Error) as error:
+        raise ValueError(f"{path}, line {rows.line_num}: {error}") from None
     return {place: _in_turn(path, place, own) for place, own in found.items()}
 
 
 def _inside(folder: Path, name: str) -> Path:
-    place = folder / name
-    if not name or not place.resolve().is_relative_to(folder.resolve()):
+    place = (folder / name).resolve()
+    if not name or not name.isprintable() or not place.is_relative_to(folder.resolve()):
         raise ValueError(f"{name!r} is not in this folder")
     return place
 
@@ -299,7 +311,7 @@ def _clip(entry: Entry, cache: FrameCache) -> CachedClip | str:
     try:
         fingerprint = entry.origin.fingerprint()
         return cache.clip(entry.name, fingerprint, lambda: entry.origin.samples(cache.rendering), entry.spans)
-    except (StreamError, OSError, ValueError, IndexError) as error:
+    except (StreamError, OSError, ValueError, TypeError, IndexError) as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EROFS):  # not the clip's fault
             raise
         return _told(entry, error)
@@ -307,4 +319,4 @@ def _clip(entry: Entry, cache: FrameCache) -> CachedClip | str:
 
 def _told(entry: Entry, error: Exception) -> str:
     reason = "it has no pairs of images" if isinstance(error, IndexError) else " ".join(str(error).split())
-    return f"{entry.name}: {reason}"
+    return "".join(filter(str.isprintable, f"{entry.name}: {reason}"))  # a stranger's words must not steer a terminal

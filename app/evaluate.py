@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
+from rich.text import Text
 
 from app.datasets import CardOptions, open_dataset
 from app.model import load_model
@@ -28,6 +29,8 @@ _MOST = 5  # windows of a clip
 
 def evaluate(arguments: argparse.Namespace) -> int:
     """Evaluate, and print a table or JSON. Raises ValueError and ModelError for what does not fit."""
+    if arguments.data.startswith("cards:"):
+        arguments.data, _, arguments.split = arguments.data.partition(":")
     recognizer = load_model(arguments)
     config = recognizer.config
     data = open_dataset(
@@ -56,12 +59,12 @@ def evaluate(arguments: argparse.Namespace) -> int:
     low, high = metrics.bootstrap(probabilities.argmax(axis=1) == answers.truth, answers.clips)
     found = metrics.to_json(scores) | {"top1_interval": [low, high], "clips": len(data.clips)}
     found |= {"delay_ms": delay_ms(answers, data, probabilities)}
-    if arguments.report is not None:
-        _report(arguments, recognizer, data, answers, probabilities)
     if arguments.json:
-        print(json.dumps(found, ensure_ascii=False))
+        print(json.dumps(found, ensure_ascii=False), flush=True)
     else:
         _show(found)
+    if arguments.report is not None:
+        _report(arguments, recognizer, data, answers, probabilities)
     return 0
 
 
@@ -125,7 +128,7 @@ def _show(found: dict[str, object]) -> None:
     per_class = found["per_class"]
     assert isinstance(per_class, dict)
     for label, row in per_class.items():
-        table.add_row(label, f"{row['windows']:.0f}", *(_percent(row[k]) for k in ("recall", "precision", "f1")))
+        table.add_row(Text(label), f"{row['windows']:.0f}", *(_percent(row[k]) for k in ("recall", "precision", "f1")))
     console.print(table)
     low, high = _pair(found["top1_interval"])
     console.print(

@@ -10,6 +10,7 @@ A scene is in one split alone. What is there already is not made again, so an in
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import multiprocessing
 import os
@@ -151,7 +152,9 @@ def _write_clip(
         (new / f"{clip}_{name}").mkdir(parents=True)
     for number, sample in enumerate(inside):
         for name, image in (("aps", sample.rgb), ("dvs", sample.event_image)):
-            cv2.imwrite(str(new / f"{clip}_{name}" / f"{number:08d}.png"), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+            path = new / f"{clip}_{name}" / f"{number:08d}.png"
+            if not cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
+                raise OSError(errno.ENOSPC, "it could not be written whole: is the disk full?", str(path))
     shutil.rmtree(place, ignore_errors=True)  # of an interrupted run
     place.parent.mkdir(parents=True, exist_ok=True)
     new.rename(place)

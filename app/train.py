@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,7 +39,9 @@ from velora.weights import load_tower, random_tower
 
 NOTE = "training.json"
 SUMMARY = "summary.json"
+BASELINE = "nearest_class_mean.json"
 CACHE = ".frames"
+BACKBONE = "ViT-B-16-quickgelu"
 _VAL_WINDOWS = 2  # a clip
 
 
@@ -47,18 +50,18 @@ def train(arguments: argparse.Namespace) -> int:
     out: Path = arguments.out
     plan, base = _plan(arguments), _base(arguments)
     rendering = dict(base.config.rendering) if base else _rendering(arguments)
-    size = backbone(base.config.backbone if base else arguments.backbone).image_size
+    size = backbone(base.config.backbone if base else arguments.backbone or BACKBONE).image_size
     wanted = None if base is None or arguments.new_labels else base.config.labels
     with _processes().main_process_first():  # the others find the cache full
         sets = {split: _open(arguments, split, size, rendering, wanted) for split in ("train", "val")}
     for line in [line for found in sets.values() for line in found.skipped]:
         _say(f"left out: {line}")
     config = _config(arguments, base, sets["train"].labels, rendering)
-    _begin(out, plan, config, arguments.data)
-    tower = None if base and base.config.own_towers else _tower(config, arguments)
     data = _data(sets["train"], sets["val"], config, arguments.sampling)
-    checkpoint = _start(config, base, tower, data)
-    baseline = nearest_class_mean(checkpoint, tower, data)
+    _begin(out, plan, config, _origin(arguments, data))
+    tower = None if base and base.config.own_towers else _tower(config, arguments)
+    checkpoint = _start(config, base, tower, data, plan.seed)
+    baseline = _baseline(out, checkpoint, tower, data)
     run = loop.Trainer(checkpoint, tower, data, plan, out, dtype=arguments.dtype)
     if run.accelerator.is_main_process:
         _announce(run, data, arguments)
@@ -106,18 +109,20 @@ def _config(
 ) -> VELoRAConfig:
     """What is trained: as the checkpoint has it that training starts from, or as the options say."""
     if base is not None:
-        if arguments.adapter not in (None, base.config.adapter):
-            raise ValueError(f"--from has adapter {base.config.adapter}: leave --adapter out, or start without --from")
+        fixed = ("adapter", "rank", "alpha", "pairs", "frames", "dropout", "preset", "backbone", "motion", "period_us")
+        if odd := [name for name in (*fixed, "max_window_us") if getattr(arguments, name) is not None]:
+            name = odd[0].replace("_", "-")
+            raise ValueError(f"--{name} is as the checkpoint has it: leave it out, or start without --from")
         return dataclasses.replace(base.config, labels=labels, temperature=1.0, unsure_below=0.0, trained=True)
     given = {"rank": arguments.rank, "alpha": arguments.alpha, "pairs": arguments.pairs, "frames": arguments.frames}
     given |= {"dropout": arguments.dropout}
     return VELoRAConfig(
         labels=labels,
-        backbone=arguments.backbone,
-        preset=arguments.preset,
+        backbone=arguments.backbone or BACKBONE,
+        preset=arguments.preset or "paper",
         adapter=arguments.adapter or "lora",
-        motion=arguments.motion,
-        sample_period_us=arguments.period_us,
+        motion=arguments.motion or "shared",
+        sample_period_us=arguments.period_us or 133_333,
         pretrained="" if arguments.weights is None or Path(arguments.weights).is_file() else arguments.weights,
         rendering=rendering,
         trained=True,
@@ -131,11 +136,26 @@ def _plan(arguments: argparse.Namespace) -> Plan:
     return Plan(**given)
 
 
-def _begin(out: Path, plan: Plan, config: VELoRAConfig, data: str) -> None:
+def _origin(arguments: argparse.Namespace, data: loop.Data) -> dict[str, Any]:
+    """What else the weights depend on."""
+    clips = [clip.name for found in (data.train, data.val) for clip in found.clips]
+    return {
+        "data": arguments.data,
+        "sampling": arguments.sampling,
+        "from": arguments.base,
+        "weights": "random" if arguments.random_weights else arguments.weights,
+        "dtype": arguments.dtype,
+        "processes": _processes().num_processes,
+        "clips": hashlib.sha256("\n".join(clips).encode()).hexdigest()[:16],
+        "windows": len(data.slots),
+    }
+
+
+def _begin(out: Path, plan: Plan, config: VELoRAConfig, origin: Mapping[str, Any]) -> None:
     """Note what the run is; refuse to go on with another one."""
     out.mkdir(parents=True, exist_ok=True)
     note = out / NOTE
-    text = plan.describe({"config": json.loads(config.to_json()), "data": data})
+    text = plan.describe({"config": json.loads(config.to_json()), **origin})
     if note.exists() and note.read_text(encoding="utf-8") != text:
         old, new = json.loads(note.read_text(encoding="utf-8")), json.loads(text)
         odd = sorted(name for name in new if old.get(name) != new[name])
@@ -165,14 +185,29 @@ def _data(train: ClipSet, val: ClipSet, config: VELoRAConfig, sampling: str) -> 
     return loop.Data(train, places, val, windows)
 
 
-def _start(config: VELoRAConfig, base: Checkpoint | None, tower: VisionTower | None, data: loop.Data) -> Checkpoint:
+def _start(
+    config: VELoRAConfig, base: Checkpoint | None, tower: VisionTower | None, data: loop.Data, seed: int
+) -> Checkpoint:
     if base is None:
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         copies = {"rgb": _copy(config, tower)}
         return Checkpoint(config, trained_tensors(VELoRA(config, towers=copies)))
     if base.config.labels == config.labels:
         return Checkpoint(config, base.tensors)
     return new_head(Checkpoint(config, base.tensors), tower, data)
+
+
+def _baseline(out: Path, checkpoint: Checkpoint, tower: VisionTower | None, data: loop.Data) -> float | None:
+    """The nearest class mean, worked out once by one process."""
+    note = out / BASELINE
+    if not note.exists() and _processes().is_main_process:
+        found = nearest_class_mean(checkpoint, tower, data)
+        with replaced_when_whole(note) as part:
+            part.write_text(json.dumps(found), encoding="utf-8")
+    if not _processes().is_main_process:
+        return None
+    share: float | None = json.loads(note.read_text(encoding="utf-8"))
+    return share
 
 
 def _copy(config: VELoRAConfig, tower: VisionTower | None) -> VisionTower:

@@ -228,8 +228,12 @@ def test_other_places(tmp_path: Path) -> None:
         opened(tmp_path / "nothing")
     with pytest.raises(ValueError, match="holds neither labels.csv nor train_label.txt"):
         opened(tmp_path)
-    with pytest.raises(ValueError, match="no such split"):
-        open_dataset("cards:all", "train", tmp_path, size=SIZE)
+    with pytest.raises(ValueError, match="there is no split 'all', only train, val, test"):
+        open_dataset("cards", "all", tmp_path, size=SIZE)
+    with pytest.raises(ValueError, match="cards:test is no folder"):  # only `evaluate` takes it so
+        open_dataset("cards:test", "train", tmp_path, size=SIZE)
+    with pytest.raises(ValueError, match="the model has other labels than the simulated cards: a, b"):
+        open_dataset("cards", "test", tmp_path, size=SIZE, labels=("a", "b"))
 
 
 def test_a_full_disk_is_not_the_clips_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,7 +248,7 @@ def test_a_full_disk_is_not_the_clips_fault(tmp_path: Path, monkeypatch: pytest.
 
 def test_simulated_scenes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("streams.simulation.scenes.CardScene._end_us", T_START_US + 200_000)
-    found = open_dataset("cards:val", "train", tmp_path, size=SIZE, options=CardOptions(2, "normal", "medium"))
+    found = open_dataset("cards", "val", tmp_path, size=SIZE, options=CardOptions(2, "normal", "medium"))
     assert [clip.name for clip in found.clips] == ["val_00000_normal_medium", "val_00001_normal_medium"]
     assert len(found.labels) == 15 and not found.mirrors and len(found.clips[0].times) == 6
     events = found.clips[0].images([3])[0, 1]

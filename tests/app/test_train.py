@@ -76,7 +76,7 @@ def test_the_same_command_goes_on_and_another_is_refused(
 def test_new_labels_start_from_the_demo(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--from", "demo", "--sampling", "clip", "--epochs", "1", "--cache", str(images.parent / "cache")]
     assert main(["train", "--data", str(images), "--out", str(tmp_path / "a"), *options, "--adapter", "clora"]) == 1
-    assert "--from has adapter lora" in capsys.readouterr().err
+    assert "--adapter is as the checkpoint has it" in capsys.readouterr().err
     (images / "classes.txt").rename(images / "names.txt")
     try:
         assert main(["train", "--data", str(images), "--out", str(tmp_path / "b"), *options]) == 1

@@ -89,15 +89,28 @@ def test_a_known_temperature_is_found(known: float) -> None:
 
 
 def test_temperature_by_hand() -> None:
-    logits, truth = np.tile([[2.0, 0.0]], (4, 1)), np.array([0, 0, 0, 1])  # right 3 of 4: softmax 0.75 is best
-    assert metrics.fit_temperature(logits, truth) == pytest.approx(2 / np.log(3), rel=1e-6)
+    logits, truth = np.tile([[2.0, 0.0]], (4, 1)), np.array([0, 0, 0, 1])
+    share = 5 / 6 * 3 / 4 + 1 / 6 * 1 / 2  # right 3 of 4, and one in 4 + 2 counts as either
+    assert metrics.fit_temperature(logits, truth) == pytest.approx(2 / np.log(share / (1 - share)), rel=1e-6)
 
 
 def test_temperature_stays_within_its_bounds_and_is_1_where_it_does_not_matter() -> None:
-    right, wrong = np.array([[3.0, 0.0]]), np.array([[0.0, 3.0]])
-    assert metrics.fit_temperature(right, np.array([0])) == pytest.approx(0.05)
+    wrong = np.array([[0.0, 3.0]])
     assert metrics.fit_temperature(wrong, np.array([0])) == pytest.approx(20)
+    assert metrics.fit_temperature(1e-3 * np.tile([[3.0, 0.0]], (999, 1)), np.zeros(999, int)) == pytest.approx(0.05)
     assert metrics.fit_temperature(np.zeros((2, 3)), np.array([0, 1])) == 1
+
+
+@pytest.mark.parametrize("count", [2, 20, 200])
+def test_a_few_right_answers_do_not_make_certain(count: int) -> None:
+    logits = np.tile([[3.0, 0.0, 0.0]], (count, 1))
+    probabilities = np.exp(logits[0] / metrics.fit_temperature(logits, np.zeros(count, int)))
+    assert 0.5 < probabilities[0] / probabilities.sum() < 1 - 0.5 / (count + 2)
+
+
+def test_labels_that_occur_twice_are_told_apart() -> None:
+    found = metrics.score(np.eye(3), np.array([0, 1, 2]), ("a", "b", "a"))
+    assert list(found.per_class) == ["a [0]", "b", "a [2]"]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from velora.prediction import Prediction
 from velora.recognizer import Recognizer
 from velora.session import Session
 from velora.training.clips import Clip, ClipSet
-from velora.training.windows import ends_of, hop_of, label_at, slots, stride_of
+from velora.training.windows import chosen_ends, label_at, slots, stride_of
 
 _TOGETHER = 8  # clips
 
@@ -63,46 +63,52 @@ def answer(
     `modality` blanks the other one. `told` hears how many runs are done. Raises ValueError without a single window.
     """
     runs = [run for number, clip in enumerate(data.clips) for run in _runs(recognizer, number, clip, protocol, most)]
-    rows: list[tuple[int, Prediction, int, tuple[int, ...]]] = []
+    rows: list[_Row] = []
     features: list[Tensor] = []
     with _watching_head(recognizer.model.fuser, features):
         for start in range(0, len(runs), _TOGETHER):
             rows += _together(recognizer, data, runs[start : start + _TOGETHER], modality)
             told(min(start + _TOGETHER, len(runs)), len(runs))
-    if not rows:
-        raise ValueError("no clip is as long as a window: record longer ones, or evaluate with --protocol clip")
-    order = sorted(range(len(rows)), key=lambda k: (rows[k][0], rows[k][3]))
-    probabilities = np.array([rows[k][1].probabilities for k in order], np.float64)
+    known = [k for k, row in enumerate(rows) if row.label is not None]  # what nobody labelled is left out
+    if not known:
+        raise ValueError(f"no clip has a labelled window by the protocol {protocol}: record longer ones, or label them")
+    order = sorted(known, key=lambda k: (rows[k].clip, rows[k].indices))
+    probabilities = np.array([rows[k].prediction.probabilities for k in order], np.float64)
     return Answers(
         logits=np.log(np.maximum(probabilities, 1e-30)) * recognizer.config.temperature,
-        truth=np.array([rows[k][2] for k in order], np.int64),
-        clips=np.array([rows[k][0] for k in order], np.int64),
-        t_end_us=np.array([rows[k][1].t_end_us for k in order], np.int64),
-        indices=tuple(rows[k][3] for k in order),
+        truth=np.array([rows[k].label for k in order], np.int64),
+        clips=np.array([rows[k].clip for k in order], np.int64),
+        t_end_us=np.array([rows[k].prediction.t_end_us for k in order], np.int64),
+        indices=tuple(rows[k].indices for k in order),
         features=torch.cat(features)[order].numpy() if features else None,
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Row:
+    clip: int
+    prediction: Prediction
+    label: int | None
+    indices: tuple[int, ...]  # of the window's samples
+
+
 def _runs(recognizer: Recognizer, number: int, clip: Clip, protocol: str, most: int) -> Iterator[_Run]:
+    """What is pushed for a clip: by "stream" the samples of its windows and no others."""
     config = recognizer.config
     if protocol == "clip":
         for slot in slots([clip], config, protocol):
             yield _Run(number, slot.window(config.frames, None).indices, range(config.frames), 1, 1)
         return
     stride = stride_of(clip, config)
-    ends = ends_of(clip, stride * (config.frames - 1))
-    hop = hop_of(len(ends), stride, most)
-    if len(ends):
-        first = int(ends[0]) - stride * (config.frames - 1)
-        samples = range(first, len(clip.times), stride)
-        yield _Run(number, samples, samples, stride, hop)
+    for ends in chosen_ends(clip, config, most):
+        reach = stride * np.arange(config.frames)
+        samples = np.unique(ends[:, None] - reach).tolist()
+        yield _Run(number, samples, samples, stride, int(ends[1] - ends[0]) if len(ends) > 1 else 1)
 
 
-def _together(
-    recognizer: Recognizer, data: ClipSet, runs: Sequence[_Run], modality: str
-) -> list[tuple[int, Prediction, int, tuple[int, ...]]]:
+def _together(recognizer: Recognizer, data: ClipSet, runs: Sequence[_Run], modality: str) -> list[_Row]:
     """Runs side by side, a batch of one sample each at a time."""
-    rows = []
+    rows: list[_Row] = []
     sessions = [(run, recognizer.open(stride=run.stride, hop=run.hop), _samples(data, run, modality)) for run in runs]
     while sessions:
         pairs, going = list[tuple[Session, Sample]](), []
@@ -114,18 +120,16 @@ def _together(
         predictions = recognizer.step(pairs) if pairs else []
         for (run, _, _), prediction in zip(going, predictions, strict=True):
             if prediction is not None:
-                rows += _row(recognizer, data.clips[run.clip], run, prediction)
+                rows.append(_row(recognizer, data.clips[run.clip], run, prediction))
     return rows
 
 
-def _row(
-    recognizer: Recognizer, clip: Clip, run: _Run, prediction: Prediction
-) -> list[tuple[int, Prediction, int, tuple[int, ...]]]:
-    last = run.numbers.index(prediction.index)
-    frames = recognizer.config.frames
-    indices = tuple(run.samples[last - frames + 1 : last + 1])
-    label = label_at(clip, indices[-1])
-    return [] if label is None else [(run.clip, prediction, label, indices)]
+def _row(recognizer: Recognizer, clip: Clip, run: _Run, prediction: Prediction) -> _Row:
+    frames, last = recognizer.config.frames, run.numbers.index(prediction.index)
+    back = [prediction.index - run.stride * k for k in reversed(range(frames))]
+    places = dict(zip(run.numbers, run.samples, strict=True))
+    indices = tuple(places[number] for number in back)
+    return _Row(run.clip, prediction, label_at(clip, run.samples[last]), indices)
 
 
 def _samples(data: ClipSet, run: _Run, modality: str) -> Iterator[Sample]:
@@ -142,7 +146,7 @@ def _samples(data: ClipSet, run: _Run, modality: str) -> Iterator[Sample]:
             events=no_events(),
             has_rgb=bool(clip.present[index, 0]) and modality != "event",
             has_events=bool(clip.present[index, 1]) and modality != "rgb",
-            discontinuity=place == 0 or (len(run.samples) > 1 and run.stride > 0 and bool(clip.breaks[index])),
+            discontinuity=place == 0,
         )
 
 

@@ -6,6 +6,7 @@ Everything is deterministic: ties among probabilities go to the lowest index, an
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -67,7 +68,7 @@ def score(probabilities: Floats, truth: Integers, labels: Sequence[str], *, unsu
         top1=float(np.mean(ranks < 1)),
         top5=float(np.mean(ranks < TOP)),
         windows=len(truth),
-        per_class=_per_class(confusion(probabilities, truth, len(labels)), labels),
+        per_class=_per_class(confusion(probabilities, truth, len(labels)), unique_names(labels)),
         ece=reliability(probabilities, truth).ece,
         nll=float(-np.log(np.maximum(likelihood, np.finfo(np.float64).tiny)).mean()),
         unsure=float(np.mean(probabilities.max(axis=1) < unsure_below)),
@@ -80,6 +81,12 @@ def _ranks(probabilities: Floats, truth: Integers) -> NDArray[np.int64]:
     earlier = np.arange(probabilities.shape[1]) < truth[:, None]
     ahead = (probabilities > own) | ((probabilities == own) & earlier)
     return np.asarray(ahead.sum(axis=1), np.int64)
+
+
+def unique_names(labels: Sequence[str]) -> list[str]:
+    """Labels, with their position behind those that occur more than once (PokerEvent repeats five)."""
+    counts = Counter(labels)
+    return [label if counts[label] == 1 else f"{label} [{k}]" for k, label in enumerate(labels)]
 
 
 def _per_class(counts: NDArray[np.int64], labels: Sequence[str]) -> dict[str, dict[str, float]]:
@@ -127,7 +134,9 @@ def fit_temperature(logits: Floats, truth: Integers) -> float:
     """
     _check(logits, truth)
     shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    own = shifted[np.arange(len(truth)), truth]
+    # One observation in n + 2 counts as any class (after Platt, 1999): where nothing is wrong, T would fall to its end.
+    doubt = 1 / (len(truth) + 2)
+    own = (1 - doubt) * shifted[np.arange(len(truth)), truth] + doubt * shifted.mean(axis=1)
 
     def nll(log_t: float) -> float:
         scale = math.exp(-log_t)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from velora.clora import CLoRA, sade
 from velora.model import VELoRA
 from velora.preprocess import normalize
+from velora.released import ReleasedFusion
 
 
 class Losses(NamedTuple):
@@ -30,6 +31,9 @@ class Objective(nn.Module):
         super().__init__()
         self.model = model
         self._w_rec, self._sade_weight, self._sade_normalize = w_rec, sade_weight, sade_normalize
+        if not w_rec and isinstance(model.fuser, ReleasedFusion):
+            for part in (model.fuser.blocks, model.fuser.norm):  # what only the reconstruction reads
+                part.requires_grad_(False)
 
     def forward(self, images: Tensor, labels: Tensor, *, diverse: bool) -> Losses:
         """Images uint8 [B, T, 2, 3, S, S] and labels [B]; `diverse` switches the diversity term on."""

@@ -29,7 +29,7 @@ _BATCH = 8
 
 def nearest_class_mean(checkpoint: Checkpoint, tower: VisionTower | None, data: Data) -> float | None:
     """Top-1 on validation of the nearest mean of the head's inputs; None where it cannot be computed."""
-    windows = _chosen(data)
+    windows = _chosen(data, checkpoint.config.frames)
     if not data.windows or not hasattr(make_fusion(checkpoint.config), "head"):
         return None
     model = build_model(checkpoint, tower)
@@ -46,15 +46,14 @@ def new_head(checkpoint: Checkpoint, tower: VisionTower | None, data: Data) -> C
     classes, width = len(config.labels), checkpoint.tensors["fuser.head.weight"].shape[1]
     blank = {"fuser.head.weight": torch.zeros(classes, width), "fuser.head.bias": torch.zeros(classes)}
     model = build_model(Checkpoint(config, own | blank), tower)
-    weight, bias = _means(*_features(model, data.train, _chosen(data)), classes)
+    weight, bias = _means(*_features(model, data.train, _chosen(data, config.frames)), classes)
     return dataclasses.replace(checkpoint, tensors=own | {"fuser.head.weight": weight, "fuser.head.bias": bias})
 
 
-def _chosen(data: Data) -> list[Window]:
+def _chosen(data: Data, frames: int) -> list[Window]:
     """Windows of the training set, not too many, of all slots alike."""
     count = len(data.slots)
     some = np.unique(np.linspace(0, count - 1, min(count, _MOST)).astype(int))
-    frames = len(data.windows[0].indices) if data.windows else 8
     return [data.slots[k].window(frames, None) for k in some]
 
 

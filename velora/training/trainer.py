@@ -7,6 +7,8 @@ same weights as one that was not.
 from __future__ import annotations
 
 import contextlib
+import os
+import pickle
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -59,6 +61,7 @@ class Progress:
     best: float | None = None  # validation accuracy
     best_loss: float | None = None
     since_best: int = 0  # validations
+    validated: int = 0  # the step of the last one
 
 
 class Trainer:
@@ -85,6 +88,7 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(_groups(model, plan), lr=plan.rate, weight_decay=plan.weight_decay)
         self._wrapped, self._stepper = self.accelerator.prepare(self.objective, self.optimizer)
         self._best: dict[str, Tensor] = {}
+        self._within_step = False  # weights and count of steps may not belong together
         self._an_epoch = batches_an_epoch(len(data.slots), plan.batch) / (
             plan.accumulate * self.accelerator.num_processes
         )
@@ -100,12 +104,18 @@ class Trainer:
     def run(self, told: Callable[[Progress], None], *, save_every_s: float = 60.0) -> Checkpoint:
         """Train to the end, or until validation has not gained for long; the best checkpoint by validation."""
         self._resume()
+        if self.progress.step and self._validates() and self.progress.validated < self.progress.step:
+            self._validate()  # the last run was stopped in it
+        if self._is_over():
+            return Checkpoint(self.config, self._best)
         last_save = began = time.perf_counter()
         started_at = self.progress.step
         spent_before = self.spent_s
         try:
             for number, batches in self._steps():
+                self._within_step = True
                 self._step(number, batches)
+                self._within_step = False
                 spent = time.perf_counter() - began
                 self.spent_s = spent_before + spent
                 seen = (self.progress.step - started_at) * self.plan.batch * self.plan.accumulate
@@ -119,7 +129,8 @@ class Trainer:
                     self.save()
                     last_save = time.perf_counter()
         finally:
-            self.save()
+            if not self._within_step:  # else the state on disk is whole, and less than `save_every_s` old
+                self.save()
         return Checkpoint(self.config, self._best or self._tensors())
 
     # --- one step -----------------------------------------------------------------------------------------------------
@@ -130,7 +141,7 @@ class Trainer:
         places = EpochBatches(len(self.data.slots), plan.batch, plan.seed, done * count, self.progress.steps * count)
         augmentation = Augmentation(plan.flip and self.data.train.mirrors, plan.crop, plan.drop_modality, plan.modality)
         windows = Windows(self.data.train.clips, self.data.slots, self.config.frames, augmentation, plan.seed)
-        workers = 1 if torch.get_num_threads() > 1 else 0
+        workers = _workers(self.accelerator.device, self.accelerator.num_processes)
         loader = self.accelerator.prepare(
             DataLoader(windows, batch_sampler=places, num_workers=workers, multiprocessing_context=_spawn(workers))
         )
@@ -155,9 +166,9 @@ class Trainer:
                 losses = self._losses(images, labels, number)
                 self.accelerator.backward(losses.total / len(batches))
             right.append((losses.logits.argmax(dim=1) == labels).float().mean())
-        if not torch.isfinite(losses.total):
+        norm = self.accelerator.clip_grad_norm_([p for p in self.objective.parameters() if p.requires_grad], plan.clip)
+        if not torch.isfinite(torch.as_tensor(norm)) or not torch.isfinite(losses.total):
             raise ModelError(f"the loss is not finite at step {number}: try a lower --rate, or --dtype fp32")
-        self.accelerator.clip_grad_norm_([p for p in self.objective.parameters() if p.requires_grad], plan.clip)
         self._stepper.step()
         self._note(losses, float(torch.stack(right).mean()))
 
@@ -192,6 +203,7 @@ class Trainer:
 
     def _validate(self) -> None:
         progress = self.progress
+        progress.validated = progress.step
         if not self.data.windows:
             self._best = self._tensors()
             return
@@ -219,15 +231,14 @@ class Trainer:
         return torch.cat(rows), torch.tensor([window.label for window in windows])
 
     def _is_over(self) -> bool:
-        """All processes must stop at the same step: time is taken by the first one."""
+        """Whether there is nothing left to do; all processes must stop at the same step."""
         plan, progress = self.plan, self.progress
-        if plan.patience and progress.since_best >= plan.patience:
-            return True
-        if not plan.max_minutes:
-            return False
-        late = torch.tensor(float(self.spent_s > 60 * plan.max_minutes), device=self.accelerator.device)
-        over = bool(self.accelerator.reduce(late, "max"))
-        if over and progress.val_accuracy is None:
+        over = progress.step >= progress.steps or bool(plan.patience and progress.since_best >= plan.patience)
+        if plan.max_minutes or self.accelerator.num_processes > 1:
+            late = bool(plan.max_minutes) and self.spent_s > 60 * plan.max_minutes
+            both = torch.tensor(float(over or late), device=self.accelerator.device)
+            over = bool(self.accelerator.reduce(both, "max"))
+        if over and not self._best:
             self._validate()
         return over
 
@@ -248,7 +259,11 @@ class Trainer:
             "spent_s": self.spent_s,
         }
         part = self.folder / f".{STATE}.part"
-        torch.save(state, part)
+        try:
+            torch.save(state, part)
+        except RuntimeError as error:  # torch's word for a disk that is full
+            part.unlink(missing_ok=True)
+            raise ModelError(f"{self.folder / STATE} cannot be written ({str(error).splitlines()[0][:100]})") from None
         part.replace(self.folder / STATE)
 
     def _resume(self) -> None:
@@ -264,7 +279,7 @@ class Trainer:
             self.optimizer.load_state_dict(state["optimizer"])
             self._best, self.progress = state["best"], Progress(**state["progress"])
             self.spent_s = state["spent_s"]
-        except (RuntimeError, KeyError, ValueError, TypeError, EOFError) as error:
+        except (RuntimeError, KeyError, ValueError, TypeError, EOFError, pickle.UnpicklingError) as error:
             reason = str(error).partition("\n")[0][:200]
             raise ModelError(f"{path} cannot be resumed from ({reason}): choose another --out") from None
 
@@ -283,6 +298,14 @@ def _groups(model: VELoRA, plan: Plan) -> list[dict[str, Any]]:
 def _precision(dtype: str) -> str:
     """As accelerate calls it; with "auto", bfloat16 where the device computes faster with it."""
     return "bf16" if choose_dtype(dtype, choose_device("auto")) == torch.bfloat16 else "no"
+
+
+def _workers(device: torch.device, processes: int) -> int:
+    """Processes that read windows: one core's worth keeps a CPU fed, a GPU wants more."""
+    share = (os.cpu_count() or 1) // processes
+    if device.type == "cpu":
+        return 1 if torch.get_num_threads() > 1 else 0
+    return max(1, min(8, share - 1))
 
 
 def _spawn(workers: int) -> str | None:

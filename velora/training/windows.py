@@ -63,21 +63,28 @@ def fixed_windows(clips: Sequence[Clip], config: VELoRAConfig, protocol: str, mo
     """Windows for evaluation: by "clip" one a span, by "stream" at most `most` a clip, evenly spread."""
     if protocol == "clip":
         return [slot.window(config.frames, None) for slot in slots(clips, config, protocol)]
-    windows: list[Window] = []
-    for number, clip in enumerate(clips):
-        stride = stride_of(clip, config)
-        ends = ends_of(clip, stride * (config.frames - 1))
-        for end in ends[:: hop_of(len(ends), stride, most)].tolist():
-            label = label_at(clip, end)
-            if label is not None:
-                windows.append(Slot(number, label, np.array([end]), stride).window(config.frames, None))
-    return windows
+    return [
+        Slot(number, label, np.array([end]), stride).window(config.frames, None)
+        for number, clip in enumerate(clips)
+        for stride in [stride_of(clip, config)]
+        for ends in chosen_ends(clip, config, most)
+        for end in ends.tolist()
+        if (label := label_at(clip, end)) is not None
+    ]
 
 
-def hop_of(windows: int, stride: int, most: int) -> int:
-    """Samples from one window to the next so that about `most` of a clip's are taken: some strides, so that the
-    windows share their samples."""
-    return stride * max(1, math.ceil(windows / (most * stride)))
+def chosen_ends(clip: Clip, config: VELoRAConfig, most: int) -> list[Indices]:
+    """The last samples of windows that stand for a clip, for each part between discontinuities.
+
+    They are a whole number of strides apart, so that windows share samples: about `most` a clip, or in a longer one
+    windows side by side.
+    """
+    stride = stride_of(clip, config)
+    ends = ends_of(clip, stride * (config.frames - 1))
+    wanted = math.ceil(len(ends) / (most * stride))
+    hop = stride * min(max(1, wanted), config.frames)
+    parts = np.split(ends, np.flatnonzero(np.diff(ends) != 1) + 1)
+    return [part[::hop] for part in parts if len(part)]
 
 
 def stride_of(clip: Clip, config: VELoRAConfig) -> int:

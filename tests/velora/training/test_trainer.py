@@ -9,14 +9,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from torch import Tensor
 
 from tests.velora.conftest import tiny_backbone
-from tests.velora.training.made import clip_set, config_of, data_of, start, tower
+from tests.velora.training.made import LABELS, clip, clip_set, config_of, data_of, start, tower
 from velora.checkpoint import build_model, load_checkpoint, save_checkpoint
 from velora.errors import ModelError
 from velora.recognizer import Recognizer
+from velora.training.batches import load_window
+from velora.training.clips import ClipSet, Span
 from velora.training.evaluate import answer
+from velora.training.objective import Objective
 from velora.training.plan import Plan
 from velora.training.start import nearest_class_mean, new_head
 from velora.training.trainer import STATE, Data, Progress, Trainer
@@ -27,6 +31,7 @@ QUICK = Plan(epochs=12, batch=4, rate=1e-2, drop_modality=0.0, patience=0)
 
 @pytest.fixture(autouse=True)
 def tiny() -> Iterator[None]:
+    AcceleratorState._reset_state()  # it keeps one precision for a whole process
     with tiny_backbone():
         yield
 
@@ -152,10 +157,10 @@ def test_plans_out_of_range(change: dict[str, float], message: str) -> None:
         Plan(**change)  # type: ignore[arg-type]
 
 
-def test_a_loss_that_is_not_finite_ends_it_and_keeps_the_last_state(tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_ends_it_and_is_not_saved(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="loss is not finite at step"):
         train(tmp_path, Plan(epochs=3, batch=4, rate=1e30, clip=1e30, warmup=0.0))
-    assert (tmp_path / STATE).exists()
+    assert not (tmp_path / STATE).exists()
 
 
 def test_the_saved_checkpoint_says_what_the_trained_model_said(tmp_path: Path) -> None:
@@ -216,5 +221,68 @@ def test_answers_by_clip_and_by_modality() -> None:
     assert found.features is not None and len(found.features) == len(windows)
     blind = [answer(recognizer, data, "stream", modality=modality).features for modality in ("rgb", "event", "both")]
     assert all(features is not None for features in blind) and not (blind[0] == blind[2]).all()
-    with pytest.raises(ValueError, match="no clip is as long as a window"):
+    with pytest.raises(ValueError, match="no clip has a labelled window by the protocol stream"):
         answer(recognizer, type(data)(data.labels, data.clips[:0]), "stream")
+
+
+def test_answers_are_those_of_the_windows_that_were_chosen() -> None:
+    """Across discontinuities, holes in the labels, and clips that are shorter than a window."""
+    config = config_of()
+    recognizer = Recognizer("it", build_model(start(config), tower()))
+    broken = clip(0, count=60, broken_at=(25, 41))
+    broken.spans = [Span(0, 120_000, 0), Span(300_000, 500_000, 1)]
+    data = ClipSet(LABELS, (broken, clip(2, count=2), clip(1, count=30, seed=5)))
+    for protocol in ("stream", "clip"):
+        windows = fixed_windows(data.clips, config, protocol, 4)
+        found = answer(recognizer, data, protocol, most=4)
+        assert sorted(found.indices) == sorted(window.indices for window in windows)
+        assert found.features is not None and len(found.features) == len(windows)
+        images = torch.stack([load_window(data.clips, w) for w in sorted(windows, key=lambda w: (w.clip, w.indices))])
+        logits = Objective(recognizer.model).logits(images)
+        theirs = torch.log_softmax(torch.from_numpy(found.logits), dim=1)
+        assert torch.allclose(torch.log_softmax(logits.double(), dim=1), theirs, atol=1e-4)
+
+
+def test_a_validation_that_was_interrupted_is_made_up_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = Plan(epochs=1, batch=4, drop_modality=0.0)
+    _, expected = train(tmp_path / "whole", plan)
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "predict", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / "parts", plan)
+    trainer, tensors = train(tmp_path / "parts", plan)
+    assert trainer.progress.best is not None
+    assert all(torch.equal(tensors[name], expected[name]) for name in expected)
+
+
+def test_half_a_step_is_not_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, expected = train(tmp_path / "whole")
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_note", stopped)  # between the weights' change and the step's count
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / "parts")
+    _, tensors = train(tmp_path / "parts")
+    assert all(torch.equal(tensors[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize("plan", [Plan(epochs=2, batch=4), Plan(epochs=99, batch=4, rate=0.0, patience=2)])
+def test_a_run_that_is_over_stays_as_it_is(tmp_path: Path, plan: Plan) -> None:
+    first, expected = train(tmp_path, plan)
+    seen: list[int] = []
+    again, tensors = train(tmp_path, plan, told=lambda progress: seen.append(progress.step))
+    assert seen == [] and again.progress.step == first.progress.step
+    assert all(torch.equal(tensors[name], expected[name]) for name in expected)
+
+
+def test_released_without_its_loss_leaves_out_what_that_alone_reads(tmp_path: Path) -> None:
+    config = config_of(preset="released")
+    trainer = Trainer(start(config), tower(), data_of(config), Plan(w_rec=0.0), tmp_path)
+    assert not any(p.requires_grad for p in trainer.objective.model.fuser.blocks.parameters())

@@ -81,9 +81,16 @@ def test_a_clip_shorter_than_a_window_repeats_samples_or_is_too_short() -> None:
 def test_windows_for_evaluation_are_few_spread_and_always_the_same(count: int, most: int) -> None:
     windows = fixed_windows([clip(0, count=count)], CONFIG, "stream", most)
     ends = [w.indices[-1] for w in windows]
-    assert ends[0] == REACH and 1 <= len(ends) <= most
-    assert len(set(np.diff(ends))) <= 1
+    assert ends[0] == REACH and len(set(np.diff(ends))) <= 1
+    assert 1 <= len(ends) <= most or ends[1] - ends[0] == REACH + 2  # side by side in a long one
     assert windows == fixed_windows([clip(0, count=count)], CONFIG, "stream", most)
+
+
+def test_windows_for_evaluation_cross_no_discontinuity() -> None:
+    broken = clip(0, count=60, broken_at=(25, 41))
+    windows = fixed_windows([broken], CONFIG, "stream", 99)
+    parts = [sum(index >= start for start in (25, 41)) for window in windows for index in window.indices]
+    assert all(len(set(parts[k : k + 4])) == 1 for k in range(0, len(parts), 4)) and set(parts) == {0, 1, 2}
 
 
 def test_images_of_a_window_are_the_samples_in_order() -> None:
