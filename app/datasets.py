@@ -119,14 +119,20 @@ def _images(folder: Path, split: str, labels: Sequence[str] | None) -> tuple[tup
     """A folder as HARDVS and PokerEvent have it."""
     lists = {name: _listed(folder / f"{name}_label.txt") for name in SPLITS if (folder / f"{name}_label.txt").exists()}
     if "val" not in lists:
-        dealt = sorted(lists["train"], key=lambda row: _place(row[0]))
-        apart = set(dealt[:: max(2, min(_VAL_EVERY, len(dealt)))])
-        lists |= {"train": [r for r in lists["train"] if r not in apart], "val": sorted(apart)}
+        apart = _apart([path for path, _ in lists["train"]])
+        lists |= {"val": [row for row in lists["train"] if row[0] in apart]}
+        lists |= {"train": [row for row in lists["train"] if row[0] not in apart]}
     rows = [row for own in lists.values() for row in own]
     names = _class_names(folder, rows)
     if labels is not None and tuple(labels) != names:
         raise ValueError(f"{folder} has other classes than the model: train with --new-labels")
     return names, [entry for row in lists.get(split, []) for entry in _image_clip(folder, *row)]
+
+
+def _apart(clips: Sequence[Any]) -> set[Any]:
+    """A tenth of the training clips, one at least where there are two, for validation where nothing else is."""
+    dealt = sorted(clips, key=lambda clip: _place(Path(clip).name))
+    return set(dealt[:: min(_VAL_EVERY, len(dealt))]) if len(dealt) > 1 else set()
 
 
 def _listed(path: Path) -> list[tuple[str, int]]:
@@ -190,6 +196,10 @@ def _recordings(folder: Path, split: str, labels: Sequence[str] | None) -> tuple
         raise ValueError(f"{folder} holds neither labels.csv nor train_label.txt: see `velora train --help`")
     read = {name: _read_labels(place, labels) for name, place in (parts or {"": folder}).items()}
     names = tuple(labels or sorted({row[2] for rows in read.values() for own in rows.values() for row in own}))
+    if "train" in parts and "val" not in parts:
+        apart = _apart(sorted(read["train"]))
+        read |= {"val": {p: r for p, r in read["train"].items() if p in apart}}
+        read |= {"train": {p: r for p, r in read["train"].items() if p not in apart}}
     if parts:
         chosen = read.get(split, {})
     else:
@@ -219,10 +229,10 @@ def _read_labels(folder: Path, labels: Sequence[str] | None) -> dict[Path, list[
 
 
 def _inside(folder: Path, name: str) -> Path:
-    place = (folder / name).resolve()
-    if not name or not name.isprintable() or not place.is_relative_to(folder.resolve()):
+    place = os.path.normpath(name)  # links are followed: they are the person's own
+    if not name.isprintable() or place == "." or os.path.isabs(place) or place.startswith(".."):
         raise ValueError(f"{name!r} is not in this folder")
-    return place
+    return folder / place
 
 
 def _in_turn(path: Path, place: Path, rows: list[tuple[int, int, str]]) -> list[tuple[int, int, str]]:

@@ -47,7 +47,7 @@ def test_replay_prints_one_json_object_a_label(small_recording: Path, capsys) ->
 
 
 def test_replay_says_in_plain_sight_that_weights_are_random(small_recording: Path, capsys) -> None:
-    main(["replay", str(small_recording), "--speed", "max"])
+    main(["replay", str(small_recording), "--speed", "max", "--model", "ViT-B-32-quickgelu", "--random-weights"])
     out, err = capsys.readouterr()
     assert "Random weights" in out and "Random weights" in err
 

@@ -119,6 +119,20 @@ def test_folders_of_splits_are_kept(tmp_path: Path) -> None:
     assert opened(tmp_path / "set", "val").labels == ("clap", "wave")  # of all splits
 
 
+def test_without_a_folder_for_validation_a_tenth_of_training_is_set_apart(tmp_path: Path) -> None:
+    recordings(tmp_path / "set" / "train", 4)
+    recordings(tmp_path / "set" / "test", 1)
+    train, val = ({clip.name for clip in opened(tmp_path / "set", split).clips} for split in ("train", "val"))
+    assert len(train) == 3 and len(val) == 1 and not train & val
+
+
+def test_links_to_recordings_elsewhere_are_followed(tmp_path: Path) -> None:
+    folder = recordings(tmp_path / "set", 3)
+    (folder / "clip_0.aedat4").rename(tmp_path / "elsewhere.aedat4")
+    (folder / "clip_0.aedat4").symlink_to(tmp_path / "elsewhere.aedat4")
+    assert sum(len(opened(folder, split).clips) for split in ("train", "val", "test")) == 3
+
+
 def test_images_as_hardvs_lays_them_out(tmp_path: Path) -> None:
     folder = images(tmp_path / "set")
     found = opened(folder)
