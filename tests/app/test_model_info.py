@@ -61,7 +61,7 @@ def test_the_bundled_model(capsys) -> None:
     from velora.loading import DEMO
 
     assert info(str(DEMO)) == 0
-    assert "not trained" in capsys.readouterr().out
+    assert "checkpoint, trained" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -94,10 +94,10 @@ def test_ctrl_c_stops_cleanly_and_the_run_goes_on(images: Path, tmp_path: Path) 
     program = [sys.executable, "-c", "import sys; from app.cli import main; sys.exit(main(sys.argv[1:]))", *line]
     running = subprocess.Popen(program, cwd=Path(__file__).parents[2], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
-    events = tmp_path / "run" / "training.json"
-    while not events.exists() and time.monotonic() < deadline:
+    log = tmp_path / "run" / "tensorboard"  # begins with the training itself
+    while not log.exists() and time.monotonic() < deadline:
         time.sleep(0.2)
-    time.sleep(8)
+    time.sleep(5)
     running.send_signal(signal.SIGINT)
     _, said = running.communicate(timeout=60)
     assert running.returncode == 130 and "Traceback" not in said

@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -111,11 +113,14 @@ class Trainer:
         last_save = began = time.perf_counter()
         started_at = self.progress.step
         spent_before = self.spent_s
+        stop = _Stop()
         try:
             for number, batches in self._steps():
                 self._within_step = True
-                self._step(number, batches)
+                with stop.deferred():
+                    self._step(number, batches)
                 self._within_step = False
+                stop.heed()
                 spent = time.perf_counter() - began
                 self.spent_s = spent_before + spent
                 seen = (self.progress.step - started_at) * self.plan.batch * self.plan.accumulate
@@ -143,7 +148,13 @@ class Trainer:
         windows = Windows(self.data.train.clips, self.data.slots, self.config.frames, augmentation, plan.seed)
         workers = _workers(self.accelerator.device, self.accelerator.num_processes)
         loader = self.accelerator.prepare(
-            DataLoader(windows, batch_sampler=places, num_workers=workers, multiprocessing_context=_spawn(workers))
+            DataLoader(
+                windows,
+                batch_sampler=places,
+                num_workers=workers,
+                multiprocessing_context=_spawn(workers),
+                worker_init_fn=_heed_no_interrupt,
+            )
         )
         group: list[tuple[Tensor, Tensor]] = []
         for images, labels in loader:
@@ -298,6 +309,41 @@ def _groups(model: VELoRA, plan: Plan) -> list[dict[str, Any]]:
 def _precision(dtype: str) -> str:
     """As accelerate calls it; with "auto", bfloat16 where the device computes faster with it."""
     return "bf16" if choose_dtype(dtype, choose_device("auto")) == torch.bfloat16 else "no"
+
+
+class _Stop:
+    """Ctrl-C, or a request to end, that waits for the end of a step; the second one does not."""
+
+    def __init__(self) -> None:
+        self._asked = False
+
+    def _ask(self, *_: object) -> None:
+        if self._asked:
+            raise KeyboardInterrupt
+        self._asked = True
+
+    @contextlib.contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Inside, an interrupt is only noted."""
+        if threading.current_thread() is not threading.main_thread():  # signals reach the main thread alone
+            yield
+            return
+        before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def heed(self) -> None:
+        """Raise KeyboardInterrupt if one was noted."""
+        if self._asked:
+            raise KeyboardInterrupt
+
+
+def _heed_no_interrupt(_: int) -> None:
+    """In the processes that read windows: Ctrl-C is for the one that trains."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _workers(device: torch.device, processes: int) -> int:
