@@ -166,7 +166,8 @@ def test_towers_of_a_checkpoint_are_in_memory_once_in_every_dtype(tmp_path: Path
 
 
 def test_a_swap_between_two_pushes_leaves_the_backbone_alone(tmp_path: Path) -> None:
-    config = make_config(adapter="clora", frames=8)
+    rendering = load_checkpoint(DEMO).config.rendering  # with another one, a new window would start
+    config = make_config(adapter="clora", frames=8, rendering=rendering)
     tensors = random_tensors(config, torch.Generator().manual_seed(0))
     save_checkpoint(tmp_path / "cards", Checkpoint(config, tensors), card="")
     first = load_recognizer("demo", device="cpu", dtype="fp32")
