@@ -36,6 +36,7 @@ from velora.training.clips import ClipSet, Span
 
 SPLITS = ("train", "val", "test")
 _ENDS = (0.7, 0.85, 1.0)  # of the shares of recordings that are not in folders of their own
+_FEW = 60  # recordings: their splits are dealt out, since by chance one might be empty
 _BROKEN = 0.05  # of the clips: more than so many end it
 _VAL_EVERY = 10  # of training clips, where nothing is set apart for validation
 _LARGEST_TEXT = 200_000_000  # bytes
@@ -83,7 +84,7 @@ def open_dataset(
             raise ValueError(f"the model has other labels than the simulated cards: {', '.join(labels[:5])} …")
         entries = _scenes(split, options)
     elif (folder := Path(address)).is_dir():
-        names, entries = (_images if (folder / "train_label.txt").exists() else _recordings)(folder, split, labels)
+        names, entries = (_images if is_rendered(address) else _recordings)(folder, split, labels)
     else:
         raise ValueError(f"{address} is no folder: give one with labels.csv or train_label.txt, or cards")
     if not entries:
@@ -93,6 +94,11 @@ def open_dataset(
         raise ValueError(f"{len(skipped)} of {len(entries)} clips of {address} cannot be read; the first: {skipped[0]}")
     mirrors = address != "cards" and not any(re.search("left|right", name, re.IGNORECASE) for name in names)
     return ClipSet(tuple(names), tuple(clips), tuple(skipped), mirrors)
+
+
+def is_rendered(address: str) -> bool:
+    """Whether a data set consists of images, in which somebody else has rendered the events."""
+    return address != "cards" and (Path(address) / "train_label.txt").exists()
 
 
 # --- layouts ----------------------------------------------------------------------------------------------------------
@@ -247,7 +253,7 @@ def _share(paths: Sequence[Path], split: str, folder: Path) -> list[Path]:
     """The recordings of a split, by a hash of their names: more recordings move few of them."""
     if len(paths) < len(SPLITS):
         raise ValueError(f"{folder} has {len(paths)} recordings, too few for three splits: make train/, val/, test/")
-    if len(paths) < 20:
+    if len(paths) < _FEW:
         dealt = sorted(paths, key=lambda path: _place(path.name))
         ends = [0, max(1, round(0.7 * len(paths)) - 1), len(paths) - max(1, round(0.15 * len(paths))), len(paths)]
         k = SPLITS.index(split)

@@ -16,7 +16,7 @@ import json
 import shutil
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -48,8 +48,8 @@ moved before a camera. It has seen simulated cards alone.
 """
 #: of the adapters' training, as `velora train` takes them
 _ADAPTERS = {
-    "clips": 700,
-    "epochs": 9,
+    "clips": 1000,
+    "epochs": 6,
     "batch": 8,
     "rate": 2e-3,
     "w-rec": 0.1,
@@ -74,6 +74,7 @@ def main(argv: list[str] | None = None) -> int:
     plan = replace(Pretraining(), seed=arguments.seed)
     if arguments.quick:
         plan = replace(plan, stills=256, images=1_200, warmup=5, chunk=128, held_out=64)
+    _begin(out / "recipe.json", plan)
     if not (out / BACKBONE).exists():
         _make_backbone(out, plan)
     code = velora(_training(out, arguments.seed, arguments.quick))
@@ -81,6 +82,15 @@ def main(argv: list[str] | None = None) -> int:
     if code == 0 and arguments.install:
         _install(out)
     return code
+
+
+def _begin(note: Path, plan: Pretraining) -> None:
+    """Note what is made here; what others have begun is not gone on with."""
+    text = json.dumps(asdict(plan), indent=1)
+    if note.exists() and note.read_text(encoding="utf-8") != text:
+        raise SystemExit(f"make_demo: {note.parent} holds a run with other settings: choose another --out")
+    note.parent.mkdir(parents=True, exist_ok=True)
+    note.write_text(text, encoding="utf-8")
 
 
 def _install(out: Path) -> None:

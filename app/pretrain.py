@@ -2,7 +2,8 @@
 
 It learns to name the card in a picture, and for each patch which card it belongs to, if any ("All Tokens Matter", Jiang
 et al., NeurIPS 2021: without the second task, 100,000 pictures are too few to begin to read indices). Stills are made
-once and kept on disk; every time they are seen they are moved, turned and scaled anew.
+once and kept on disk; every time they are seen they are moved, turned and scaled anew. At first pictures are seen
+through a window about the card, with the positions that it has in the whole: half the patches cost less than half.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ _TOKENS = 0.5  # weight of the patches' loss
 _SMOOTHING = 0.05
 _MEAN = _STD = (0.5, 0.5, 0.5)
 _AHEAD = 4  # batches
-_CLOSEST, _CLOSE_UNTIL = 2.2, 0.6  # cards are seen from close at first, until this share of the steps
+_CLOSEST, _CLOSE_UNTIL = 1.6, 0.5  # cards are seen from close at first, until this share of the steps
+_WINDOW, WINDOW_UNTIL = 8, 0.65  # patches of a side, and until which share of the steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +48,9 @@ class Pretraining:
     stills: int = 12 * 4096
     chunk: int = 4096  # stills in a file
     held_out: int = 512  # of the last file, to see how it goes
-    images: int = 240_000  # seen, all in all
-    batch: int = 40
-    rate: float = 1.5e-3
+    images: int = 600_000  # seen, all in all
+    batch: int = 64
+    rate: float = 2e-3
     warmup: int = 300  # steps
     weight_decay: float = 0.05
     seed: int = 0
@@ -59,11 +61,13 @@ class Pretraining:
 
 
 class Batch(NamedTuple):
-    """Images uint8 [n, 3, S, S], labels int64 [n], and the label of each patch, int64 [n, N - 1]."""
+    """Images uint8 [n, 3, W, W], labels int64 [n], and of each patch its label and its place in the whole image's grid,
+    both int64 [n, W / patch size squared]."""
 
     images: Tensor
     labels: Tensor
     patches: Tensor
+    places: Tensor
 
 
 def make_stills(folder: Path, plan: Pretraining, told: Callable[[int], None]) -> None:
@@ -129,15 +133,22 @@ class Shelf:
         order = np.random.default_rng([self._plan.seed, 1 << 20, epoch]).permutation(total)
         chosen = np.take(order, np.arange(place, place + count), mode="wrap")
         closest = 1 + (_CLOSEST - 1) * max(0.0, 1 - step / (_CLOSE_UNTIL * self._plan.steps))
-        moved = [self._moved(int(k), rng, closest) for k in chosen]
-        images = torch.from_numpy(np.stack([image for image, _ in moved])).permute(0, 3, 1, 2)
+        side = _WINDOW if step < WINDOW_UNTIL * self._plan.steps else _grid()
+        seen = [self._moved(int(k), rng, closest, side) for k in chosen]
         labels = self._labels[chosen]
-        patches = np.stack([_patch_labels(c, int(own)) for (_, c), own in zip(moved, labels, strict=True)])
-        return Batch(images, torch.from_numpy(labels), torch.from_numpy(patches))
+        patches = [_patch_labels(one.corners, int(own), side) for one, own in zip(seen, labels, strict=True)]
+        places = [_places(*one.place, side) for one in seen]
+        return Batch(
+            torch.from_numpy(np.stack([one.image for one in seen])).permute(0, 3, 1, 2),
+            torch.from_numpy(labels),
+            torch.from_numpy(np.stack(patches)),
+            torch.from_numpy(np.stack(places)),
+        )
 
-    def _moved(self, k: int, rng: np.random.Generator, closest: float) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """A still, turned and shifted a little and seen from up to `closest` times as close, and where its card is."""
-        image, size = self._images[k // self._plan.chunk][k % self._plan.chunk], backbone("demo").image_size
+    def _moved(self, k: int, rng: np.random.Generator, closest: float, side: int) -> _Seen:
+        """A still, turned, shifted, up to `closest` times as close, and seen through `side` x `side` patches."""
+        image, shape = self._images[k // self._plan.chunk][k % self._plan.chunk], backbone("demo")
+        size, patch = shape.image_size, shape.patch_size
         turn, stretch = rng.normal(0, 0.1), np.exp(rng.normal(0, 0.05))
         scale = np.exp(rng.normal(0, 0.08)) * closest ** rng.random()
         c, s = np.cos(turn), np.sin(turn)
@@ -145,22 +156,42 @@ class Shelf:
         middle = np.full(2, (size - 1) / 2)
         seen = np.nan_to_num(self._corners[k].mean(axis=0), nan=middle[0])
         target = middle + (seen - middle) * rng.uniform(0, 1) ** (closest - 1) + rng.uniform(-0.07, 0.07, 2) * size
-        shift = target - onto @ seen
+        place = np.round(target / patch - side / 2 + rng.uniform(-1, 1, 2)).clip(0, _grid() - side).astype(int)
+        shift = target - place * patch - onto @ seen
         edge = (255, 255, 255) if (image[0, 0] == 255).all() else None
         mode = cv2.BORDER_CONSTANT if edge else cv2.BORDER_REFLECT
+        extent = (side * patch, side * patch)
         warped = cv2.warpAffine(
-            image, np.column_stack([onto, shift]), (size, size), borderMode=mode, borderValue=edge or (0, 0, 0)
+            image, np.column_stack([onto, shift]), extent, borderMode=mode, borderValue=edge or (0, 0, 0)
         )
-        return np.asarray(warped, np.uint8), (self._corners[k] @ onto.T + shift).astype(np.float32)
+        corners = (self._corners[k] @ onto.T + shift).astype(np.float32)
+        return _Seen(np.asarray(warped, np.uint8), corners, (int(place[1]), int(place[0])))
 
 
-def _patch_labels(corners: NDArray[np.float32], label: int) -> NDArray[np.int64]:
+class _Seen(NamedTuple):
+    """A still through a window, uint8 [W, W, 3], the corners of its card there, and its first row and column."""
+
+    image: NDArray[np.uint8]
+    corners: NDArray[np.float32]
+    place: tuple[int, int]
+
+
+def _grid() -> int:
+    """Patches of a side of the whole image."""
+    return backbone("demo").image_size // backbone("demo").patch_size
+
+
+def _places(row: int, column: int, side: int) -> NDArray[np.int64]:
+    """The places, in the whole grid, of the patches of a window."""
+    within = np.arange(side)
+    return ((row + within)[:, None] * _grid() + column + within).ravel()
+
+
+def _patch_labels(corners: NDArray[np.float32], label: int, side: int) -> NDArray[np.int64]:
     """The card's label for the patches whose middle is on it, that of "no card" for the others."""
-    shape = backbone("demo")
-    side = shape.image_size // shape.patch_size
     grid = np.zeros((side, side), np.uint8)
     if not np.isnan(corners).any():
-        cv2.fillConvexPoly(grid, np.round((corners + 0.5) / shape.patch_size - 0.5).astype(np.int32), 1)
+        cv2.fillConvexPoly(grid, np.round((corners + 0.5) / backbone("demo").patch_size - 0.5).astype(np.int32), 1)
     return np.where(grid.ravel() > 0, label, len(LABELS) - 1).astype(np.int64)
 
 
@@ -175,9 +206,13 @@ class Pupil(nn.Module):
         self.whole = nn.Linear(tower.backbone.output_dim, len(LABELS))
         self.patch = nn.Linear(tower.backbone.width, len(LABELS))
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalised images to logits of the image [n, C] and of its patches [n, N - 1, C]."""
-        tokens = self.tower.ln_post(self.tower.run(self.tower.embed(images), 0, self.tower.backbone.layers))
+    def forward(self, images: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalised images and the places of their patches to logits of the image [n, C] and of its patches."""
+        tower = self.tower
+        patches = tower.conv1(images).flatten(2).transpose(1, 2) + tower.positional_embedding[1:][places]
+        cls = (tower.class_embedding + tower.positional_embedding[0]).expand(len(images), 1, -1)
+        entering = tower.ln_pre(torch.cat([cls, patches], dim=1))
+        tokens = tower.ln_post(tower.run(entering, 0, tower.backbone.layers))
         return self.whole(tokens[:, 0] @ self.tower.proj), self.patch(tokens[:, 1:])
 
 
@@ -240,14 +275,15 @@ def _optimizers(pupil: Pupil, plan: Pretraining) -> list[torch.optim.Optimizer]:
 def _right(pupil: Pupil, images: Tensor, labels: Tensor) -> float:
     """The share of right labels."""
     with torch.autocast("cpu", torch.bfloat16):
-        said = [pupil(normalize(part, _MEAN, _STD))[0].argmax(dim=1) for part in torch.split(images, 64)]
+        features = [pupil.tower(normalize(part, _MEAN, _STD)) for part in torch.split(images, 64)]
+        said = [pupil.whole(part).argmax(dim=1) for part in features]
     return float((torch.cat(said) == labels).float().mean())
 
 
 def _learn(pupil: Pupil, optimizers: list[torch.optim.Optimizer], batch: Batch) -> tuple[float, float]:
     images = normalize(batch.images, _MEAN, _STD)
     with torch.autocast("cpu", torch.bfloat16):
-        whole, patch = pupil(images)
+        whole, patch = pupil(images, batch.places)
     loss = F.cross_entropy(whole.float(), batch.labels, label_smoothing=_SMOOTHING)
     loss = loss + _TOKENS * F.cross_entropy(patch.float().flatten(0, 1), batch.patches.flatten())
     pupil.zero_grad()

@@ -20,13 +20,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
-from app.datasets import CardOptions, open_dataset
+from app.datasets import CardOptions, is_rendered, open_dataset
 from app.simulate import replaced_when_whole
 from velora.backbones import backbone
 from velora.checkpoint import Checkpoint, build_model, load_checkpoint, save_checkpoint, trained_tensors
 from velora.config import VELoRAConfig
 from velora.devices import choose_device
-from velora.loading import DEMO, Weights
+from velora.loading import DEMO, Weights, check_digest
 from velora.model import VELoRA
 from velora.training import metrics
 from velora.training import trainer as loop
@@ -57,11 +57,14 @@ def train(arguments: argparse.Namespace) -> int:
     for line in [line for found in sets.values() for line in found.skipped]:
         _say(f"left out: {line}")
     config = _config(arguments, base, sets["train"].labels, rendering)
+    tower = None if config.own_towers and base else _tower(config, arguments)
+    if tower is not None and not config.own_towers:
+        check_digest(config, tower)
+        config = dataclasses.replace(config, weights_digest=tower.digest())
     data = _data(sets["train"], sets["val"], config, arguments.sampling)
     _begin(out, plan, config, _origin(arguments, data))
-    tower = None if base and base.config.own_towers else _tower(config, arguments)
-    checkpoint = _start(config, base, tower, data, plan.seed)
-    baseline = _baseline(out, checkpoint, tower, data)
+    checkpoint = _start(config, base, tower, data, plan)
+    baseline = _baseline(out, checkpoint, tower, data, plan.modality)
     run = loop.Trainer(checkpoint, tower, data, plan, out, dtype=arguments.dtype)
     if run.accelerator.is_main_process:
         _announce(run, data, arguments)
@@ -101,7 +104,11 @@ def _base(arguments: argparse.Namespace) -> Checkpoint | None:
 
 
 def _rendering(arguments: argparse.Namespace) -> dict[str, Any]:
-    return {} if arguments.max_window_us is None else {"max_window_us": arguments.max_window_us}
+    if arguments.max_window_us is None:
+        return {}
+    if is_rendered(arguments.data):
+        raise ValueError(f"--max-window-us: the event images of {arguments.data} are rendered already, leave it out")
+    return {"max_window_us": arguments.max_window_us}
 
 
 def _config(
@@ -186,22 +193,24 @@ def _data(train: ClipSet, val: ClipSet, config: VELoRAConfig, sampling: str) -> 
 
 
 def _start(
-    config: VELoRAConfig, base: Checkpoint | None, tower: VisionTower | None, data: loop.Data, seed: int
+    config: VELoRAConfig, base: Checkpoint | None, tower: VisionTower | None, data: loop.Data, plan: Plan
 ) -> Checkpoint:
     if base is None:
-        torch.manual_seed(seed)
+        torch.manual_seed(plan.seed)
         copies = {"rgb": _copy(config, tower)}
         return Checkpoint(config, trained_tensors(VELoRA(config, towers=copies)))
     if base.config.labels == config.labels:
         return Checkpoint(config, base.tensors)
-    return new_head(Checkpoint(config, base.tensors), tower, data)
+    return new_head(Checkpoint(config, base.tensors), tower, data, plan.modality)
 
 
-def _baseline(out: Path, checkpoint: Checkpoint, tower: VisionTower | None, data: loop.Data) -> float | None:
+def _baseline(
+    out: Path, checkpoint: Checkpoint, tower: VisionTower | None, data: loop.Data, modality: str
+) -> float | None:
     """The nearest class mean, worked out once by one process."""
     note = out / BASELINE
     if not note.exists() and _processes().is_main_process:
-        found = nearest_class_mean(checkpoint, tower, data)
+        found = nearest_class_mean(checkpoint, tower, data, modality)
         with replaced_when_whole(note) as part:
             part.write_text(json.dumps(found), encoding="utf-8")
     if not _processes().is_main_process:
@@ -315,6 +324,7 @@ def _finish(
         "minutes": run.spent_s / 60,
         "clips_s": progress.clips_s,
         "trained": run.trained,
+        "memory_gb": _memory_gb(),
     }
     with replaced_when_whole(out / SUMMARY) as part:
         part.write_text(json.dumps(summary, indent=1), encoding="utf-8")

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,8 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
 from app.report import bubble_chart
 from app.train import SUMMARY
+from velora import load_recognizer
 from velora.checkpoint import ADAPTER
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -54,6 +57,7 @@ class Row:
     high: float
     trained: int
     file_mb: float
+    gflops: float  # of a window from scratch
     peak_gb: float
     clips_s: float
     minutes: float
@@ -83,14 +87,13 @@ def row_of(name: str, arguments: argparse.Namespace) -> Row:
         cache = ["--cache", str(arguments.cache or arguments.work / "frames"), "--max-window-us", "8000"]
         budget = ["--max-minutes", str(arguments.minutes), "--clips", str(arguments.clips), "--out", str(out)]
         run("train", *COMMON, *cache, *budget, *ROWS[name])
-        peak_gb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
         test = ["--data", "cards", "--clips", str(arguments.test_clips), "--json", *cache[:2]]
         found = json.loads(run("evaluate", str(out), *test))
-        note.write_text(json.dumps(_figures(out, found, peak_gb)), encoding="utf-8")
+        note.write_text(json.dumps(_figures(out, found)), encoding="utf-8")
     return Row(name, **json.loads(note.read_text(encoding="utf-8")))
 
 
-def _figures(out: Path, found: Mapping[str, Any], peak_gb: float) -> dict[str, float]:
+def _figures(out: Path, found: Mapping[str, Any]) -> dict[str, float]:
     state = json.loads((out / SUMMARY).read_text(encoding="utf-8"))
     low, high = found["top1_interval"]
     return {
@@ -99,10 +102,21 @@ def _figures(out: Path, found: Mapping[str, Any], peak_gb: float) -> dict[str, f
         "high": high,
         "trained": state["trained"],
         "file_mb": (out / ADAPTER).stat().st_size / 1e6,
-        "peak_gb": peak_gb,
+        "gflops": gflops(out),
+        "peak_gb": state["memory_gb"],
         "clips_s": state["clips_s"],
         "minutes": state["minutes"],
     }
+
+
+def gflops(checkpoint: Path) -> float:
+    """Of one window, none of whose images has been encoded before; a multiplication and an addition are two."""
+    model = load_recognizer(checkpoint, device="cpu", dtype="fp32").model
+    size = model.tower.backbone.image_size
+    images = torch.zeros(2, 1, model.config.frames, 3, size, size)
+    with FlopCounterMode(display=False) as counted, torch.inference_mode():
+        model(images[0], images[1])
+    return counted.get_total_flops() / 1e9
 
 
 def run(*line: str) -> str:
@@ -118,12 +132,12 @@ def report(rows: Sequence[Row], arguments: argparse.Namespace) -> str:
         f"{arguments.clips} simulated scenes to train, {arguments.test_clips} to test (five windows each at most); "
         "intervals by resampling scenes; one seed.",
         "",
-        "| | top-1 (95 %) | trained parameters | checkpoint | peak memory | clips/s |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| | top-1 (95 %) | trained parameters | checkpoint | GFLOP a window | peak memory | clips/s |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in rows:
         share = f"{row.top1:.1%} ({row.low:.1%} to {row.high:.1%})"
-        sizes = f"{row.trained:,} | {row.file_mb:.2f} MB | {row.peak_gb:.1f} GB | {row.clips_s:.1f}"
+        sizes = f"{row.trained:,} | {row.file_mb:.2f} MB | {row.gflops:.1f} | {row.peak_gb:.1f} GB | {row.clips_s:.1f}"
         lines.append(f"| {row.name} | {share} | {sizes} |")
     return "\n".join([*lines, "", "![training time against top-1](adapters.png)", ""])
 

@@ -47,6 +47,7 @@ class VELoRAConfig:
     labels: tuple[str, ...]  # class names in the order of the logits; names may repeat
     backbone: str  # a name that velora.backbones knows
     pretrained: str = ""  # open_clip's tag of the backbone's weights; empty: the backbone's usual ones
+    weights_digest: str = ""  # of the backbone's weights that were used in training; empty: not noted
     preset: str = "paper"  # how the streams are fused
     adapter: str = "lora"  # what is trained of the encoders: low-rank changes, nothing, or all of them
     rank: int = 4  # r
@@ -70,6 +71,7 @@ class VELoRAConfig:
             "labels": check_labels(self.labels),
             "backbone": _backbone(self.backbone),
             "pretrained": _tag(self.pretrained),
+            "weights_digest": _digest(self.weights_digest),
             "rendering": _rendering(self.rendering),
             "mean": _triple("mean", self.mean, -10.0),
             "std": _triple("std", self.std, 1e-3),
@@ -197,6 +199,12 @@ def _backbone(value: Any) -> str:
 def _tag(value: Any) -> str:
     if not isinstance(value, str) or not re.fullmatch(r"[\w.-]{0,100}", value):
         raise ValueError(f"pretrained must be a tag of open_clip, not {_show(value)}")
+    return value
+
+
+def _digest(value: Any) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"([0-9a-f]{16})?", value):
+        raise ValueError(f"weights_digest must be sixteen hexadecimal digits, not {_show(value)}")
     return value
 
 

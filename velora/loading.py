@@ -93,7 +93,7 @@ def _find(name: str, source: Weights) -> tuple[Checkpoint, tuple[str, ...]]:
         return checkpoint, () if checkpoint.config.trained else ("adapters", "head")
     config = load_config(DEMO / "config.json")
     try:
-        config = dataclasses.replace(config, backbone=name, trained=False)
+        config = dataclasses.replace(config, backbone=name, weights_digest="", trained=False)
     except ValueError as error:
         raise ModelError(f"no model {name!r}: give the folder of a checkpoint, or a backbone ({error})") from None
     return Checkpoint(config, random_tensors(config, torch.Generator().manual_seed(_SEED))), ("adapters", "head")
@@ -123,6 +123,8 @@ def _place(checkpoint: Checkpoint, source: Weights, device: torch.device, dtype:
         model, random = build_model(Checkpoint(checkpoint.config, tensors)), False
     else:
         tower, random = _tower(checkpoint.config, source, device, dtype)
+        if not random:
+            check_digest(checkpoint.config, tower)
         model = build_model(checkpoint, tower)
     model.encoders.adapters.to(device, dtype)
     model.fuser.to(device)
@@ -143,6 +145,15 @@ def _tower(config: VELoRAConfig, source: Weights, device: torch.device, dtype: t
     key = (name, file, stat.st_mtime_ns, stat.st_size, device, dtype)
     tower = _shared(key, lambda: load_tower(name, tag, file).to(device, dtype))
     return tower, file == BUNDLED and not load_config(DEMO / "config.json").trained
+
+
+def check_digest(config: VELoRAConfig, tower: VisionTower) -> None:
+    """Raise ModelError where a checkpoint was trained with other weights than the tower has."""
+    if config.weights_digest not in ("", tower.digest()):
+        tag = f", which were {config.pretrained}" if config.pretrained else ""
+        raise ModelError(
+            f"the checkpoint was trained on other weights of {config.backbone}{tag}: --weights takes their tag or file"
+        )
 
 
 def _shared(key: tuple[object, ...], make: Callable[[], VisionTower]) -> VisionTower:

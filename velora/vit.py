@@ -7,6 +7,7 @@ Dosovitskiy et al., arXiv 2010.11929; Radford et al., arXiv 2103.00020.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import cast
 
@@ -160,6 +161,12 @@ class VisionTower(nn.Module):
     @property
     def device(self) -> torch.device:
         return self.conv1.weight.device
+
+    def digest(self) -> str:
+        """Sixteen digits by which trained weights are known, in whatever dtype they are."""
+        parts = (self.class_embedding, self.proj)
+        stored = [part.detach().to("cpu", torch.bfloat16).contiguous().view(torch.int16).numpy() for part in parts]
+        return hashlib.sha256(b"".join(part.tobytes() for part in stored)).hexdigest()[:16]
 
     @property
     def blocks(self) -> Sequence[Block]:

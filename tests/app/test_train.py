@@ -113,3 +113,11 @@ def test_what_does_not_fit_is_said_in_one_line(tmp_path: Path, capsys: pytest.Ca
     ):
         assert main(["train", "--out", str(tmp_path / "out"), *options]) == 1
         assert message in capsys.readouterr().err
+
+
+def test_images_that_are_rendered_already_are_not_rendered_otherwise(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["train", "--data", str(images), "--out", str(tmp_path), "--max-window-us", "8000", *QUICK]
+    assert main(line) == 1
+    assert "are rendered already" in capsys.readouterr().err

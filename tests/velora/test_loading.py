@@ -19,6 +19,7 @@ from tests.velora.conftest import make_checkpoint, make_config, make_recognizer,
 from velora import ModelError, load_recognizer
 from velora.checkpoint import Checkpoint, load_checkpoint, random_tensors, save_checkpoint
 from velora.loading import DEMO
+from velora.weights import random_tower
 
 
 @pytest.fixture
@@ -57,6 +58,19 @@ def test_checkpoint_round_trip(checkpoint: Path) -> None:
     recognizer = load_recognizer(checkpoint, device="cpu")
     assert (recognizer.name, recognizer.random_parts) == ("cards", ())
     assert recognizer.config == make_config(trained=True)
+
+
+def test_a_checkpoint_knows_the_weights_that_it_was_trained_on(tmp_path: Path) -> None:
+    tower = load_recognizer("demo", device="cpu", dtype="fp32").model.tower
+    config = make_config(trained=True, weights_digest=tower.digest())
+    checkpoint = Checkpoint(config, random_tensors(config, torch.Generator().manual_seed(0)))
+    save_checkpoint(tmp_path, checkpoint, card="")
+    assert load_recognizer(tmp_path, device="cpu", dtype="bf16").config == config
+    with torch.no_grad():
+        other = random_tower("demo", torch.Generator().manual_seed(1))
+    save_file(other.state_dict(), tmp_path / "other.safetensors")
+    with pytest.raises(ModelError, match="trained on other weights of demo: --weights takes"):
+        load_recognizer(tmp_path, device="cpu", weights=str(tmp_path / "other.safetensors"))
 
 
 def test_a_backbone_by_name(home: Path) -> None:

@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from velora.checkpoint import Checkpoint, build_model
-from velora.devices import choose_dtype, cpu_has_bf16
+from velora.devices import choose_device, choose_dtype
 from velora.model import VELoRA, make_fusion
 from velora.preprocess import normalize
-from velora.training.batches import load_window
+from velora.training.batches import load_window, only
 from velora.training.clips import ClipSet
 from velora.training.trainer import Data
 from velora.training.windows import Window
@@ -27,26 +27,28 @@ _MOST = 300  # windows that are looked at
 _BATCH = 8
 
 
-def nearest_class_mean(checkpoint: Checkpoint, tower: VisionTower | None, data: Data) -> float | None:
+def nearest_class_mean(
+    checkpoint: Checkpoint, tower: VisionTower | None, data: Data, modality: str = "both"
+) -> float | None:
     """Top-1 on validation of the nearest mean of the head's inputs; None where it cannot be computed."""
     windows = _chosen(data, checkpoint.config.frames)
     if not data.windows or not hasattr(make_fusion(checkpoint.config), "head"):
         return None
     model = build_model(checkpoint, tower)
-    known, truth = _features(model, data.train, windows)
-    asked, right = _features(model, data.val, data.windows)
+    known, truth = _features(model, data.train, windows, modality)
+    asked, right = _features(model, data.val, data.windows, modality)
     weight, bias = _means(known, truth, len(checkpoint.config.labels))
     return float(((asked @ weight.T + bias).argmax(dim=1) == right).float().mean())
 
 
-def new_head(checkpoint: Checkpoint, tower: VisionTower | None, data: Data) -> Checkpoint:
+def new_head(checkpoint: Checkpoint, tower: VisionTower | None, data: Data, modality: str = "both") -> Checkpoint:
     """The same adapters, and a head for the config's labels that says the nearest class mean."""
     config = checkpoint.config
     own = {name: tensor for name, tensor in checkpoint.tensors.items() if not name.startswith("fuser.head.")}
     classes, width = len(config.labels), checkpoint.tensors["fuser.head.weight"].shape[1]
     blank = {"fuser.head.weight": torch.zeros(classes, width), "fuser.head.bias": torch.zeros(classes)}
     model = build_model(Checkpoint(config, own | blank), tower)
-    weight, bias = _means(*_features(model, data.train, _chosen(data, config.frames)), classes)
+    weight, bias = _means(*_features(model, data.train, _chosen(data, config.frames), modality), classes)
     return dataclasses.replace(checkpoint, tensors=own | {"fuser.head.weight": weight, "fuser.head.bias": bias})
 
 
@@ -69,16 +71,18 @@ def _means(features: Tensor, truth: Tensor, classes: int) -> tuple[Tensor, Tenso
 
 
 @torch.inference_mode()
-def _features(model: VELoRA, clips: ClipSet, windows: Sequence[Window]) -> tuple[Tensor, Tensor]:
+def _features(model: VELoRA, clips: ClipSet, windows: Sequence[Window], modality: str) -> tuple[Tensor, Tensor]:
     """What the head reads of windows, [n, F], and their labels."""
     kept: list[Tensor] = []
-    handle = model.fuser.get_submodule("head").register_forward_pre_hook(lambda _, read: kept.append(read[0].float()))
-    config = model.config
-    device = torch.device("cpu")
-    fast = torch.autocast("cpu", choose_dtype("auto", device), enabled=cpu_has_bf16())
+    head = model.fuser.get_submodule("head")
+    handle = head.register_forward_pre_hook(lambda _, read: kept.append(read[0].float().cpu()))
+    config, device = model.config, choose_device("auto")
+    dtype = choose_dtype("auto", device)
+    model.to(device)
+    fast = torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
     for start in range(0, len(windows), _BATCH):
         images = torch.stack([load_window(clips.clips, window) for window in windows[start : start + _BATCH]])
-        normal = normalize(images, config.mean, config.std)
+        normal = normalize(only(images, modality).to(device), config.mean, config.std)
         with fast:
             model(normal[:, :, 0], normal[:, :, 1])
     handle.remove()
