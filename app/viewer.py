@@ -98,7 +98,7 @@ class Viewer(Sink):
         self._top: tuple[tuple[str, float], ...] = ()
         self._stale = True  # no label since the stream began or jumped
         self._unsure = False  # the newest label is not to be relied on
-        self._start_us = self._began_at = self._newest = 0
+        self._began_at = self._newest = 0
         self._message, self._failed, self._closed = "", False, False
         self._thread = threading.Thread(target=self._play, name=f"viewer of {recording.name}", daemon=True)
         self._thread.start()
@@ -157,7 +157,7 @@ class Viewer(Sink):
             "labels": [(label, round(p, 4)) for label, p in self._top],
             "stale": self._stale,
             "unsure": self._unsure,
-            "position_s": round((frame.t_end_us - self._start_us) / 1e6, 2) if frame else 0.0,
+            "position_s": round((frame.t_end_us - (self._player.span_us or (0,))[0]) / 1e6, 2) if frame else 0.0,
             "panes": frame.pane_widths if frame else (),
             "source_fps": round(self._source_rate.per_second(), 1),
             "shown_fps": round(self._shown_rate.per_second(), 1),
@@ -172,8 +172,6 @@ class Viewer(Sink):
         """Encode the sample's picture. Called by `run`."""
         self._source_rate.count()
         self._latency.released(sample.index)
-        if sample.index == 0:
-            self._start_us = sample.t_start_us
         self._stale = self._stale or sample.discontinuity
         self._began_at = sample.index if sample.discontinuity else self._began_at
         self._newest = sample.index
@@ -198,6 +196,7 @@ class Viewer(Sink):
             if self._stride is None:
                 with open_source(self.recording) as source:
                     self._stride = window_stride(self.recognizer, source)
+            self._player.lead = (self.recognizer.config.frames - 1) * self._stride
             run(self._player, self.recognizer, sinks=[self], policy=LATEST, stride=self._stride, summary=self._summary)
             if not self._closed:
                 self._fail(f"{self.recording.name}: holds nothing to show; choose another recording")

@@ -92,10 +92,13 @@ class Aedat4Reader:
         decode: Callable[[Buffer], object] = decode_events if stream.kind == EVENTS else decode_frame
         return any(self._peek(entry, decode) is not None for entry in self.of(stream)[:8])
 
-    def frame_time(self, entry: np.void) -> int | None:
-        """When a frame's exposure began; None for a corrupt one, which is not counted."""
-        frame = self._peek(entry, decode_frame)
-        return None if frame is None else frame.t_start_us
+    def times(self, entry: np.void, stream: StreamInfo) -> tuple[int, int] | None:
+        """First and last moment of what a packet of a stream holds; None for a corrupt one, which is not counted."""
+        if stream.kind != EVENTS:
+            frame = self._peek(entry, decode_frame)
+            return None if frame is None else (frame.t_start_us, frame.t_end_us)
+        events = self._peek(entry, decode_events)
+        return None if events is None or not len(events) else (int(events["t"].min()), int(events["t"].max()))
 
     def _decoded(self, entry: np.void, decode: Callable[[Buffer], Decoded]) -> Decoded | None:
         decoded = self._peek(entry, decode)

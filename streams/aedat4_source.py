@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,13 +10,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from streams.aedat4 import EVENTS, FRAMES, StreamInfo
+from streams.aedat4 import EVENTS, FRAMES, MAX_TIME_US, StreamInfo
 from streams.aedat4_reader import Aedat4Reader
 from streams.errors import RecordingError
 from streams.items import EventPacket, Events, Item, RgbFrame, in_order, join_events, no_events
 from streams.source import DEFAULT_PERIOD_US, JUMP_US, Source
 
 _MAX_HELD_EVENTS = 1 << 22
+_FRAMES_BEFORE = 2  # the one sought: an exposure that is not known begins where the last one ended
+_TRIES = 64  # corrupt packets in a row, in search of a time
 
 
 class Placed(NamedTuple):
@@ -38,6 +41,7 @@ class Aedat4Source(Source):
             self.event_size = self._size(self._events_of)
             self.frame_size = self._size(self._frames_of)
             self.sample_period_us = self._period()
+            self.span_us = self._span()
         except BaseException:
             self._reader.close()
             raise
@@ -46,7 +50,38 @@ class Aedat4Source(Source):
         self._reader.close()
 
     def __iter__(self) -> Iterator[Item]:
-        return merge(self._events(), self._frames())
+        return merge(self._events(0), self._frames(0))
+
+    def read(self, from_us: int) -> Iterator[Item]:
+        frame = packet = 0
+        if self._frames_of is not None:
+            frame = max(0, self._first_after(self._frames_of, from_us) - _FRAMES_BEFORE)
+            begins = self._times_near(self._frames_of, frame)
+            from_us = min(from_us, begins[0]) if begins else from_us
+        if self._events_of is not None:  # the packet before tells that the feed had begun
+            packet = max(0, self._first_after(self._events_of, from_us) - 1)
+        return merge(self._events(packet), self._frames(frame))
+
+    def _first_after(self, stream: StreamInfo, time_us: int) -> int:
+        """Which packet is the first to end at a time or later: by the table, or by looking into some."""
+        ends = self._reader.of(stream)["t_end"]
+        if (ends >= 0).all():
+            return int(np.searchsorted(np.maximum.accumulate(ends), time_us))
+        return bisect_left(
+            range(len(ends)), time_us, key=lambda k: (self._times_near(stream, k) or (0, MAX_TIME_US))[1]
+        )
+
+    def _times_near(self, stream: StreamInfo, number: int, step: int = 1) -> tuple[int, int] | None:
+        """The times of a packet, or of the next one to it that can be read."""
+        near = self._reader.of(stream)[number::step][:_TRIES]
+        return next((times for entry in near if (times := self._reader.times(entry, stream)) is not None), None)
+
+    def _span(self) -> tuple[int, int] | None:
+        """From the first packets and the last ones."""
+        streams = [stream for stream in (self._events_of, self._frames_of) if stream is not None]
+        found = [self._times_near(stream, *place) for stream in streams for place in ((0, 1), (-1, -1))]
+        times = [time for pair in found if pair is not None for time in pair]
+        return (min(times), max(times)) if times else None
 
     def _choose(self) -> tuple[StreamInfo | None, StreamInfo | None]:
         """The first event stream that holds anything to read, and the frames of the same camera."""
@@ -81,27 +116,27 @@ class Aedat4Source(Source):
         entries = self._reader.of(self._frames_of)
         times = entries["t_start"]
         if len(times) and times[0] < 0:
-            first = (self._reader.frame_time(entry) for entry in entries[:16])
-            times = np.array([time for time in first if time is not None], np.int64)
+            first = (self._reader.times(entry, self._frames_of) for entry in entries[:16])
+            times = np.array([time[0] for time in first if time is not None], np.int64)
         steps = np.diff(np.sort(times))
         steps = steps[(steps > 0) & (steps < JUMP_US)]
         return int(np.median(steps)) if len(steps) else DEFAULT_PERIOD_US
 
-    def _events(self) -> Iterator[Placed]:
+    def _events(self, first: int) -> Iterator[Placed]:
         if self._events_of is None:
             return
         spans = Spans(self.counts)
         offset = 0
-        for entry in self._reader.of(self._events_of):
+        for entry in self._reader.of(self._events_of)[first:]:
             events, offset = self._reader.events(entry), int(entry["offset"])
             if events is not None and len(events):
                 yield from (Placed(packet, offset) for packet in spans.push(events))
         yield from (Placed(packet, offset) for packet in spans.flush())
 
-    def _frames(self) -> Iterator[Placed]:
+    def _frames(self, first: int) -> Iterator[Placed]:
         if self._frames_of is None:
             return
-        for entry in self._reader.of(self._frames_of):
+        for entry in self._reader.of(self._frames_of)[first:]:
             frame = self._reader.frame(entry)
             if frame is not None:
                 yield Placed(frame, int(entry["offset"]))

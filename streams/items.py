@@ -96,3 +96,4 @@ class Sample:
     arrival_ns: int | None = None  # host monotonic clock when its last item came in; None for recordings
     decode_ms: float = 0.0
     render_ms: float = 0.0
+    lead: bool = False  # only fills the window of a place that was sought: not shown, no label of its own

@@ -1,59 +1,110 @@
-"""Plays a recording at its own pace: samples come when they are due, and can be paused, restarted and stopped.
+"""Plays a recording at its own pace: samples come when they are due; it can be paused, stepped, sought and stopped.
 
 player = Player("recordings/cards.aedat4", render=RenderConfig())
 run(player, recognizer, sinks=[viewer], policy=LATEST)      # in a thread of its own
-player.pause()                                              # from any other
+player.seek(12_000_000)                                     # from any other
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from streams.items import Sample
 from streams.render import RenderConfig
-from streams.source import JUMP_US, open_source
+from streams.source import JUMP_US, Source, open_source
 from streams.synchronize import synchronize
 
 _LATE_S = 0.25  # later than this, time is taken anew rather than caught up in a bunch
+_LEAD_MARGIN = 1.5  # of the time that some samples take, since frames do not come evenly
+_REMEMBERED = 4096  # samples, to step back to
+_BEGINNING = -(1 << 62)
 
 
 class Player:
     """An iterable of samples, each at its time (`t_end_us`, times `speed`); controls may be called from any thread.
 
-    `speed` None plays as fast as the consumer takes. Iterating raises RecordingError as `open_source` does.
+    `speed` None plays as fast as the consumer takes. `lead` is how many samples before a place that is sought are given
+    first, marked as such, so that a recogniser's window is full there: (T - 1) times its stride. Indices rise through
+    all of it. Iterating raises RecordingError as `open_source` does.
     """
 
     def __init__(
-        self, uri: str | Path, *, render: RenderConfig | None = None, loop: bool = False, speed: float | None = 1.0
+        self,
+        uri: str | Path,
+        *,
+        render: RenderConfig | None = None,
+        loop: bool = False,
+        speed: float | None = 1.0,
+        lead: int = 0,
     ) -> None:
-        if speed is not None and speed <= 0:
-            raise ValueError(f"speed must be positive, not {speed}")
-        self.uri, self.render, self.loop, self.speed = uri, render, loop, speed
+        self.uri, self.render, self.loop, self.lead = uri, render, loop, lead
         self.counts: Counter[str] = Counter()  # of the pass that plays, or was played last
+        self.span_us: tuple[int, int] | None = None  # of the recording, once it plays
+        self.position_us: int | None = None  # where the newest sample ends
+        self._clock = _Clock(_checked(speed))
         self._control = threading.Condition()
-        self._paused = self._stopped = self._again = False
+        self._paused = self._stopped = False
+        self._sought: int | None = None  # where to go on, at once
+        self._steps = 0  # samples to show although it is paused
+        self._ends: deque[int] = deque(maxlen=_REMEMBERED)  # of the samples up to now
+        self._index = 0  # of the next sample
+
+    # --- controls -----------------------------------------------------------------------------------------------------
 
     @property
     def paused(self) -> bool:
         """Whether it waits for `resume`."""
         return self._paused
 
+    @property
+    def speed(self) -> float | None:
+        """How many times as fast as it was recorded; None: as fast as the consumer takes."""
+        return self._clock.speed
+
+    @speed.setter
+    def speed(self, speed: float | None) -> None:
+        with self._control:
+            self._clock.change(_checked(speed))
+            self._control.notify_all()
+
     def pause(self) -> None:
         """Hold the playback where it is."""
-        self._set(paused=True)
+        with self._control:
+            self._paused, self._steps = True, 0
+            self._control.notify_all()
 
     def resume(self) -> None:
         """Go on from where it was paused."""
-        self._set(paused=False)
+        with self._control:
+            self._paused = False
+            self._control.notify_all()
+
+    def seek(self, t_us: int) -> None:
+        """Go on with the first sample that ends after a time; when paused, show it alone."""
+        with self._control:
+            self._sought, self._steps = t_us, int(self._paused)
+            self._control.notify_all()
+
+    def step(self, count: int = 1) -> None:
+        """Pause, and show the sample `count` after the last one, or before it where that is negative."""
+        with self._control:
+            self._paused = True
+            if count > 0:
+                self._steps += count
+            elif self.position_us is not None:
+                before = sorted({end for end in self._ends if end < self.position_us})
+                self._sought, self._steps = (before[count] - 1 if len(before) >= -count else _BEGINNING), 1
+            self._control.notify_all()
 
     def restart(self) -> None:
         """Play from the start, also when paused."""
         with self._control:
-            self._again, self._paused = True, False
+            self._sought, self._paused = _BEGINNING, False
             self._control.notify_all()
 
     def stop(self) -> None:
@@ -62,68 +113,115 @@ class Player:
             self._stopped = True
             self._control.notify_all()
 
-    def _set(self, *, paused: bool) -> None:
-        with self._control:
-            self._paused = paused
-            self._control.notify_all()
+    # --- playing ------------------------------------------------------------------------------------------------------
 
     def __iter__(self) -> Iterator[Sample]:
-        while True:
-            shown = 0
-            for sample in self._one_pass():
-                shown += 1
-                yield sample
-            with self._control:
-                again, self._again = self._again or (self.loop and shown > 0), False
-                if self._stopped or not again:
-                    return
-
-    def _one_pass(self) -> Iterator[Sample]:
         with open_source(self.uri) as source:
-            self.counts = source.counts
-            clock = _Clock()
-            for sample in synchronize(source, render=self.render):
-                if not self._wait_until(clock, sample):
+            self.counts, self.span_us = source.counts, source.span_us
+            begun_with = Counter(source.counts)
+            while not self._stopped:
+                with self._control:
+                    sought, self._sought = self._sought, None
+                source.counts.clear()
+                source.counts.update(begun_with)
+                shown = self._index
+                yield from self._one_pass(source, sought)
+                if self._sought is None and (not self.loop or self._index == shown):
                     return
-                yield sample
-            self._wait(source.sample_period_us / 1e6 / (self.speed or 1))  # the last sample is shown as long as any
 
-    def _wait_until(self, clock: _Clock, sample: Sample) -> bool:
-        """Wait until a sample is due and the playback is not paused; False where it is not to be shown any more."""
-        if self.speed is not None:
-            self._wait(clock.until(sample, self.speed))
-        with self._control:
-            held = time.monotonic()
-            while self._paused and not self._interrupted():
-                self._control.wait(timeout=1.0)
-            clock.shift(time.monotonic() - held)
-            return not self._interrupted()
+    def _one_pass(self, source: Source, sought: int | None) -> Iterator[Sample]:
+        """From the start or from where it was sought, to the end or to where it is interrupted."""
+        self._clock.forget()
+        for sample in self._samples(source, sought):
+            self._index = sample.index + 1
+            if not sample.lead:
+                if not self._wait_for(sample):
+                    return
+                self.position_us = sample.t_end_us
+            self._ends.append(sample.t_end_us)
+            yield sample
+        with self._control:  # the last sample is shown as long as any
+            period_s = 0.0 if self.speed is None else source.sample_period_us / 1e6 / self.speed
+            self._control.wait_for(lambda: self._interrupted() or self._paused, timeout=period_s)
 
-    def _wait(self, seconds: float) -> None:
-        if self.speed is None or seconds <= 0:
+    def _samples(self, source: Source, sought: int | None) -> Iterator[Sample]:
+        """The samples after a place, those before it that lead there first."""
+        if sought is None or source.span_us is None or sought <= source.span_us[0]:
+            yield from synchronize(source, render=self.render, first_index=self._index)
             return
+        sought = min(sought, source.span_us[1])
+        from_us = sought - round(_LEAD_MARGIN * (self.lead + 2) * source.sample_period_us)
+        samples = synchronize(source, render=self.render, from_us=from_us, first_index=self._index)
+        before: deque[Sample] = deque(maxlen=self.lead + 1)
+        sample: Sample | None = None
+        for sample in samples:
+            if sample.t_end_us > sought:
+                break
+            before.append(sample)
+        if sample is None:
+            return
+        if sample.t_end_us <= sought:  # beyond the end, whose last sample is shown
+            before.pop()
+        lead = [*before][len(before) - self.lead :] if self.lead else []
+        self._ends.extend(one.t_end_us for one in before)
+        for k, one in enumerate([*lead, sample]):
+            yield replace(one, lead=k < len(lead), discontinuity=one.discontinuity or k == 0)
+        yield from samples
+
+    def _wait_for(self, sample: Sample) -> bool:
+        """Wait until a sample is due and may be shown; False where it is not to be shown any more."""
         with self._control:
-            self._control.wait_for(lambda: self._interrupted() or self._paused, timeout=seconds)
+            if sample.discontinuity:
+                self._clock.forget()
+            while not self._interrupted():
+                if self._paused and not self._steps:
+                    self._control.wait(timeout=1.0)
+                    self._clock.forget()
+                    continue
+                if self._paused:
+                    self._steps -= 1
+                    return True
+                if (seconds := self._clock.until(sample.t_end_us)) <= 0:
+                    return True
+                self._control.wait(timeout=seconds)
+            return False
 
     def _interrupted(self) -> bool:
-        return self._stopped or self._again
+        return self._stopped or self._sought is not None
+
+
+def _checked(speed: float | None) -> float | None:
+    if speed is not None and speed <= 0:
+        raise ValueError(f"speed must be positive, not {speed}")
+    return speed
 
 
 class _Clock:
     """Which wall time belongs to which time of the recording."""
 
-    def __init__(self) -> None:
-        self._origin: float | None = None  # wall time of the recording's time 0 at the speed in force
+    def __init__(self, speed: float | None) -> None:
+        self.speed = speed
+        self._known: tuple[float, int] | None = None  # a wall time, and the time of the recording then
 
-    def until(self, sample: Sample, speed: float) -> float:
-        """Seconds until a sample is due; the first is due at once, and one that is far too late makes the time anew."""
-        now, offset = time.monotonic(), sample.t_end_us / 1e6 / speed
-        if self._origin is None or sample.discontinuity or now - (self._origin + offset) > _LATE_S:
-            self._origin = now - offset
-        self._origin = min(self._origin, now - offset + 2 * JUMP_US / 1e6 / speed)  # no damaged time makes it wait on
-        return self._origin + offset - now
+    def forget(self) -> None:
+        """What comes next is due at once."""
+        self._known = None
 
-    def shift(self, seconds: float) -> None:
-        """The playback stood still for so long."""
-        if self._origin is not None:
-            self._origin += seconds
+    def change(self, speed: float | None) -> None:
+        """Play at another speed from now on."""
+        if self._known is not None and self.speed is not None:
+            wall, t_us = self._known
+            now = time.monotonic()
+            self._known = now, t_us + round((now - wall) * 1e6 * self.speed)
+        self.speed = speed
+
+    def until(self, t_us: int) -> float:
+        """Seconds until a time of the recording; after `forget`, or far too late, it is now."""
+        if self.speed is None:
+            return 0.0
+        now = time.monotonic()
+        wall, known_us = self._known or (now, t_us)
+        seconds = wall + (t_us - known_us) / 1e6 / self.speed - now
+        if self._known is None or seconds < -_LATE_S:
+            self._known, seconds = (now, t_us), 0.0
+        return min(seconds, 2 * JUMP_US / 1e6 / self.speed)  # no damaged time makes it wait on

@@ -81,27 +81,39 @@ def run(
     """
     summary = summary or RunSummary()
     session = recognizer.open(stride=stride, hop=hop)
+    screen = _Screen(sinks, summary)
     if policy is EVERY:
         for sample in samples:
-            _show(sample, sinks, summary)
+            screen.show(sample)
             _recognize(session, sample, sinks, summary)
         return summary
     with _LatestRecognizer(session, sinks, summary) as latest:
         for sample in samples:
-            _show(sample, sinks, summary)
+            screen.show(sample)
             latest.offer(sample)
     return summary
 
 
-def _show(sample: Sample, sinks: Sequence[Sink], summary: RunSummary) -> None:
-    summary.samples += 1
-    for sink in sinks:
-        sink.on_sample(sample)
+class _Screen:
+    """What sinks see of the samples: not those that lead to a place, but that there was a jump."""
+
+    def __init__(self, sinks: Sequence[Sink], summary: RunSummary) -> None:
+        self._sinks, self._summary, self._jumped = sinks, summary, False
+
+    def show(self, sample: Sample) -> None:
+        self._jumped = self._jumped or sample.discontinuity
+        if sample.lead:
+            return
+        seen = replace(sample, discontinuity=True) if self._jumped else sample
+        self._summary.samples += 1
+        self._jumped = False
+        for sink in self._sinks:
+            sink.on_sample(seen)
 
 
 def _recognize(session: Session, sample: Sample, sinks: Sequence[Sink], summary: RunSummary) -> None:
     prediction = session.push(sample)
-    if prediction is not None:
+    if prediction is not None and not sample.lead:
         summary.predictions += 1
         for sink in sinks:
             sink.on_prediction(prediction)
@@ -117,13 +129,15 @@ class Mailbox:
         self.closed = False
         self.dropped = 0
 
-    def put(self, sample: Sample) -> None:
-        """Replace what is in the slot."""
+    def put(self, sample: Sample, *, wait: bool = False) -> None:
+        """Replace what is in the slot, or `wait` until it is empty."""
         with self._changed:
+            while wait and self._sample is not None and not self.closed:
+                self._changed.wait(timeout=1.0)
             self.dropped += self._sample is not None
             self._broken = self._broken or sample.discontinuity
             self._sample = sample
-            self._changed.notify()
+            self._changed.notify_all()
 
     def skip(self, sample: Sample) -> None:
         """Pass a sample by, but not its discontinuity."""
@@ -139,6 +153,7 @@ class Mailbox:
                 return None
             sample = replace(self._sample, discontinuity=self._broken)
             self._sample, self._broken = None, False
+            self._changed.notify_all()
             return sample
 
     def close(self) -> None:
@@ -206,6 +221,7 @@ class _LatestRecognizer:
         self.session, self.sinks, self.summary = session, sinks, summary
         self.mailbox, self.pace = Mailbox(), Pace(session.stride)
         summary.every = self.pace.every
+        self._lead: list[Sample] = []
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="recognizer", daemon=True)
 
@@ -222,9 +238,21 @@ class _LatestRecognizer:
             self._raise()
 
     def offer(self, sample: Sample) -> None:
-        """Hand over the newest sample; never waits. Raises what ended the thread."""
+        """Hand over the newest sample; waits only for the window of a place that was sought. Raises what ended the
+        thread."""
         self._raise()
-        if sample.index % self.pace.every:
+        if sample.lead:
+            self._lead.append(sample)
+            return
+        lead, self._lead = self._lead, []
+        for before in lead:
+            if (sample.index - before.index) % self.pace.stride:
+                self.mailbox.skip(before)
+            else:
+                self.mailbox.put(before, wait=True)
+        if lead:
+            self.mailbox.put(sample, wait=True)
+        elif sample.index % self.pace.every:
             self.mailbox.skip(sample)
         else:
             self.mailbox.put(sample)

@@ -30,12 +30,17 @@ class Source(ABC):
     event_size: tuple[int, int] | None  # (width, height); None: no events in this source
     frame_size: tuple[int, int] | None  # (width, height); None: no frames in this source
     sample_period_us: int  # time from one sample to the next, as far as it can be told beforehand
+    span_us: tuple[int, int] | None = None  # the first moment of a recording and its last; None: live, or not known
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()  # what was lost on the way, by reason; later stages add to it
 
     @abstractmethod
     def __iter__(self) -> Iterator[Item]: ...
+
+    def read(self, from_us: int) -> Iterator[Item]:
+        """All frames and events that end after `from_us` with the events of these frames, and perhaps earlier ones."""
+        return iter(self)
 
     @abstractmethod
     def close(self) -> None:

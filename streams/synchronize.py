@@ -27,12 +27,18 @@ _MAX_HOLES = 64  # in one packet; more are damage, not gaps
 _BEFORE_ALL = -(1 << 62)
 
 
-def synchronize(source: Source, *, render: RenderConfig | None = None) -> Iterator[Sample]:
-    """The samples of a source, in order of time; what had to be dropped is added to `source.counts`."""
-    synchronizer = Synchronizer(source, render or RenderConfig())
+def synchronize(
+    source: Source, *, render: RenderConfig | None = None, from_us: int | None = None, first_index: int = 0
+) -> Iterator[Sample]:
+    """The samples of a source, in order of time; what had to be dropped is added to `source.counts`.
+
+    With `from_us`, those that end after it, equal to what they are in the whole recording but for their indices, which
+    begin at `first_index`.
+    """
+    synchronizer = Synchronizer(source, render or RenderConfig(), from_us, first_index)
     waited = time.perf_counter()
     decode_ms = 0.0
-    for item in source:
+    for item in source if from_us is None else source.read(synchronizer.earliest_us):
         decode_ms += (time.perf_counter() - waited) * 1e3
         for sample in synchronizer.push(item, decode_ms):
             yield sample
@@ -101,7 +107,7 @@ class EventStore:
 class Synchronizer:
     """The state behind `synchronize`: push items, get the samples that they complete."""
 
-    def __init__(self, source: Source, config: RenderConfig) -> None:
+    def __init__(self, source: Source, config: RenderConfig, from_us: int | None = None, first_index: int = 0) -> None:
         sensor = source.event_size or source.frame_size
         if sensor is None:
             raise ValueError(f"{source.name}: a source needs events or frames")
@@ -109,15 +115,25 @@ class Synchronizer:
         self.config, self.counts = config, source.counts
         self.event_size, self.frame_size = source.event_size, source.frame_size
         self._period = source.sample_period_us
-        self._index = 0
+        self._index = first_index
+        self._from = _BEFORE_ALL if from_us is None else from_us
+        self._last_end: int | None  # end of the last sample
         self._begin()
+        if from_us is not None and self.frame_size is None and source.span_us is not None:
+            start = source.span_us[0]
+            self._last_end = start + max(0, from_us - start) // config.period_us * config.period_us
+
+    @property
+    def earliest_us(self) -> int:
+        """What ends before is not needed: the first frame brings its own exposure, a period begins before it ends."""
+        return self._from if self.frame_size is not None else self._from - self.config.period_us
 
     def _begin(self) -> None:
         """Start anew: nothing from before is joined with what follows."""
         self._store = EventStore(self._sensor, self.counts)
         self._frames: list[RgbFrame] = []
         self._newest: int | None = None  # end of the newest item
-        self._last_end: int | None = None  # end of the last sample
+        self._last_end = None
         self._discontinuity = True
 
     def push(self, item: Item, decode_ms: float = 0.0) -> Iterator[Sample]:
@@ -177,7 +193,11 @@ class Synchronizer:
             yield from self._complete_periods(decode_ms, last)
             return
         while self._frames and (last or self._is_complete(self._frames[0])):
-            yield self._frame_sample(self._frames.pop(0), decode_ms)
+            frame = self._frames.pop(0)
+            if frame.t_end_us <= self._from:
+                self._pass_by(frame.t_end_us, min(waiting.t_start_us for waiting in (frame, *self._frames)))
+                continue
+            yield self._frame_sample(frame, decode_ms)
             decode_ms = 0.0
 
     def _is_complete(self, frame: RgbFrame) -> bool:
@@ -196,8 +216,16 @@ class Synchronizer:
             end, watermark = start + self.config.period_us, self._store.watermark
             if end > watermark and not (last and start < watermark):
                 return
+            if end <= self._from:
+                self._pass_by(end, end)
+                continue
             yield self._sample(start, end, start, None, True, decode_ms)
             decode_ms = 0.0
+
+    def _pass_by(self, end: int, keep_from: int) -> None:
+        """A sample from before what is wanted."""
+        self._store.forget_before(keep_from)
+        self._last_end = end
 
     def _frame_sample(self, frame: RgbFrame, decode_ms: float) -> Sample:
         start, end = frame.t_start_us, frame.t_end_us

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
 
-from streams import Player, RecordingError, Sample, open_source, synchronize
+from streams import Player, RecordingError, RgbFrame, Sample, Sink, open_source, run, synchronize, write_aedat4
+from velora import Prediction, load_recognizer
 
 
 class Watcher(threading.Thread):
@@ -33,6 +35,10 @@ class Watcher(threading.Thread):
     @property
     def indices(self) -> list[int]:
         return [sample.index for _, sample in list(self.seen)]
+
+    @property
+    def ends(self) -> list[int]:
+        return [sample.t_end_us for _, sample in list(self.seen)]
 
 
 def test_without_a_pace_it_gives_what_synchronize_gives(small_recording: Path) -> None:
@@ -74,11 +80,11 @@ def test_restart_plays_from_the_start_also_when_paused(small_recording: Path) ->
     watcher.wait_for(5)
     player.pause()
     player.restart()
-    while 0 not in watcher.indices[5:]:
+    while watcher.ends[0] not in watcher.ends[5:]:
         watcher.wait_for(1)
     player.stop()
     watcher.join(timeout=5)
-    again = watcher.indices.index(0, 5)
+    again = watcher.ends.index(watcher.ends[0], 5)
     assert watcher.seen[again][1].discontinuity
     assert not player.paused
 
@@ -90,7 +96,7 @@ def test_a_loop_begins_anew_with_a_discontinuity(small_recording: Path) -> None:
         samples.append(sample)
         if len(samples) == 61:
             player.stop()
-    assert [s.index for s in samples[-2:]] == [59, 0]
+    assert [s.index for s in samples[-2:]] == [59, 60]
     assert samples[60].discontinuity
 
 
@@ -111,3 +117,136 @@ def test_a_bad_recording_is_raised_to_the_consumer(tmp_path: Path) -> None:
 def test_a_speed_of_nothing_is_refused(small_recording: Path) -> None:
     with pytest.raises(ValueError, match="speed must be positive"):
         Player(small_recording, speed=0)
+
+
+def samples_of(path: Path) -> list[Sample]:
+    with open_source(path) as source:
+        return list(synchronize(source))
+
+
+def same(one: Sample, other: Sample) -> bool:
+    times = (one.t_start_us, one.t_end_us, one.has_rgb, one.has_events) == (
+        other.t_start_us,
+        other.t_end_us,
+        other.has_rgb,
+        other.has_events,
+    )
+    events = one.events.tobytes() == other.events.tobytes()
+    return times and events and bool((one.rgb == other.rgb).all() and (one.event_image == other.event_image).all())
+
+
+@pytest.mark.parametrize("kind", ["whole", "events alone", "frames alone", "no table", "no exposures"])
+def test_what_is_sought_equals_what_the_whole_recording_shows(small_recording: Path, tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "changed.aedat4"
+    with open_source(small_recording) as source:
+        items = list(source)
+        sizes = (
+            (None if kind == "frames alone" else source.event_size),
+            (None if kind == "events alone" else source.frame_size),
+        )
+    with write_aedat4(path, *sizes) as writer:
+        for item in items:
+            if isinstance(item, RgbFrame) and kind == "no exposures":
+                item = RgbFrame(item.t_end_us, item.t_end_us, item.image)
+            if sizes[isinstance(item, RgbFrame)] is not None:
+                writer.write(item)
+    if kind == "no table":
+        path.write_bytes(path.read_bytes()[:-100])
+    whole = samples_of(path)
+    with open_source(path) as source:
+        for k in (0, 1, 7, 30, len(whole) - 1):
+            found = list(synchronize(source, from_us=whole[k].t_end_us - 1))
+            assert [s.t_end_us for s in found] == [s.t_end_us for s in whole[k:]]
+            assert found[0].discontinuity and all(map(same, found, whole[k:]))
+
+
+def test_a_place_that_is_sought_comes_with_its_lead(small_recording: Path) -> None:
+    whole = samples_of(small_recording)
+    player = Player(small_recording, speed=None, lead=7)
+    samples = iter(player)
+    first = next(samples)
+    player.seek(whole[30].t_end_us - 5)
+    found = [next(samples) for _ in range(9)]
+    assert [s.t_end_us for s in found] == [s.t_end_us for s in whole[23:32]]
+    assert [s.lead for s in found] == [True] * 7 + [False] * 2
+    assert [s.discontinuity for s in found] == [True] + [False] * 8
+    assert first.index < found[0].index and [s.index - found[0].index for s in found] == list(range(9))
+    assert player.position_us == whole[31].t_end_us
+
+
+@pytest.mark.parametrize("where", [-(10**15), 10**15])
+def test_seeking_beyond_an_end_shows_the_sample_there(small_recording: Path, where: int) -> None:
+    whole = samples_of(small_recording)
+    player = Player(small_recording, speed=None, lead=3)
+    samples = iter(player)
+    next(samples)
+    player.seek(where)
+    shown = next(sample for sample in samples if not sample.lead)
+    assert shown.t_end_us == whole[0 if where < 0 else -1].t_end_us
+
+
+def test_steps_forth_and_back_while_it_is_paused(small_recording: Path) -> None:
+    player = Player(small_recording, lead=2)
+    watcher = Watcher(player)
+    watcher.wait_for(5)
+    player.pause()
+    while watcher.came.acquire(timeout=0.3):
+        pass
+    ends, place = [s.t_end_us for s in samples_of(small_recording)], len(watcher.seen) - 1
+    for count, expected in ((1, place + 1), (1, place + 2), (-1, place + 1), (-2, place - 1), (1, place)):
+        player.step(count)
+        watcher.wait_for(1)
+        while watcher.came.acquire(timeout=0.3):  # the lead, and nothing after the one sample
+            pass
+        assert player.position_us == ends[expected] and player.paused
+    player.stop()
+    watcher.join(timeout=5)
+
+
+def test_seeking_while_it_is_paused_shows_one_sample(small_recording: Path) -> None:
+    player = Player(small_recording)
+    watcher = Watcher(player)
+    watcher.wait_for(2)
+    player.pause()
+    while watcher.came.acquire(timeout=0.3):
+        pass
+    whole = samples_of(small_recording)
+    player.seek(whole[40].t_start_us)
+    watcher.wait_for(1)
+    assert not watcher.came.acquire(timeout=0.3)
+    assert watcher.ends[-1] == whole[40].t_end_us
+    player.stop()
+
+
+@pytest.mark.timing
+def test_another_speed_holds_from_then_on(small_recording: Path) -> None:
+    player = Player(small_recording, speed=0.001)
+    watcher = Watcher(player)
+    watcher.wait_for(1)
+    player.speed = 20
+    began = time.monotonic()
+    watcher.join(timeout=10)
+    assert len(watcher.seen) == 60 and time.monotonic() - began < 2
+
+
+def test_labels_after_a_seek_equal_those_of_the_whole_run(small_recording: Path) -> None:
+    recognizer = load_recognizer("demo", device="cpu")
+
+    def labels(samples: Iterable[Sample], stop: Callable[[], None] = lambda: None) -> dict[int, tuple[float, ...]]:
+        found: dict[int, tuple[float, ...]] = {}
+
+        class Keep(Sink):
+            def on_prediction(self, prediction: Prediction) -> None:
+                found[prediction.t_end_us] = tuple(prediction.probabilities.tolist())
+                if len(found) == 10:
+                    stop()
+
+        run(samples, recognizer, sinks=[Keep()], stride=2)
+        return found
+
+    whole = labels(samples_of(small_recording))
+    player = Player(small_recording, speed=None, lead=14)
+    player.seek(samples_of(small_recording)[33].t_end_us - 1)
+    sought = labels(player, player.stop)
+    assert len(sought) == 10 and min(sought) == samples_of(small_recording)[33].t_end_us
+    assert all(whole[end] == found for end, found in sought.items())

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from streams import EVERY, LATEST, RunSummary, Sample, Sink, run
+from streams import EVERY, LATEST, Policy, RunSummary, Sample, Sink, run
 from streams.items import no_events
 from streams.run import Mailbox, Pace
 
@@ -176,3 +177,21 @@ def test_samples_that_a_slow_model_takes_are_evenly_spaced_and_none_is_dropped(c
     assert set(np.diff(indices).tolist()) == {pace.every}
     assert pace.every >= cost and pace.stride % pace.every == 0
     assert drops[0] == drops[-1]
+
+
+@pytest.mark.parametrize("policy", [EVERY, LATEST])
+def test_what_leads_to_a_place_that_is_sought_fills_the_window_and_is_not_shown(policy: Policy) -> None:
+    model, sink, summary = Model(), Recorder(), RunSummary()
+
+    def feed() -> Iterator[Sample]:
+        for i in range(101, 115):
+            yield replace(sample(i, discontinuity=i == 101), lead=True)
+        yield sample(115)
+        for _ in range(3 if policy is LATEST else 0):
+            assert model.took.acquire(timeout=10)
+
+    run(feed(), model, sinks=[sink], policy=policy, stride=7, summary=summary)
+    assert sink.samples == [115] and summary.samples == 1 and summary.dropped == 0
+    assert sink.predictions == ["label 115"]
+    wanted = [101, 108, 115] if policy is LATEST else list(range(101, 116))
+    assert [s.index for s in model.taken] == wanted and model.taken[0].discontinuity
