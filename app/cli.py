@@ -14,6 +14,9 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from app.cli_live import add_live
+from app.cli_options import add_model, add_page, classes, lamp, positive_int, ranks, seconds, seed, speed
+
 _LONGEST = 800  # characters of an error
 _OPENCV_HINT = "OpenCV needs the system's libGL; on Debian or Ubuntu: apt-get install libgl1 libglib2.0-0"
 
@@ -63,7 +66,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"velora-rgbe {_version()}")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in (_add_demo, _add_replay, _add_train, _add_evaluate, _add_convert, _add_simulate, _add_info, _add_doctor):
+    for add in (_add_demo, _add_replay, add_live, _add_train, _add_evaluate, _add_convert, _add_simulate):
+        add(commands)
+    for add in (_add_info, _add_doctor):
         add(commands)
     return parser
 
@@ -73,9 +78,8 @@ _Commands = argparse._SubParsersAction  # argparse gives no public name to it
 
 def _add_demo(commands: _Commands[argparse.ArgumentParser]) -> None:
     demo = commands.add_parser("demo", help="the page, playing the bundled recording with the bundled model")
-    demo.add_argument("--port", type=_port, help="port to serve on (default: the first free one from 7860)")
-    demo.add_argument("--host", default="127.0.0.1", help="address to bind (default: %(default)s, this machine only)")
-    _add_model(demo)
+    add_page(demo)
+    add_model(demo)
     demo.set_defaults(command=_demo)
 
 
@@ -84,12 +88,12 @@ def _add_replay(commands: _Commands[argparse.ArgumentParser]) -> None:
     replay.add_argument("source", metavar="SOURCE", help="a recording (.aedat4)")
     replay.add_argument("--json", action="store_true", help="one JSON object a line on stdout")
     replay.add_argument(
-        "--stride", type=_positive_int, help="samples between the frames of a window (default: as trained)"
+        "--stride", type=positive_int, help="samples between the frames of a window (default: as trained)"
     )
-    replay.add_argument("--hop", type=_positive_int, default=1, help="samples from one label to the next (default: 1)")
-    replay.add_argument("--speed", type=_speed, default=1.0, help="times the recording's pace, or max (default: 1)")
+    replay.add_argument("--hop", type=positive_int, default=1, help="samples from one label to the next (default: 1)")
+    replay.add_argument("--speed", type=speed, default=1.0, help="times the recording's pace, or max (default: 1)")
     replay.add_argument("--strict", action="store_true", help="exit with 1 where anything was damaged or dropped")
-    _add_model(replay)
+    add_model(replay)
     replay.set_defaults(command=_replay)
 
 
@@ -99,7 +103,7 @@ def _add_convert(commands: _Commands[argparse.ArgumentParser]) -> None:
     convert.add_argument("--labels", metavar="FILE", type=Path, required=True, help="names of its classes, one a line")
     convert.add_argument("--out", metavar="DIR", type=Path, required=True, help="a new folder")
     convert.add_argument("--backbone", help="a model of open_clip (default: the one with the encoders' sizes)")
-    convert.add_argument("--alpha", type=_positive_int, default=8, help="of LoRA, which no file tells (default: 8)")
+    convert.add_argument("--alpha", type=positive_int, default=8, help="of LoRA, which no file tells (default: 8)")
     convert.add_argument("--force", action="store_true", help="replace a converted checkpoint at --out")
     convert.add_argument("--json", action="store_true", help="one JSON object on stdout")
     convert.set_defaults(command=_convert)
@@ -113,20 +117,20 @@ def _add_simulate(commands: _Commands[argparse.ArgumentParser]) -> None:
     simulate.add_argument(
         "--out", type=Path, required=True, metavar="FILE", help="the .aedat4 to write; the labels go beside it"
     )
-    simulate.add_argument("--seconds", type=_seconds, help="length (default: 10 of cards, all of a video)")
-    simulate.add_argument("--seed", type=_seed, default=0, help="same seed, same recording (default: 0)")
+    simulate.add_argument("--seconds", type=seconds, help="length (default: 10 of cards, all of a video)")
+    simulate.add_argument("--seed", type=seed, default=0, help="same seed, same recording (default: 0)")
     simulate.add_argument("--sensor", choices=["ideal", "davis346"], help="before a video (default: davis346)")
     simulate.add_argument(
-        "--lamp", type=_lamp, metavar="0.005-1", help="light over the cards; turns on noise and auto-exposure"
+        "--lamp", type=lamp, metavar="0.005-1", help="light over the cards; turns on noise and auto-exposure"
     )
-    simulate.add_argument("--scenes", type=_positive_int, metavar="N", help="a labelled set of N scenes, in a folder")
+    simulate.add_argument("--scenes", type=positive_int, metavar="N", help="a labelled set of N scenes, in a folder")
     simulate.add_argument(
         "--layout", choices=["recordings", "images"], default="recordings", help="of that folder (default: recordings)"
     )
     simulate.add_argument("--light", choices=["normal", "dim", "dark"], help="of all scenes of a set (default: any)")
     simulate.add_argument("--speed", choices=["slow", "medium", "fast"], help="of all hands in a set (default: any)")
     simulate.add_argument("--grey", action="store_true", help="grey frames of the cards")
-    simulate.add_argument("--ranks", type=_ranks, help="only these cards, such as A,7,JOKER (default: all)")
+    simulate.add_argument("--ranks", type=ranks, help="only these cards, such as A,7,JOKER (default: all)")
     simulate.set_defaults(command=_simulate)
 
 
@@ -147,9 +151,9 @@ def _add_train(commands: _Commands[argparse.ArgumentParser]) -> None:
         ("pairs", "P", "p, CLoRA's pairs of bases"),
         ("frames", "T", "samples of a window"),
     ):
-        train.add_argument(f"--{name}", type=_positive_int, metavar=metavar, help=text)
-    train.add_argument("--period-us", type=_positive_int, help="from sample to sample (default: 133333)")
-    train.add_argument("--max-window-us", type=_positive_int, help="only the last so many us of an exposure's events")
+        train.add_argument(f"--{name}", type=positive_int, metavar=metavar, help=text)
+    train.add_argument("--period-us", type=positive_int, help="from sample to sample (default: 133333)")
+    train.add_argument("--max-window-us", type=positive_int, help="only the last so many us of an exposure's events")
     for name, text in (
         ("epochs", "windows of every slot once each"),
         ("batch", "windows a step and process"),
@@ -158,7 +162,7 @@ def _add_train(commands: _Commands[argparse.ArgumentParser]) -> None:
         ("validate-every", "steps; 0: every epoch"),
         ("seed", "same seed, same weights"),
     ):
-        train.add_argument(f"--{name}", type=_seed, help=text)
+        train.add_argument(f"--{name}", type=seed, help=text)
     for name, text in (
         ("rate", "learning rate"),
         ("weight-decay", "of AdamW"),
@@ -206,7 +210,7 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER|cards",
         help="images as HARDVS or PokerEvent lay them out, recordings with labels.csv, or cards: simulated scenes",
     )
-    parser.add_argument("--clips", type=_positive_int, default=400, metavar="N", help="of cards (default: %(default)s)")
+    parser.add_argument("--clips", type=positive_int, default=400, metavar="N", help="of cards (default: %(default)s)")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="where decoded frames are kept")
 
 
@@ -220,9 +224,9 @@ def _add_info(commands: _Commands[argparse.ArgumentParser]) -> None:
     info.add_argument("--preset", choices=["paper", "released"], default="paper", help="(default: paper)")
     info.add_argument("--adapter", choices=["lora", "clora", "none", "full"], default="lora", help="(default: lora)")
     info.add_argument("--backbone", default="ViT-B-16-quickgelu", help="a model of open_clip (default: %(default)s)")
-    info.add_argument("--classes", type=_classes, metavar="N", help="number of labels")
-    info.add_argument("--rank", type=_positive_int, default=4, help="r of LoRA and CLoRA (default: 4)")
-    info.add_argument("--pairs", type=_positive_int, default=4, help="p, CLoRA's pairs of bases (default: 4)")
+    info.add_argument("--classes", type=classes, metavar="N", help="number of labels")
+    info.add_argument("--rank", type=positive_int, default=4, help="r of LoRA and CLoRA (default: 4)")
+    info.add_argument("--pairs", type=positive_int, default=4, help="p, CLoRA's pairs of bases (default: 4)")
     info.add_argument("--json", action="store_true", help="one JSON object on stdout")
     info.set_defaults(command=_info, wrong_usage=info.error)
 
@@ -231,22 +235,6 @@ def _add_doctor(commands: _Commands[argparse.ArgumentParser]) -> None:
     doctor = commands.add_parser("doctor", help="what this machine has: GPU, cameras, weights, libraries")
     doctor.add_argument("--json", action="store_true", help="one JSON object on stdout")
     doctor.set_defaults(command=_doctor)
-
-
-def _add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", help="demo, a checkpoint's folder, or a backbone's name (default: demo)")
-    parser.add_argument(
-        "--labels",
-        metavar="WORDS|FILE",
-        help="your own words, with commas or a line each in a file: CLIP recognises them without training "
-        "(--model then names its backbone, by default ViT-B-16-quickgelu)",
-    )
-    parser.add_argument("--weights", metavar="TAG|FILE", help="of the backbone: a tag of open_clip, or a file")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps (default: auto)")
-    parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 (default: auto)")
-    parser.add_argument(
-        "--random-weights", action="store_true", help="run without trained weights; labels mean nothing"
-    )
 
 
 def _demo(arguments: argparse.Namespace) -> int:
@@ -308,61 +296,3 @@ def _version() -> str:
         return version("velora-rgbe")
     except PackageNotFoundError:
         return "(not installed)"
-
-
-def _positive_int(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be 1 or more, not {value}")
-    return value
-
-
-def _classes(text: str) -> int:
-    from velora.config import MAX_LABELS
-
-    value = int(text)
-    if not 1 <= value <= MAX_LABELS:
-        raise argparse.ArgumentTypeError(f"must be 1 to {MAX_LABELS}, not {value}")
-    return value
-
-
-def _seed(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"must be 0 or more, not {value}")
-    return value
-
-
-def _port(text: str) -> int:
-    value = int(text)
-    if not 0 < value < 65_536:
-        raise argparse.ArgumentTypeError(f"must be 1 to 65535, not {value}")
-    return value
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not 0.1 <= value <= 3600:
-        raise argparse.ArgumentTypeError(f"must be 0.1 to 3600, not {text}")
-    return value
-
-
-def _lamp(text: str) -> float:
-    value = float(text)
-    if not 0.005 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"must be 0.005 to 1, not {text}")
-    return value
-
-
-def _speed(text: str) -> float | None:
-    """Times the recording's pace; None is as fast as possible."""
-    if text == "max":
-        return None
-    value = float(text)
-    if not 0 < value <= 1000:
-        raise argparse.ArgumentTypeError(f"must be max, or more than 0 and at most 1000, not {text}")
-    return value
-
-
-def _ranks(text: str) -> list[str]:
-    return [rank.strip().upper() for rank in text.split(",") if rank.strip()]

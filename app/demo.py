@@ -1,12 +1,14 @@
-"""`velora demo`: the page, playing the bundled recordings."""
+"""`velora demo`: the page, playing the bundled recordings; `velora live`: the page on a live source."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from app.page import serve
 from recordings import bundled
+from streams import open_source
 
 if TYPE_CHECKING:
     from velora import Recognizer
@@ -14,11 +16,29 @@ if TYPE_CHECKING:
 
 def demo(arguments: argparse.Namespace) -> int:
     """Serve the page until it is interrupted."""
+    serve(_loader(arguments), bundled(), host=arguments.host, port=arguments.port)
+    return 0
 
+
+def watch(arguments: argparse.Namespace) -> int:
+    """Serve the page on a live source, until it is interrupted. Raises StreamError where the source is not there."""
+    open_source(arguments.source).close()
+    recordings = {arguments.source: arguments.source, **bundled()}
+    serve(
+        _loader(arguments),
+        recordings,
+        host=arguments.host,
+        port=arguments.port,
+        stride=arguments.stride,
+        max_lag_ms=arguments.max_lag_ms,
+    )
+    return 0
+
+
+def _loader(arguments: argparse.Namespace) -> Callable[[], Recognizer]:
     def load() -> Recognizer:
         from app.model import load_model
 
         return load_model(arguments)
 
-    serve(load, bundled(), host=arguments.host, port=arguments.port)
-    return 0
+    return load

@@ -40,7 +40,7 @@ def theme() -> gr.themes.Base:
     )
 
 
-def build(viewers: Viewers, recognizer: Recognizer, recordings: Mapping[str, Path]) -> gr.Blocks:
+def build(viewers: Viewers, recognizer: Recognizer, recordings: Mapping[str, Path | str]) -> gr.Blocks:
     """The page, not yet served. The first of the recordings plays in a new tab."""
     actions, names = Actions(viewers, recordings), list(recordings)
     quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
@@ -66,7 +66,7 @@ def build(viewers: Viewers, recognizer: Recognizer, recordings: Mapping[str, Pat
 class Actions:
     """What the controls do; each gets the token of its tab. Their effect comes back with the next picture's state."""
 
-    def __init__(self, viewers: Viewers, recordings: Mapping[str, Path]) -> None:
+    def __init__(self, viewers: Viewers, recordings: Mapping[str, Path | str]) -> None:
         self._viewers, self._recordings = viewers, recordings
 
     def enter(self, request: gr.Request) -> tuple[str, str]:

@@ -36,14 +36,20 @@ _STOP_TIMEOUT_S = 1
 
 
 def serve(
-    load: Callable[[], Recognizer], recordings: Mapping[str, Path], *, host: str = "127.0.0.1", port: int | None = None
+    load: Callable[[], Recognizer],
+    recordings: Mapping[str, Path | str],
+    *,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    stride: int | None = None,
+    max_lag_ms: float | None = None,
 ) -> None:
     """Serve the page until interrupted (KeyboardInterrupt). `load` makes the recogniser, beside other work.
 
-    `recordings` by name; the first one plays. `port` None is the first free one from 7860. Raises ValueError for a port
-    in use, and what `load` raises.
+    `recordings`, or addresses of live sources, by name; the first one plays. `port` None is the first free one from
+    7860. Raises ValueError for a port in use, and what `load` raises.
     """
-    with Page(load, recordings, host=host, port=port) as page:
+    with Page(load, recordings, host=host, port=port, stride=stride, max_lag_ms=max_lag_ms) as page:
         print(f"velora: the page is at {page.url} (Ctrl-C stops it)", file=sys.stderr, flush=True)
         while not page.closed.wait(timeout=1.0):
             pass
@@ -55,10 +61,12 @@ class Page:
     def __init__(
         self,
         load: Callable[[], Recognizer],
-        recordings: Mapping[str, Path],
+        recordings: Mapping[str, Path | str],
         *,
         host: str = "127.0.0.1",
         port: int | None = None,
+        stride: int | None = None,
+        max_lag_ms: float | None = None,
     ) -> None:
         if not recordings:
             raise ValueError("no recording to play: reinstall velora-rgbe, which brings some")
@@ -71,7 +79,7 @@ class Page:
 
         _keep_uploads_apart()
         self.closed = threading.Event()
-        self.viewers = Viewers(recognizer)
+        self.viewers = Viewers(recognizer, stride=stride, max_lag_ms=max_lag_ms)
         self.viewers.prepare(next(iter(recordings.values())))
         try:
             self._demo = build(self.viewers, recognizer, recordings)

@@ -1,4 +1,4 @@
-"""One viewer of the page: plays a recording through the recogniser, and keeps the newest picture and labels for it.
+"""One viewer of the page: a recording or a live source through the recogniser; the newest picture and labels of it.
 
     viewer = Viewer(path, recognizer)
     frame = await viewer.frame_after(number, timeout_s=0.4)      # from the web server; None: nothing newer
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from app.meters import LabelLatency, Rate
 from app.model import render_config, window_stride
 from app.strip import Panes, encode_strip
-from streams import LATEST, Player, RunSummary, Sample, Sink, open_source, run
+from streams import LATEST, Live, Player, RunSummary, Sample, Sink, open_source, run
 
 if TYPE_CHECKING:
     from velora import Prediction, Recognizer
@@ -82,16 +82,26 @@ class Slot:
 
 
 class Viewer(Sink):
-    """Plays `recording` in a loop, in a thread of its own, until `close`.
+    """Plays `recording` in a loop, or follows a live source, in a thread of its own, until `close`.
 
-    `stride` None is derived: the recogniser's sample period in samples of the recording. What goes wrong while playing
-    ends the thread and is told by `state`; nothing is raised.
+    `stride` None is derived: the recogniser's sample period in samples of the source. What goes wrong ends the thread
+    and is told by `state`; nothing is raised.
     """
 
-    def __init__(self, recording: Path, recognizer: Recognizer, *, stride: int | None = None) -> None:
+    def __init__(
+        self,
+        recording: Path | str,
+        recognizer: Recognizer,
+        *,
+        stride: int | None = None,
+        max_lag_ms: float | None = None,
+    ) -> None:
         self.recording, self.recognizer = recording, recognizer
-        self._stride = stride
+        self.name = recording.name if isinstance(recording, Path) else recording
+        self._stride, self._max_lag_ms = stride, max_lag_ms
         self._player = Player(recording, render=render_config(recognizer), loop=True)
+        self._live: Live | None = None
+        self._frozen = False  # a live picture is held
         self._summary, self._slot, self._panes = RunSummary(), Slot(), Panes()
         self._source_rate, self._shown_rate, self._label_rate = Rate(), Rate(), Rate()
         self._latency = LabelLatency()
@@ -100,17 +110,19 @@ class Viewer(Sink):
         self._unsure = False  # the newest label is not to be relied on
         self._began_at = self._newest = 0
         self._message, self._failed, self._closed = "", False, False
-        self._thread = threading.Thread(target=self._play, name=f"viewer of {recording.name}", daemon=True)
+        self._thread = threading.Thread(target=self._play, name=f"viewer of {self.name}", daemon=True)
         self._thread.start()
 
     def pause(self) -> None:
-        """Hold the picture."""
+        """Hold the picture; a live feed goes on behind it."""
         self._player.pause()
+        self._frozen = True
         self.say("")
 
     def resume(self) -> None:
         """Go on."""
         self._player.resume()
+        self._frozen = False
         self.say("")
 
     def restart(self) -> None:
@@ -133,6 +145,8 @@ class Viewer(Sink):
         """Let the thread end, without waiting for it."""
         self._closed = True
         self._player.stop()
+        if self._live is not None:
+            self._live.stop()
         self._slot.wake()
 
     def close(self) -> None:
@@ -151,9 +165,9 @@ class Viewer(Sink):
         """What the page tells beside the picture: labels, rates, latency, and a message where something went wrong."""
         frame, latency_ms = self._slot.frame, self._latency.median_ms()
         return {
-            "recording": self.recording.name,
+            "recording": self.name,
             "playing": self.playing,
-            "message": self._message,
+            "message": self._message or (self._live.source.warning if self._live else ""),
             "labels": [(label, round(p, 4)) for label, p in self._top],
             "stale": self._stale,
             "unsure": self._unsure,
@@ -175,6 +189,8 @@ class Viewer(Sink):
         self._stale = self._stale or sample.discontinuity
         self._began_at = sample.index if sample.discontinuity else self._began_at
         self._newest = sample.index
+        if self._frozen and self._live is not None:
+            return
         panes = self._panes.of(sample, self._stride_in_force)
         widths = tuple(pane.shape[1] for pane in panes)
         self._slot.put(Frame(next(_numbers), encode_strip(panes), widths, sample.t_start_us, sample.t_end_us))
@@ -193,22 +209,38 @@ class Viewer(Sink):
 
     def _play(self) -> None:
         try:
-            if self._stride is None:
-                with open_source(self.recording) as source:
-                    self._stride = window_stride(self.recognizer, source)
-            self._player.lead = (self.recognizer.config.frames - 1) * self._stride
-            run(self._player, self.recognizer, sinks=[self], policy=LATEST, stride=self._stride, summary=self._summary)
+            with open_source(self.recording) as source:
+                self._stride = stride = self._stride or window_stride(self.recognizer, source)
+                if source.live:
+                    self._live = Live(source, render=self._player.render)
+                    self._run(self._live, stride)
+            if self._live is None:
+                self._player.lead = (self.recognizer.config.frames - 1) * stride
+                self._run(self._player, stride)
             if not self._closed:
-                self._fail(f"{self.recording.name}: holds nothing to show; choose another recording")
+                self._fail(f"{self.name}: holds nothing to show; choose another recording")
         except Exception as error:
             self._fail(one_line(error, self.recording))
+
+    def _run(self, samples: Player | Live, stride: int) -> None:
+        if self._closed:
+            return
+        run(
+            samples,
+            self.recognizer,
+            sinks=[self],
+            policy=LATEST,
+            stride=stride,
+            summary=self._summary,
+            max_lag_ms=self._max_lag_ms,
+        )
 
     def _fail(self, message: str) -> None:
         self._message, self._failed = message, True
         self._slot.wake()
 
 
-def one_line(error: Exception, recording: Path) -> str:
+def one_line(error: Exception, recording: Path | str) -> str:
     """An error as one line of bounded length, that calls the recording by its name alone."""
-    text = " ".join(str(error).replace(str(recording), recording.name).split()) or type(error).__name__
+    text = " ".join(str(error).replace(str(recording), Path(recording).name).split()) or type(error).__name__
     return text if len(text) <= _MAX_MESSAGE else text[: _MAX_MESSAGE - 1] + "…"

@@ -36,32 +36,38 @@ class _Tab:
 
 
 class Viewers:
-    """Makes, finds and frees viewers; each call may come from any thread."""
+    """Makes, finds and frees viewers; each call may come from any thread.
 
-    def __init__(self, recognizer: Recognizer) -> None:
-        self._recognizer = recognizer
+    `stride` and `max_lag_ms` are as `Viewer` takes them.
+    """
+
+    def __init__(self, recognizer: Recognizer, *, stride: int | None = None, max_lag_ms: float | None = None) -> None:
+        self._recognizer, self._stride, self._max_lag_ms = recognizer, stride, max_lag_ms
         self._lock = threading.Lock()
         self._tabs: dict[str, _Tab] = {}
 
     def __len__(self) -> int:
         return len(self._tabs)
 
-    def prepare(self, recording: Path) -> None:
+    def _make(self, recording: Path | str) -> Viewer:
+        return Viewer(recording, self._recognizer, stride=self._stride, max_lag_ms=self._max_lag_ms)
+
+    def prepare(self, recording: Path | str) -> None:
         """Play for the first tab while the server starts: by the time it shows, its first window is full."""
         with self._lock:
-            self._tabs[_PREPARED] = _Tab("", Viewer(recording, self._recognizer))
+            self._tabs[_PREPARED] = _Tab("", self._make(recording))
 
-    def open(self, session: str, recording: Path) -> str:
+    def open(self, session: str, recording: Path | str) -> str:
         """A viewer for a new tab; returns its token. Raises ValueError where there are MOST_VIEWERS already."""
         self.leave(session)  # a session has one viewer
         token = secrets.token_urlsafe()
         with self._lock:
             if len(self._tabs) >= MOST_VIEWERS:
                 raise ValueError(f"{MOST_VIEWERS} tabs watch already: close one of them, then reload this page")
-            self._tabs[token] = _Tab(session, self._prepared(recording) or Viewer(recording, self._recognizer))
+            self._tabs[token] = _Tab(session, self._prepared(recording) or self._make(recording))
         return token
 
-    def _prepared(self, recording: Path) -> Viewer | None:
+    def _prepared(self, recording: Path | str) -> Viewer | None:
         """The viewer that waits for the first tab, if it plays this recording; from the start if it waited long."""
         prepared = self._tabs.get(_PREPARED)
         if prepared is None or prepared.viewer.recording != recording:
@@ -79,7 +85,7 @@ class Viewers:
         tab.asked = time.monotonic()
         return tab.viewer
 
-    def play(self, token: str, recording: Path) -> None:
+    def play(self, token: str, recording: Path | str) -> None:
         """Give a tab another recording."""
         self._replace(token, recording, None)
 
@@ -102,11 +108,11 @@ class Viewers:
             shutil.rmtree(folder, ignore_errors=True)
             raise
 
-    def _replace(self, token: str, recording: Path, upload: Path | None) -> None:
+    def _replace(self, token: str, recording: Path | str, upload: Path | None) -> None:
         with self._lock:
             old = self._tabs.get(token)
             if old is not None:
-                self._tabs[token] = _Tab(old.session, Viewer(recording, self._recognizer), upload)
+                self._tabs[token] = _Tab(old.session, self._make(recording), upload)
         if old is not None:
             old.close()
         elif upload is not None:  # the tab was closed meanwhile

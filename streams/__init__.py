@@ -3,6 +3,7 @@
 from streams.aedat4_writer import write_aedat4
 from streams.errors import RecordingError, StreamError
 from streams.items import EVENT_DTYPE, EventPacket, Gap, RgbFrame, Sample
+from streams.live import Live
 from streams.player import Player
 from streams.render import RenderConfig, motion_image, render_events
 from streams.run import EVERY, LATEST, Policy, RunSummary, Sink, run
@@ -15,6 +16,7 @@ __all__ = [
     "LATEST",
     "EventPacket",
     "Gap",
+    "Live",
     "Player",
     "Policy",
     "RecordingError",

@@ -18,6 +18,7 @@ from streams.source import DEFAULT_PERIOD_US, JUMP_US, Source
 
 _MAX_HELD_EVENTS = 1 << 22
 _FRAMES_BEFORE = 2  # the one sought: an exposure that is not known begins where the last one ended
+_QUIET_US = 20_000  # without events; what was held back before comes by itself, so that nobody waits for it
 _TRIES = 64  # corrupt packets in a row, in search of a time
 
 
@@ -161,7 +162,7 @@ class Spans:
         events = in_order(events, self.counts)
         times = events["t"]
         first, last = int(times[0]), int(times[-1])
-        if len(self._held) and not 0 <= first - int(self._held["t"][0]) <= JUMP_US:
+        if len(self._held) and not 0 <= first - int(self._held["t"][0]) <= _QUIET_US:
             yield from self.flush()
         start = int(self._held["t"][0]) if len(self._held) else first
         cut = int(np.searchsorted(times, last))

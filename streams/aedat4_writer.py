@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Iterator
 from xml.etree import ElementTree
 
 import cv2
@@ -122,6 +123,28 @@ class Aedat4Writer:
             rest = rest[self._file.write(rest) :]
 
 
+def encode_stream_header(
+    kind: type[EventPacket] | type[RgbFrame], size: tuple[int, int], compression: str, camera: str
+) -> bytes:
+    """What a server of the DV network protocol says first: the IOHE of one stream, number 0."""
+    out = _node("outInfo", "/outInfo/")
+    name = (EVENTS, "events") if kind is EventPacket else (FRAMES, "frames")
+    out.append(_stream_node(0, *name, size, compression, camera))
+    return encode_header(COMPRESSIONS[compression], -1, _xml(out))
+
+
+def encode_packets(item: EventPacket | RgbFrame, compression: str) -> Iterator[bytes]:
+    """The packets of stream 0 that hold an item; none for an empty one."""
+    if isinstance(item, RgbFrame):
+        payloads = [encode_frame(item)]
+    else:
+        starts = range(0, len(item.events), _MAX_EVENTS)
+        payloads = [encode_events(item.events[start : start + _MAX_EVENTS]) for start in starts]
+    for payload in payloads:
+        packed = compress(payload, COMPRESSIONS[compression])
+        yield struct.pack("<ii", 0, len(packed)) + packed
+
+
 def compress(payload: bytes, compression: int) -> bytes:
     """A payload as it stands in the file."""
     match compression:
@@ -196,6 +219,10 @@ def _describe(
     for number, kind, name, size in streams:
         if size is not None:
             out.append(_stream_node(number, kind, name, size, compression, camera))
+    return _xml(out)
+
+
+def _xml(out: ElementTree.Element) -> bytes:
     root = ElementTree.Element("dv", version="2.0")
     root.append(out)
     return ElementTree.tostring(root)

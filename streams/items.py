@@ -56,6 +56,7 @@ class EventPacket:
     t_start_us: int
     t_end_us: int
     events: Events  # [n] EVENT_DTYPE
+    arrival_ns: int | None = None  # host monotonic clock; None for recordings
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,7 @@ class RgbFrame:
     t_start_us: int
     t_end_us: int
     image: Image  # uint8 [H, W, 3] in RGB order, or [H, W] from a grey sensor
+    arrival_ns: int | None = None  # host monotonic clock; None for recordings
 
 
 @dataclass(frozen=True, slots=True)

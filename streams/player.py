@@ -46,7 +46,7 @@ class Player:
         self.counts: Counter[str] = Counter()  # of the pass that plays, or was played last
         self.span_us: tuple[int, int] | None = None  # of the recording, once it plays
         self.position_us: int | None = None  # where the newest sample ends
-        self._clock = _Clock(_checked(speed))
+        self._clock = Clock(_checked(speed))
         self._control = threading.Condition()
         self._paused = self._stopped = False
         self._sought: int | None = None  # where to go on, at once
@@ -196,7 +196,7 @@ def _checked(speed: float | None) -> float | None:
     return speed
 
 
-class _Clock:
+class Clock:
     """Which wall time belongs to which time of the recording."""
 
     def __init__(self, speed: float | None) -> None:

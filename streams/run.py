@@ -11,8 +11,9 @@ from __future__ import annotations
 import enum
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -27,6 +28,7 @@ class Policy(enum.Enum):
 
 
 EVERY, LATEST = Policy.EVERY, Policy.LATEST
+_OVERTAKEN, _TOO_OLD = "overtaken by a newer one", "too old when its turn came"
 _STOP_TIMEOUT_S = 30  # for the label that is being computed; the thread is a daemon
 
 
@@ -60,8 +62,13 @@ class RunSummary:
 
     samples: int = 0
     predictions: int = 0
-    dropped: int = 0  # overwritten in the mailbox before the model took them
+    drops: Counter[str] = field(default_factory=Counter)  # samples that were offered to the model in vain, by reason
     every: int = 1  # under LATEST: one sample in so many is offered to the model, so that windows stay evenly spaced
+
+    @property
+    def dropped(self) -> int:
+        """Samples that were offered to the model in vain."""
+        return self.drops.total()
 
 
 def run(
@@ -73,8 +80,11 @@ def run(
     stride: int = 1,
     hop: int = 1,
     summary: RunSummary | None = None,
+    max_lag_ms: float | None = None,
 ) -> RunSummary:
     """Drive samples to their end (or for ever) through the recogniser to the sinks.
+
+    With `max_lag_ms`, samples that arrived longer ago than that when their turn comes are not recognised any more.
 
     Raises whatever the samples, the recogniser or a sink raise; under LATEST the recogniser runs in a thread of its
     own, whose exception is raised here at the next sample.
@@ -87,7 +97,7 @@ def run(
             screen.show(sample)
             _recognize(session, sample, sinks, summary)
         return summary
-    with _LatestRecognizer(session, sinks, summary) as latest:
+    with _LatestRecognizer(session, sinks, summary, max_lag_ms) as latest:
         for sample in samples:
             screen.show(sample)
             latest.offer(sample)
@@ -217,8 +227,8 @@ class Pace:
 class _LatestRecognizer:
     """The recogniser's thread under LATEST, behind a mailbox."""
 
-    def __init__(self, session: Session, sinks: Sequence[Sink], summary: RunSummary) -> None:
-        self.session, self.sinks, self.summary = session, sinks, summary
+    def __init__(self, session: Session, sinks: Sequence[Sink], summary: RunSummary, max_lag_ms: float | None) -> None:
+        self.session, self.sinks, self.summary, self.max_lag_ms = session, sinks, summary, max_lag_ms
         self.mailbox, self.pace = Mailbox(), Pace(session.stride)
         summary.every = self.pace.every
         self._lead: list[Sample] = []
@@ -257,6 +267,11 @@ class _LatestRecognizer:
         else:
             self.mailbox.put(sample)
 
+    def _is_late(self, sample: Sample) -> bool:
+        if self.max_lag_ms is None or sample.arrival_ns is None:
+            return False
+        return time.monotonic_ns() - sample.arrival_ns > self.max_lag_ms * 1e6
+
     def _raise(self) -> None:
         if self._failure is not None:
             raise self._failure
@@ -271,9 +286,14 @@ class _LatestRecognizer:
         done, dropped = time.perf_counter(), 0
         while (sample := self.mailbox.take()) is not None:
             began = time.perf_counter()
-            _recognize(self.session, sample, self.sinks, self.summary)
+            late = self._is_late(sample)
+            if late:
+                self.mailbox.skip(sample)
+                self.summary.drops[_TOO_OLD] += 1
+            else:
+                _recognize(self.session, sample, self.sinks, self.summary)
             last, done = done, time.perf_counter()
-            drops, dropped = self.mailbox.dropped - dropped, self.mailbox.dropped
-            self.summary.dropped = dropped
+            drops, dropped = self.mailbox.dropped - dropped + late, self.mailbox.dropped
+            self.summary.drops[_OVERTAKEN] = dropped
             if self.pace.update(drops, done - began, done - last):
                 self.session.stride, self.summary.every = self.pace.stride, self.pace.every

@@ -23,9 +23,11 @@ DEFAULT_PERIOD_US = 33_333
 class Source(ABC):
     """A synchronised feed of events and frames; items come in order of their end, on one clock.
 
-    A recorded source is finite and starts anew with each iteration.
+    A recorded source is finite and starts anew with each iteration; a live one is endless, and `close` ends it from any
+    thread.
     """
 
+    live = False
     name: str
     event_size: tuple[int, int] | None  # (width, height); None: no events in this source
     frame_size: tuple[int, int] | None  # (width, height); None: no frames in this source
@@ -34,6 +36,11 @@ class Source(ABC):
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()  # what was lost on the way, by reason; later stages add to it
+
+    @property
+    def warning(self) -> str:
+        """What is wrong with a live feed now, for people; empty where all is well."""
+        return ""
 
     @abstractmethod
     def __iter__(self) -> Iterator[Item]: ...
@@ -56,10 +63,14 @@ class Source(ABC):
 def open_source(uri: str | Path) -> Source:
     """Open a source by its address; a recording's format is told by its content, not by its name.
 
-    Raises RecordingError with one line that names the file and the fix.
+    Raises StreamError, for recordings RecordingError with one line that names the file and the fix.
     """
     from streams.aedat4_source import Aedat4Source
 
+    if str(uri).startswith("tcp:"):
+        from streams.network import TcpSource
+
+        return TcpSource(str(uri))
     if "://" in str(uri):
-        raise RecordingError(f"{uri}: no such kind of source; give the path of a .aedat4 recording")
+        raise RecordingError(f"{uri}: no such kind of source; give the path of a .aedat4 recording, or tcp://HOST:PORT")
     return Aedat4Source(Path(uri))

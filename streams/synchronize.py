@@ -116,6 +116,7 @@ class Synchronizer:
         self.event_size, self.frame_size = source.event_size, source.frame_size
         self._period = source.sample_period_us
         self._index = first_index
+        self._arrival_ns: int | None = None  # of the newest item
         self._from = _BEFORE_ALL if from_us is None else from_us
         self._last_end: int | None  # end of the last sample
         self._begin()
@@ -147,6 +148,7 @@ class Synchronizer:
     def _push(self, item: EventPacket | RgbFrame, decode_ms: float) -> Iterator[Sample]:
         if self._jumps(item):
             yield from self._restart("time jumped", decode_ms)
+        self._arrival_ns = item.arrival_ns
         self._newest = item.t_end_us if self._newest is None else max(self._newest, item.t_end_us)
         if isinstance(item, EventPacket):
             self._store.push(item)
@@ -260,6 +262,7 @@ class Synchronizer:
             has_rgb=rgb is not None,
             has_events=has_events,
             discontinuity=self._discontinuity or (self._last_end is not None and start - self._last_end > JUMP_US),
+            arrival_ns=self._arrival_ns,
             decode_ms=decode_ms,
             render_ms=(time.perf_counter() - began) * 1e3,
         )

@@ -1,0 +1,48 @@
+"""The options of the commands that deal with live feeds."""
+
+from __future__ import annotations
+
+import argparse
+
+from app.cli_options import add_model, add_page, positive_int
+
+
+def add_live(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """`velora live` and `velora serve`."""
+    live = commands.add_parser("live", help="the page on a live source; --headless prints labels as replay does")
+    live.add_argument("source", metavar="SOURCE", help="tcp://HOST:PORT[,PORT_OF_FRAMES]")
+    live.add_argument("--headless", action="store_true", help="no page: a table on the terminal")
+    live.add_argument("--json", action="store_true", help="with --headless: one JSON object a line on stdout")
+    live.add_argument(
+        "--stride", type=positive_int, help="samples between the frames of a window (default: as trained)"
+    )
+    live.add_argument("--hop", type=positive_int, default=1, help="samples from one label to the next (default: 1)")
+    live.add_argument(
+        "--max-lag-ms",
+        type=float,
+        default=100.0,
+        metavar="MS",
+        help="samples that arrived longer ago when their turn comes are not recognised (default: %(default)g)",
+    )
+    add_page(live)
+    add_model(live)
+    live.set_defaults(command=_live)
+
+    serve = commands.add_parser("serve", help="share a recording or a live source over TCP, for `velora live tcp://…`")
+    serve.add_argument("source", metavar="SOURCE", help="a recording, or tcp://HOST:PORT")
+    serve.add_argument("--loop", action="store_true", help="play a recording again and again")
+    serve.add_argument("--port", type=int, default=0, help="of events; frames are at the next one (default: free ones)")
+    serve.add_argument("--host", default="127.0.0.1", help="address to bind (default: %(default)s, this machine only)")
+    serve.set_defaults(command=_serve)
+
+
+def _live(arguments: argparse.Namespace) -> int:
+    from app.live import live
+
+    return live(arguments)
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    from app.serve import serve_source
+
+    return serve_source(arguments)

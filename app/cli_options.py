@@ -1,0 +1,93 @@
+"""Options that several commands share, and the types of options, for argparse."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Which model, and where it runs."""
+    parser.add_argument("--model", help="demo, a checkpoint's folder, or a backbone's name (default: demo)")
+    parser.add_argument(
+        "--labels",
+        metavar="WORDS|FILE",
+        help="your own words, with commas or a line each in a file: CLIP recognises them without training "
+        "(--model then names its backbone, by default ViT-B-16-quickgelu)",
+    )
+    parser.add_argument("--weights", metavar="TAG|FILE", help="of the backbone: a tag of open_clip, or a file")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps (default: auto)")
+    parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 (default: auto)")
+    parser.add_argument(
+        "--random-weights", action="store_true", help="run without trained weights; labels mean nothing"
+    )
+
+
+def add_page(parser: argparse.ArgumentParser) -> None:
+    """Where the page is served."""
+    parser.add_argument("--port", type=port, help="port to serve on (default: the first free one from 7860)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to bind (default: %(default)s, this machine only)")
+
+
+def positive_int(text: str) -> int:
+    """1 or more."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be 1 or more, not {value}")
+    return value
+
+
+def classes(text: str) -> int:
+    """How many labels."""
+    from velora.config import MAX_LABELS
+
+    value = int(text)
+    if not 1 <= value <= MAX_LABELS:
+        raise argparse.ArgumentTypeError(f"must be 1 to {MAX_LABELS}, not {value}")
+    return value
+
+
+def seed(text: str) -> int:
+    """0 or more."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"must be 0 or more, not {value}")
+    return value
+
+
+def port(text: str) -> int:
+    """Of TCP."""
+    value = int(text)
+    if not 0 < value < 65_536:
+        raise argparse.ArgumentTypeError(f"must be 1 to 65535, not {value}")
+    return value
+
+
+def seconds(text: str) -> float:
+    """Of a simulated scene."""
+    value = float(text)
+    if not 0.1 <= value <= 3600:
+        raise argparse.ArgumentTypeError(f"must be 0.1 to 3600, not {text}")
+    return value
+
+
+def lamp(text: str) -> float:
+    """Brightness of the simulated light."""
+    value = float(text)
+    if not 0.005 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must be 0.005 to 1, not {text}")
+    return value
+
+
+def speed(text: str) -> float | None:
+    """Times the recording's pace; None is as fast as possible."""
+    if text == "max":
+        return None
+    value = float(text)
+    if not 0 < value <= 1000:
+        raise argparse.ArgumentTypeError(f"must be max, or more than 0 and at most 1000, not {text}")
+    return value
+
+
+def ranks(text: str) -> list[str]:
+    """Cards, with commas."""
+    return [rank.strip().upper() for rank in text.split(",") if rank.strip()]

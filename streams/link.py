@@ -1,0 +1,188 @@
+"""One socket of a live feed by the DV network protocol: bytes in, items out.
+
+The server sends a size-prefixed IOHE, as at the beginning of a file but without the version line, and then packets as
+in a file (see `streams.aedat4`). Every length is checked, buffers are bounded: where events come faster than they are
+taken, whole packets are left out and counted.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from xml.etree import ElementTree
+
+from streams.aedat4 import (
+    DECODE_ERRORS,
+    EVENTS,
+    FRAMES,
+    MAX_TIME_US,
+    PACKET_HEADER,
+    Header,
+    StreamInfo,
+    decode_events,
+    decode_frame,
+    decompress,
+    parse_header,
+)
+from streams.aedat4_source import Spans
+from streams.errors import StreamError
+from streams.items import EventPacket, RgbFrame
+
+CONNECT_S = 3.0
+_HEADER_BYTES = 1 << 20
+_PACKET_BYTES = 1 << 26
+_READ_BYTES = 1 << 24  # at a time
+_BACKLOG_PACKETS, _BACKLOG_BYTES = 64, 1 << 23  # of events that wait to be decoded; beyond, every other one is left out
+_RESET_US = 100_000  # a step back of more is a clock that began anew
+
+Arrived = EventPacket | RgbFrame
+
+
+class Link:
+    """One socket: bytes in, items out."""
+
+    def __init__(self, host: str, port: int, name: str, counts: Counter[str]) -> None:
+        self.name, self.counts = name, counts
+        self.heard_at = time.monotonic()
+        self.epoch, self._reached = 0, -MAX_TIME_US  # how often the clock began anew, and where it is
+        self._spans = Spans(counts)
+        self._bytes, self._arrived_ns = bytearray(), time.monotonic_ns()
+        try:
+            self.socket = socket.create_connection((host, port), timeout=CONNECT_S)
+        except OSError as error:
+            raise StreamError(f"{name}: nobody answers at port {port} ({_reason(error)}); start the server") from None
+        try:
+            _keep_alive(self.socket)
+            self._header = self._read_header()
+            self.socket.setblocking(False)
+        except BaseException:
+            self.socket.close()
+            raise
+
+    @property
+    def open(self) -> bool:
+        """Whether the connection stands."""
+        return self.socket.fileno() >= 0
+
+    def streams(self, kind: str) -> list[StreamInfo]:
+        """Those of a kind that the server announced."""
+        return [stream for stream in self._header.streams if stream.kind == kind]
+
+    def close(self) -> None:
+        """Hang up."""
+        self.socket.close()
+
+    def epoch_of(self, item: Arrived) -> int:
+        """How often the clock had begun anew when an item was made."""
+        if item.t_start_us < self._reached - _RESET_US:
+            self.begin_anew(self.epoch + 1)
+        self._reached = max(self._reached, item.t_end_us)
+        return self.epoch
+
+    def begin_anew(self, epoch: int) -> None:
+        """Whatever time comes next."""
+        if epoch > self.epoch:
+            self.epoch, self._reached = epoch, -MAX_TIME_US
+
+    def flush(self) -> Iterator[EventPacket]:
+        """The newest events, which wait for more of their microsecond."""
+        for packet in self._spans.flush():
+            yield replace(packet, arrival_ns=self._arrived_ns)
+
+    def _read_header(self) -> Header:
+        """Within the time to connect. Raises StreamError for anything else than the protocol."""
+        until = time.monotonic() + CONNECT_S
+        try:
+            size = int.from_bytes(self._exactly(4, until), "little")
+            if not 0 < size <= _HEADER_BYTES:
+                raise ValueError("no header")
+            return parse_header(size.to_bytes(4, "little") + self._exactly(size, until), 0)
+        except TimeoutError:
+            raise StreamError(f"{self.name}: the server says nothing; is it a DV network server?") from None
+        except (ValueError, OSError, ElementTree.ParseError) as error:
+            raise StreamError(f"{self.name}: what answers is no DV network server ({_reason(error)})") from None
+
+    def _exactly(self, count: int, until: float) -> bytes:
+        data = bytearray()
+        while len(data) < count:
+            self.socket.settimeout(max(1e-3, until - time.monotonic()))
+            part = self.socket.recv(count - len(data))
+            if not part:
+                raise ValueError("it hung up")
+            data += part
+        return bytes(data)
+
+    def receive(self) -> None:
+        """Take what has come, a bounded amount; hangs up where the other side did."""
+        got = 0
+        while got < _READ_BYTES and self.open:
+            try:
+                part = self.socket.recv(1 << 20)
+            except BlockingIOError:
+                break
+            except OSError:
+                part = b""
+            if not part:
+                self.close()
+                break
+            self._bytes += part
+            got += len(part)
+        if got:
+            self.heard_at, self._arrived_ns = time.monotonic(), time.monotonic_ns()
+
+    def items(self) -> Iterator[Arrived]:
+        """Those of the whole packets that have come."""
+        for kind, payload in self._thinned(list(self._packets())):
+            try:
+                data = decompress(payload, self._header.compression)
+                decoded = decode_events(data) if kind == EVENTS else decode_frame(data)
+            except DECODE_ERRORS:
+                self.counts["corrupt packets skipped"] += 1
+                continue
+            if isinstance(decoded, RgbFrame):
+                yield replace(decoded, arrival_ns=self._arrived_ns)
+            elif len(decoded):
+                for packet in self._spans.push(decoded):
+                    yield replace(packet, arrival_ns=self._arrived_ns)
+
+    def _packets(self) -> Iterator[tuple[str, bytes]]:
+        """Kind and payload. Raises StreamError where the bytes are no packets."""
+        kinds = {stream.id: stream.kind for stream in self._header.streams}
+        position = 0
+        while position + PACKET_HEADER.size <= len(self._bytes):
+            stream, size = PACKET_HEADER.unpack_from(self._bytes, position)
+            if stream not in kinds or not 0 < size <= _PACKET_BYTES:
+                raise StreamError(f"{self.name}: the server sends what is no packet; start it again")
+            start, end = position + PACKET_HEADER.size, position + PACKET_HEADER.size + size
+            if end > len(self._bytes):
+                break
+            if kinds[stream] in (EVENTS, FRAMES):
+                yield kinds[stream], bytes(memoryview(self._bytes)[start:end])
+            position = end
+        del self._bytes[:position]
+
+    def _thinned(self, packets: Sequence[tuple[str, bytes]]) -> Sequence[tuple[str, bytes]]:
+        """Not more events than can be decoded in time: of too many packets every other one, and so on."""
+        while True:
+            events = [k for k, (kind, _) in enumerate(packets) if kind == EVENTS]
+            if len(events) <= _BACKLOG_PACKETS or sum(len(packets[k][1]) for k in events) <= _BACKLOG_BYTES:
+                return packets
+            odd = set(events[1::2])
+            self.counts["packets of events left out, since too many came"] += len(odd)
+            packets = [packet for k, packet in enumerate(packets) if k not in odd]
+
+
+def _keep_alive(own: socket.socket) -> None:
+    """Notice within seconds that the other machine has gone without a word."""
+    own.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 3), ("TCP_KEEPINTVL", 1), ("TCP_KEEPCNT", 3)):
+        if hasattr(socket, name):
+            own.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def _reason(error: Exception) -> str:
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return "".join(filter(str.isprintable, str(text)))[:120]

@@ -1,0 +1,239 @@
+"""A live feed over TCP, by the DV network protocol: `tcp://host:port[,frames_port]`.
+
+One socket a feed (see `streams.link`), which are put together here to one stream of items.
+"""
+
+from __future__ import annotations
+
+import re
+import selectors
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from streams.aedat4 import EVENTS, FRAMES
+from streams.errors import StreamError
+from streams.items import EventPacket, Gap, Item, RgbFrame, no_events
+from streams.link import Arrived, Link
+from streams.source import DEFAULT_PERIOD_US, JUMP_US, Source
+
+STALL_S = 3.0  # without data: said
+_LEARN_S, _LEARN_FRAMES = 0.5, 4  # how long the time between frames is looked for
+_RETRY_S = (0.1, 1.0)  # the first wait and the longest one
+_APART_S = 0.5  # how long one feed waits for the other's clock to begin anew
+_SILENT_S = 0.2  # without events a frame waits for them no longer than this
+_ROUND_S = 0.02
+
+
+class TcpSource(Source):
+    """Events and frames of a server, for ever; a lost connection is retried, and followed by a Gap.
+
+    Raises StreamError where nobody listens, or something else than this protocol is spoken.
+    """
+
+    live = True
+
+    def __init__(self, address: str) -> None:
+        super().__init__()
+        self.name = address
+        self._host, self._ports = _parse(address)
+        self._closed = threading.Event()
+        self._links: list[Link] = []
+        self._lost_at: float | None = None
+        self._connect()
+        self.event_size = self._size(EVENTS)
+        self.frame_size = self._size(FRAMES)
+        self.sample_period_us = self._learn_period()
+        if self.event_size is None and self.frame_size is None:
+            self.close()
+            raise StreamError(f"{address}: that server shares neither events nor frames")
+
+    @property
+    def warning(self) -> str:
+        """What is wrong with the feed now, for people; empty where all is well."""
+        if self._lost_at is not None:
+            return f"connection lost {time.monotonic() - self._lost_at:.0f} s ago, trying again"
+        silent = min((time.monotonic() - link.heard_at for link in self._links), default=0.0)
+        return f"no data for {silent:.0f} s" if silent > STALL_S else ""
+
+    def _learn_period(self) -> int:
+        """The median time between the first frames, which are not used otherwise; what else comes meanwhile is not."""
+        times: list[int] = []
+        until = time.monotonic() + _LEARN_S
+        while self.frame_size is not None and len(times) < _LEARN_FRAMES and time.monotonic() < until:
+            for link in self._links:
+                link.receive()
+                times += [item.t_start_us for item in link.items() if isinstance(item, RgbFrame)]
+            time.sleep(_ROUND_S)
+        steps = np.diff(times)
+        steps = steps[(steps > 0) & (steps < JUMP_US)]
+        return int(np.median(steps)) if len(steps) else DEFAULT_PERIOD_US
+
+    def close(self) -> None:
+        """End the iteration within a moment, from any thread, and close the sockets."""
+        self._closed.set()
+        self._hang_up()
+
+    def __iter__(self) -> Iterator[Item]:
+        while not self._closed.is_set():
+            yield from self._follow()
+            if self._closed.is_set():
+                return
+            self._lost_at = time.monotonic()
+            self._reconnect()
+            self._lost_at = None
+            if not self._closed.is_set():
+                yield Gap("reconnected")
+
+    # --- connections --------------------------------------------------------------------------------------------------
+
+    def _connect(self) -> None:
+        """To both ports; only where the second one was not asked for by name may nobody listen there."""
+        self._hang_up()
+        links = [Link(self._host, self._ports[0], self.name, self.counts)]
+        try:
+            links.append(Link(self._host, self._ports[1], self.name, self.counts))
+        except StreamError:
+            if len(self._ports) == 2 and self._frames_wanted:
+                links[0].close()
+                raise
+        self._links = links
+
+    @property
+    def _frames_wanted(self) -> bool:
+        return "," in self.name
+
+    def _hang_up(self) -> None:
+        for link in self._links:
+            link.close()
+
+    def _reconnect(self) -> None:
+        """Try until it works, or the source is closed."""
+        wait, longest = _RETRY_S
+        while not self._closed.wait(wait):
+            try:
+                self._connect()
+            except StreamError:
+                wait = min(2 * wait, longest)
+                continue
+            if (self._size(EVENTS), self._size(FRAMES)) != (self.event_size, self.frame_size):
+                self._hang_up()
+                raise StreamError(f"{self.name}: the server came back with another sensor; start again")
+            return
+
+    def _size(self, kind: str) -> tuple[int, int] | None:
+        sizes = ((stream.width, stream.height) for link in self._links for stream in link.streams(kind))
+        return next((size for size in sizes if min(size) > 0), None)
+
+    # --- items --------------------------------------------------------------------------------------------------------
+
+    def _follow(self) -> Iterator[Item]:
+        """What comes until a connection is lost or the source is closed."""
+        order = _Order(self.counts, self._links, both=self.event_size is not None and self.frame_size is not None)
+        with selectors.DefaultSelector() as selector:
+            for link in self._links:
+                if link.open:
+                    selector.register(link.socket, selectors.EVENT_READ, link)
+            while not self._closed.is_set():
+                for key, _ in selector.select(_ROUND_S):
+                    key.data.receive()
+                for link in self._links:
+                    for item in link.items():
+                        yield from order.push(link, item)
+                yield from order.wait()
+                if any(not link.open for link in self._links):
+                    return
+
+
+class _Order:
+    """Items of two sockets, each in order, as one stream.
+
+    A clock that begins anew does so for both at once; a frame whose exposure was under way when we joined is left out;
+    where no events come, a packet without any says so, lest frames wait for them.
+    """
+
+    def __init__(self, counts: Counter[str], links: Sequence[Link], *, both: bool) -> None:
+        self._counts, self._links = counts, links
+        self._epoch = 0
+        self._ahead: list[tuple[int, Arrived]] = []  # of a clock that begins anew on one socket alone, as yet
+        self._ahead_since = 0.0
+        self._watermark: int | None = None
+        self._joined = not both  # whether it is known where the events begin
+        self._early: list[RgbFrame] = []  # until it is
+        self._waiting: deque[tuple[float, int]] = deque()  # when frames came whose events are not all here, their ends
+
+    def push(self, link: Link, item: Arrived) -> Iterator[Item]:
+        """What may be passed on now that an item has come."""
+        epoch = link.epoch_of(item)
+        if epoch == self._epoch:
+            yield from self._pass_on(item)
+        elif epoch > self._epoch:
+            self._ahead_since = self._ahead_since if self._ahead else time.monotonic()
+            self._ahead.append((epoch, item))
+            yield from self._begin_anew()
+        else:
+            self._counts["items from before the clock began anew, dropped"] += 1
+
+    def wait(self) -> Iterator[Item]:
+        """What may be passed on because time has passed."""
+        now = time.monotonic()
+        if self._ahead and now - self._ahead_since > _APART_S:
+            for link in self._links:
+                link.begin_anew(self._epoch + 1)
+            yield from self._begin_anew()
+        if self._waiting and now - self._waiting[0][0] > _SILENT_S:
+            for link in self._links:
+                for packet in link.flush():
+                    yield from self.push(link, packet)
+        while self._waiting and now - self._waiting[0][0] > _SILENT_S:
+            _, end = self._waiting.popleft()
+            start = end if self._watermark is None else min(self._watermark, end)
+            yield from self._pass_on(EventPacket(start, end, no_events(), time.monotonic_ns()))
+
+    def _begin_anew(self) -> Iterator[Item]:
+        while self._ahead and all(link.epoch > self._epoch for link in self._links):
+            self._epoch += 1
+            self._watermark, self._joined = None, True
+            self._waiting.clear()
+            yield Gap("the clock began anew")
+            ahead, self._ahead = self._ahead, []
+            for epoch, item in ahead:
+                if epoch == self._epoch:
+                    yield from self._pass_on(item)
+                else:
+                    self._ahead.append((epoch, item))
+
+    def _pass_on(self, item: Arrived) -> Iterator[Item]:
+        if isinstance(item, EventPacket):
+            self._watermark = max(item.t_end_us, self._watermark or item.t_end_us)
+            while self._waiting and self._waiting[0][1] <= self._watermark:
+                self._waiting.popleft()
+            yield item
+            yield from self._join(item.t_start_us)
+            return
+        if self._watermark is None or item.t_end_us > self._watermark:
+            self._waiting.append((time.monotonic(), item.t_end_us))
+        if self._joined:
+            yield item
+        else:
+            self._early.append(item)
+
+    def _join(self, start_us: int) -> Iterator[Item]:
+        """The frames that came before it was known where the events begin, those that have all of theirs."""
+        early, self._early, self._joined = self._early, [], True
+        whole = [frame for frame in early if frame.t_start_us >= start_us]
+        if len(whole) < len(early):
+            self._counts["frames from before we joined, left out"] += len(early) - len(whole)
+        yield from whole
+
+
+def _parse(address: str) -> tuple[str, tuple[int, int]]:
+    """Host, and the ports of events and frames."""
+    found = re.fullmatch(r"tcp://(\[[0-9a-fA-F:.]+\]|[^\s:/,\[\]]+):(\d{1,5})(?:,(\d{1,5}))?/?", address)
+    ports = [int(port) for port in (found[2], found[3]) if port] if found else []
+    if found is None or not all(0 < port < 65_536 for port in ports):
+        raise StreamError(f"{address}: write it as tcp://HOST:PORT or tcp://HOST:PORT,PORT_OF_FRAMES")
+    return found[1].strip("[]"), (ports[0], ports[1] if len(ports) > 1 else ports[0] + 1)
