@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from app.cli_options import add_model, add_page, positive_int
 
 
 def add_live(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """`velora live` and `velora serve`."""
+    """`velora live`, `velora serve` and `velora record`."""
     live = commands.add_parser("live", help="the page on a live source; --headless prints labels as replay does")
     live.add_argument("source", metavar="SOURCE", help="tcp://HOST:PORT[,PORT_OF_FRAMES]")
     live.add_argument("--headless", action="store_true", help="no page: a table on the terminal")
@@ -24,6 +25,7 @@ def add_live(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         metavar="MS",
         help="samples that arrived longer ago when their turn comes are not recognised (default: %(default)g)",
     )
+    live.add_argument("--record", metavar="FILE", type=Path, help="with --headless: record meanwhile, with the labels")
     add_page(live)
     add_model(live)
     live.set_defaults(command=_live)
@@ -34,6 +36,14 @@ def add_live(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     serve.add_argument("--port", type=int, default=0, help="of events; frames are at the next one (default: free ones)")
     serve.add_argument("--host", default="127.0.0.1", help="address to bind (default: %(default)s, this machine only)")
     serve.set_defaults(command=_serve)
+
+    record = commands.add_parser("record", help="a live source, or another recording, to AEDAT 4")
+    record.add_argument("source", metavar="SOURCE", help="tcp://HOST:PORT, or a recording")
+    record.add_argument("out", metavar="FILE", type=Path, help="the .aedat4 to write; labels go beside it")
+    record.add_argument("--seconds", type=float, metavar="S", help="stop after so long (default: Ctrl-C)")
+    record.add_argument("--force", action="store_true", help="replace FILE")
+    add_model(record)
+    record.set_defaults(command=_record)
 
 
 def _live(arguments: argparse.Namespace) -> int:
@@ -46,3 +56,9 @@ def _serve(arguments: argparse.Namespace) -> int:
     from app.serve import serve_source
 
     return serve_source(arguments)
+
+
+def _record(arguments: argparse.Namespace) -> int:
+    from app.record import record
+
+    return record(arguments)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import ExitStack
 
 from app.demo import watch
 from app.model import load_model, render_config, window_stride
+from app.record import Labels
 from app.replay import JsonLines, LiveTable, Tally, closing, losses
-from streams import LATEST, Live, RunSummary, StreamError, open_source, run
+from streams import LATEST, Live, RunSummary, Sink, StreamError, open_source, run
+from streams.record import Tee
 
 
 def live(arguments: argparse.Namespace) -> int:
@@ -20,13 +23,19 @@ def live(arguments: argparse.Namespace) -> int:
         if not source.live:
             raise StreamError(f"{arguments.source} is a recording: velora replay reads it")
         stride = arguments.stride or window_stride(recognizer, source)
-        samples, tally, summary = Live(source, render=render_config(recognizer)), Tally(), RunSummary()
-        with JsonLines() if arguments.json else LiveTable(recognizer, arguments.source, stride) as shown:
+        tee = Tee(source)
+        samples, tally, summary = Live(tee, render=render_config(recognizer)), Tally(), RunSummary()
+        with ExitStack() as stack:
+            shown = JsonLines() if arguments.json else LiveTable(recognizer, arguments.source, stride)
+            sinks: list[Sink] = [tally, stack.enter_context(shown)]
+            if arguments.record is not None:
+                tee.start(arguments.record)
+                sinks.append(stack.enter_context(Labels(arguments.record)))
             try:
                 run(
                     samples,
                     recognizer,
-                    sinks=[tally, shown],
+                    sinks=sinks,
                     policy=LATEST,
                     stride=stride,
                     hop=arguments.hop,
@@ -35,6 +44,9 @@ def live(arguments: argparse.Namespace) -> int:
                 )
             except KeyboardInterrupt:
                 samples.stop()
+        recorded = tee.stop()
+    if recorded is not None:
+        print(recorded, file=sys.stderr)
     lines = closing(tally, summary, samples.counts, recognizer, stride)
     for line in [*lines, *(f"not recognised, {reason}" for reason in losses(summary.drops))]:
         print(line, file=sys.stderr)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import struct
+from array import array
 from collections.abc import Iterator
 from xml.etree import ElementTree
 
@@ -71,9 +72,14 @@ class Aedat4Writer:
         self.compression = COMPRESSIONS[compression]
         self._sizes = {EventPacket: event_size, RgbFrame: frame_size}
         xml = _describe(event_size, frame_size, compression, camera)
-        self._rows: list[tuple[int, ...]] = []
+        self._rows = array("q")  # of INDEX_DTYPE, one after the other
         self._file = open(path, "wb", buffering=0)  # noqa: SIM115 (closed by close)
         self._put(MAGIC + encode_header(self.compression, -1, xml))
+
+    @property
+    def size(self) -> int:
+        """Bytes of whole packets so far."""
+        return self._rows[-6] + self._rows[-4] if self._rows else 0
 
     def __enter__(self) -> Aedat4Writer:
         return self
@@ -104,7 +110,7 @@ class Aedat4Writer:
             return
         with self._file:
             position = self._file.tell()
-            self._put(compress(encode_table(np.array(self._rows, INDEX_DTYPE)), self.compression))
+            self._put(compress(encode_table(np.frombuffer(self._rows, INDEX_DTYPE)), self.compression))
             self._file.seek(_TABLE_POSITION_AT)
             self._put(struct.pack("<q", position))
 
@@ -114,8 +120,14 @@ class Aedat4Writer:
 
     def _write_packet(self, stream: int, payload: bytes, count: int, t_start: int, t_end: int) -> None:
         packed = compress(payload, self.compression)
-        self._rows.append((self._file.tell() + 8, stream, len(packed), count, t_start, t_end))
-        self._put(struct.pack("<ii", stream, len(packed)) + packed)
+        position = self._file.tell()
+        try:
+            self._put(struct.pack("<ii", stream, len(packed)) + packed)
+        except OSError:  # a full disk: leave no half of a packet
+            self._file.truncate(position)
+            self._file.seek(position)
+            raise
+        self._rows.extend((position + 8, stream, len(packed), count, t_start, t_end))
 
     def _put(self, data: bytes) -> None:
         rest = memoryview(data)

@@ -50,6 +50,7 @@ class Link:
         self.epoch, self._reached = 0, -MAX_TIME_US  # how often the clock began anew, and where it is
         self._spans = Spans(counts)
         self._bytes, self._arrived_ns = bytearray(), time.monotonic_ns()
+        self._lost = False  # where the next packet begins
         try:
             self.socket = socket.create_connection((host, port), timeout=CONNECT_S)
         except OSError as error:
@@ -134,7 +135,7 @@ class Link:
             self.heard_at, self._arrived_ns = time.monotonic(), time.monotonic_ns()
 
     def items(self) -> Iterator[Arrived]:
-        """Those of the whole packets that have come."""
+        """Those of the whole packets that have come. Raises StreamError after them, where the rest is no packet."""
         for kind, payload in self._thinned(list(self._packets())):
             try:
                 data = decompress(payload, self._header.compression)
@@ -147,15 +148,18 @@ class Link:
             elif len(decoded):
                 for packet in self._spans.push(decoded):
                     yield replace(packet, arrival_ns=self._arrived_ns)
+        if self._lost:
+            raise StreamError(f"{self.name}: the server sends what is no packet; start it again")
 
     def _packets(self) -> Iterator[tuple[str, bytes]]:
-        """Kind and payload. Raises StreamError where the bytes are no packets."""
+        """Kind and payload of the packets that are here as a whole."""
         kinds = {stream.id: stream.kind for stream in self._header.streams}
         position = 0
         while position + PACKET_HEADER.size <= len(self._bytes):
             stream, size = PACKET_HEADER.unpack_from(self._bytes, position)
             if stream not in kinds or not 0 < size <= _PACKET_BYTES:
-                raise StreamError(f"{self.name}: the server sends what is no packet; start it again")
+                self._lost = True
+                break
             start, end = position + PACKET_HEADER.size, position + PACKET_HEADER.size + size
             if end > len(self._bytes):
                 break

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,20 @@ def small_recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for item in moving_square(60):
             writer.write(item)
     return path
+
+
+@pytest.fixture
+def make_recording(tmp_path: Path) -> Callable[..., Path]:
+    """Writes items to a recording."""
+
+    def make(items: Iterable[EventPacket | RgbFrame], frame_size: tuple[int, int] = (64, 48)) -> Path:
+        path = tmp_path / "made.aedat4"
+        with write_aedat4(path, (64, 48), frame_size) as writer:
+            for item in items:
+                writer.write(item)
+        return path
+
+    return make
 
 
 SMALL_CLIP = "small-clip"

@@ -1,0 +1,103 @@
+"""`velora record`: a live source, or another recording, to AEDAT 4; with `--model` also what was recognised."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from contextlib import ExitStack
+from itertools import takewhile
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live as Display
+from rich.text import Text
+
+from app.model import load_model, render_config, window_stride
+from streams import EVERY, LATEST, Gap, Live, Sink, open_source, run, synchronize
+from streams.record import LabelLog, Tee
+from velora import Prediction
+
+
+def record(arguments: argparse.Namespace) -> int:
+    """Record until the source ends, for `--seconds`, or until interrupted. Raises StreamError and ModelError."""
+    path: Path = arguments.out
+    with open_source(arguments.source) as source:
+        tee = Tee(source)
+        tee.start(path, replace=arguments.force)
+        try:
+            with Progress(tee, arguments.seconds) as progress:
+                if arguments.model is None:
+                    for item in tee:
+                        if progress.is_over(None if isinstance(item, Gap) else item.t_end_us):
+                            break
+                else:
+                    _recognise(tee, arguments, progress)
+        except KeyboardInterrupt:
+            progress.interrupted = True
+        recorded = tee.stop()
+    print(recorded, file=sys.stderr)
+    for reason, count in sorted(source.counts.items()):
+        print(f"{reason}: {count:,}", file=sys.stderr)
+    if recorded is not None and recorded.failure:
+        return 1
+    return 130 if progress.interrupted else 0
+
+
+def _recognise(tee: Tee, arguments: argparse.Namespace, progress: Progress) -> None:
+    recognizer = load_model(arguments)
+    stride = window_stride(recognizer, tee)
+    render = render_config(recognizer)
+    samples = Live(tee, render=render) if tee.live else synchronize(tee, render=render)
+    with ExitStack() as stack:
+        labels = stack.enter_context(Labels(arguments.out))
+        wanted = takewhile(lambda sample: not progress.is_over(sample.t_end_us), samples)
+        run(wanted, recognizer, sinks=[labels], policy=LATEST if tee.live else EVERY, stride=stride)
+
+
+class Labels(Sink):
+    """What is recognised, beside a recording."""
+
+    def __init__(self, recording: Path) -> None:
+        self._log = LabelLog(recording)
+
+    def __enter__(self) -> Labels:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._log.close()
+
+    def on_prediction(self, prediction: Prediction) -> None:
+        self._log.add(prediction)
+
+
+class Progress:
+    """A line on the terminal that tells how the recording goes, and when it is over."""
+
+    def __init__(self, tee: Tee, seconds: float | None) -> None:
+        self._tee, self._seconds = tee, seconds
+        self._display = Display(console=Console(stderr=True), get_renderable=self._told, refresh_per_second=4)
+        self._first_us: int | None = None
+        self.interrupted = False
+
+    def __enter__(self) -> Progress:
+        self._display.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._display.stop()
+
+    def is_over(self, t_us: int | None) -> bool:
+        """Whether the recording has become as long as it was to, or has failed."""
+        if t_us is None or self._tee.recorded is None:
+            return False
+        self._first_us = t_us if self._first_us is None else self._first_us
+        late = self._seconds is not None and t_us - self._first_us >= self._seconds * 1e6
+        return late or bool(self._tee.recorded.failure)
+
+    def _told(self) -> Text:
+        recorded = self._tee.recorded
+        if recorded is None:
+            return Text("")
+        warning = f" · {self._tee.warning}" if self._tee.warning else ""
+        return Text(f"{time.strftime('%H:%M:%S', time.gmtime(recorded.seconds))} · {recorded}{warning}")

@@ -1,0 +1,187 @@
+"""Recording a feed while it flows: all that a source yields goes to an AEDAT 4 file, whatever becomes of it later.
+
+    with open_source("tcp://127.0.0.1:7777") as source:
+        tee = Tee(source)
+        tee.start(Path("out.aedat4"))
+        run(Live(tee), recognizer, sinks=[...], policy=LATEST)
+        tee.stop()
+
+Every packet is written at once and whole, so that a kill loses at most the one that is being written; `LabelLog` keeps
+what was recognised meanwhile, in the label format, a second at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import os
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from streams.aedat4_writer import Aedat4Writer, write_aedat4
+from streams.errors import RecordingError
+from streams.items import EventPacket, Gap, Item, RgbFrame
+from streams.source import Source
+
+_SPAN_US = 1_000_000  # of labels that are not on disk yet
+HEADINGS = ("recording", "start_us", "end_us", "label", "confidence")
+
+
+@dataclass
+class Recorded:
+    """How a recording goes."""
+
+    path: Path
+    began: float  # on the monotonic clock
+    events: int = 0
+    frames: int = 0
+    size: int = 0  # bytes
+    failure: str = ""  # why it ended before it was to
+
+    @property
+    def seconds(self) -> float:
+        """Since it began."""
+        return time.monotonic() - self.began
+
+    def __str__(self) -> str:
+        told = f"{self.path}: {self.events:,} events, {self.frames:,} frames, {self.size / 1e6:.1f} MB"
+        return f"{told}; {self.failure}" if self.failure else told
+
+
+class Tee(Source):
+    """A source whose items are recorded on their way; recording starts and stops from any thread."""
+
+    def __init__(self, source: Source) -> None:
+        super().__init__()
+        self.source, self.counts, self.live = source, source.counts, source.live
+        self.name, self.sample_period_us, self.span_us = source.name, source.sample_period_us, source.span_us
+        self.event_size, self.frame_size = source.event_size, source.frame_size
+        self._lock = threading.Lock()
+        self._writer: Aedat4Writer | None = None
+        self.recorded: Recorded | None = None  # the recording that goes on, or the last one
+
+    @property
+    def warning(self) -> str:
+        return self.source.warning
+
+    @property
+    def recording(self) -> bool:
+        """Whether items are written now."""
+        return self._writer is not None
+
+    def start(self, path: Path, *, replace: bool = False) -> None:
+        """Write what comes from now on. Raises RecordingError where there is such a file, or it cannot be written."""
+        self.stop()
+        if path.exists() and not replace:
+            raise RecordingError(f"{path} is there already: choose another name, or allow it to be replaced")
+        try:
+            writer = write_aedat4(path, self.event_size, self.frame_size, camera=self.name)
+        except OSError as error:
+            raise RecordingError(f"{path} cannot be written ({error.strerror}); choose another place") from None
+        with self._lock:
+            self._writer, self.recorded = writer, Recorded(path, time.monotonic())
+
+    def stop(self) -> Recorded | None:
+        """Finish the file. Does nothing where nothing is recorded."""
+        with self._lock:
+            self._finish()
+            return self.recorded
+
+    def close(self) -> None:
+        self.stop()
+        self.source.close()
+
+    def __iter__(self) -> Iterator[Item]:
+        for item in self.source:
+            self._write(item)
+            yield item
+
+    def _write(self, item: Item) -> None:
+        with self._lock:
+            if self._writer is None or self.recorded is None or isinstance(item, Gap):
+                return
+            try:
+                self._writer.write(item)
+            except OSError as error:  # a full disk: what is there stays readable, the feed goes on
+                self.recorded.failure = f"it ends here, since it cannot be written on ({error.strerror})"
+                self._finish()
+                return
+            self.recorded.size = self._writer.size
+            self.recorded.events += len(item.events) if isinstance(item, EventPacket) else 0
+            self.recorded.frames += isinstance(item, RgbFrame)
+
+    def _finish(self) -> None:
+        if self._writer is None:
+            return
+        with contextlib.suppress(OSError):  # a full disk: readers manage without the table
+            self._writer.close()
+        if self.recorded is not None:
+            with contextlib.suppress(OSError):
+                self.recorded.size = self.recorded.path.stat().st_size
+        self._writer = None
+
+
+class LabelLog:
+    """What was recognised while something was recorded, as spans: `recording,start_us,end_us,label,confidence`.
+
+    A label holds from the label before it to its own time. A row is written when the label changes, or after a second;
+    `close` joins rows of one label. Labels of which the recogniser is not sure leave no row.
+    """
+
+    def __init__(self, recording: Path) -> None:
+        self.path = recording.with_suffix(".labels.csv")
+        self._name = recording.name
+        self._file: TextIO = open(self.path, "w", newline="", encoding="utf-8")  # noqa: SIM115 (closed by close)
+        self._rows: list[tuple[int, int, str, float]] = []
+        self._open: list[tuple[int, int, str, float]] = []  # of one label, not on disk yet
+        self._reached: int | None = None
+        csv.writer(self._file).writerow(HEADINGS)
+
+    def add(self, prediction: Any) -> None:
+        """Take a prediction; they come in order of time."""
+        end, before = prediction.t_end_us, self._reached
+        self._reached = end
+        if before is None or not 0 < end - before <= _SPAN_US or prediction.unsure:
+            self._flush()
+            return
+        if self._open and (self._open[0][2] != prediction.label or end - self._open[0][0] > _SPAN_US):
+            self._flush()
+        self._open.append((before, end, prediction.label, prediction.confidence))
+
+    def close(self) -> None:
+        """Write what is left, and join what belongs together. Closing twice does nothing."""
+        if self._file.closed:
+            return
+        self._flush()
+        self._file.close()
+        part = self.path.with_name(f".{self.path.name}.part")
+        with open(part, "w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([HEADINGS, *map(self._row, _joined(self._rows))])
+        os.replace(part, self.path)
+
+    def _flush(self) -> None:
+        if self._open:
+            confidence = sum(row[3] for row in self._open) / len(self._open)
+            self._rows.append((self._open[0][0], self._open[-1][1], self._open[0][2], confidence))
+            csv.writer(self._file).writerow(self._row(self._rows[-1]))
+            self._file.flush()
+            self._open = []
+
+    def _row(self, row: tuple[int, int, str, float]) -> tuple[str, int, int, str, str]:
+        return self._name, row[0], row[1], row[2], f"{row[3]:.4f}"
+
+
+def _joined(rows: list[tuple[int, int, str, float]]) -> list[tuple[int, int, str, float]]:
+    """Rows of one label that follow on one another, as one; confidences weighted with their time."""
+    joined: list[tuple[int, int, str, float]] = []
+    for start, end, label, confidence in rows:
+        if joined and joined[-1][1] == start and joined[-1][2] == label:
+            first, _, _, mean = joined.pop()
+            confidence = (mean * (start - first) + confidence * (end - start)) / (end - first)
+            start = first
+        joined.append((start, end, label, confidence))
+    return joined

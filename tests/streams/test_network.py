@@ -1,0 +1,369 @@
+"""Live feeds over TCP: what a server shares is what a client sees, whatever happens to either of them."""
+
+from __future__ import annotations
+
+import itertools
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from streams import EventPacket, Gap, Live, RgbFrame, Sample, Source, StreamError, open_source, synchronize
+from streams import link as link_module
+from streams.aedat4_writer import encode_packets, encode_stream_header
+from streams.items import Item
+from streams.link import Arrived
+from streams.server import QUEUE_BYTES, Server
+from tests.conftest import moving_square, random_events
+
+SIZE = (64, 48)
+
+
+@contextmanager
+def serving(source: Source, *, loop: bool = False, port: int = 0) -> Iterator[Server]:
+    with Server(source, loop=loop, port=port) as server:
+        thread = threading.Thread(target=server.run, daemon=True)
+        thread.start()
+        yield server
+        server.stop()
+        thread.join(5)
+
+
+@contextmanager
+def saying(*said: bytes | Callable[[socket.socket], None], port: int = 0) -> Iterator[int]:
+    """A server that says something to the one who comes first, and then nothing more."""
+    with socket.create_server(("127.0.0.1", port)) as listener:
+        done = threading.Event()
+
+        def talk() -> None:
+            connection, _ = listener.accept()
+            with connection, suppress(OSError):  # the other side may hang up first
+                for what in said:
+                    if isinstance(what, bytes):
+                        connection.sendall(what)
+                    else:
+                        what(connection)
+                done.wait(20)
+
+        threading.Thread(target=talk, daemon=True).start()
+        yield listener.getsockname()[1]
+        done.set()
+
+
+EVENTS_HEADER = encode_stream_header(EventPacket, SIZE, "lz4", "a camera")
+FRAMES_HEADER = encode_stream_header(RgbFrame, SIZE, "none", "a camera")
+
+
+def packed(item: Arrived, compression: str = "lz4") -> bytes:
+    return b"".join(encode_packets(item, compression))
+
+
+def events_at(start_us: int, end_us: int, count: int = 50) -> EventPacket:
+    return EventPacket(start_us, end_us, random_events(count, start_us, end_us, SIZE, seed=start_us % 1000))
+
+
+def frame_at(start_us: int, end_us: int) -> RgbFrame:
+    return RgbFrame(start_us, end_us, np.full((SIZE[1], SIZE[0], 3), 90, np.uint8))
+
+
+def taken(source: Source, until: Callable[[Item], bool], timeout_s: float = 15) -> list[Item]:
+    """The items up to one that is waited for; without it, the source is closed after a while."""
+    timer = threading.Timer(timeout_s, source.close)
+    timer.start()
+    items: list[Item] = []
+    try:
+        for item in source:
+            items.append(item)
+            if until(item):
+                return items
+    finally:
+        timer.cancel()
+    raise AssertionError(f"it never came; what came: {items[-5:]}")
+
+
+def samples_of(client: Source, count: int) -> list[Sample]:
+    timer = threading.Timer(20, client.close)
+    timer.start()
+    samples = list(itertools.islice(Live(client), count))
+    timer.cancel()
+    assert len(samples) == count
+    return samples
+
+
+def test_what_is_served_is_what_was_recorded(small_recording: Path) -> None:
+    with open_source(small_recording) as source:
+        recorded = {sample.t_start_us: sample for sample in synchronize(source)}
+    with (
+        open_source(small_recording) as source,
+        serving(source) as server,
+        open_source(f"tcp://127.0.0.1:{server.ports[0]}") as client,
+    ):
+        assert client.live and (client.event_size, client.frame_size) == (SIZE, SIZE)
+        assert client.sample_period_us == pytest.approx(33_333, abs=50)
+        samples = samples_of(client, 20)
+        counts = client.counts
+    assert all(same(sample, recorded[sample.t_start_us]) for sample in samples)
+    ends = [sample.t_end_us for sample in recorded.values()]
+    first = ends.index(samples[0].t_end_us)
+    assert [sample.t_end_us for sample in samples] == ends[first : first + 20]
+    assert set(counts) <= {"frames from before we joined, left out"}
+    assert all(sample.arrival_ns is not None for sample in samples)
+
+
+def same(one: Sample, other: Sample) -> bool:
+    pictures = (one.rgb == other.rgb).all() and (one.event_image == other.event_image).all()
+    return bool(pictures) and one.events.tobytes() == other.events.tobytes() and one.t_end_us == other.t_end_us
+
+
+def test_a_loop_begins_anew_with_a_gap_and_nothing_is_lost(make_recording: Callable[..., Path]) -> None:
+    path = make_recording(moving_square(12))
+    with (
+        open_source(path) as source,
+        serving(source, loop=True) as server,
+        open_source(f"tcp://127.0.0.1:{server.ports[0]},{server.ports[1]}") as client,
+    ):
+        samples = samples_of(client, 30)
+        assert client.counts["gaps (the clock began anew)"] >= 2
+        assert set(client.counts) <= {"frames from before we joined, left out", "gaps (the clock began anew)"}
+    starts = [sample.t_start_us for sample in samples]
+    again = [k for k, sample in enumerate(samples) if sample.discontinuity][1:]
+    assert all(starts[k] == min(starts) for k in again) and again[1] - again[0] == 12
+    assert [sample.index for sample in samples] == list(range(samples[0].index, samples[0].index + 30))
+
+
+def test_dv_processing_reads_what_is_served(small_recording: Path) -> None:
+    reader = (
+        "import sys, dv_processing as dv\n"
+        "events, frames = (dv.io.NetworkReader('127.0.0.1', int(port)) for port in sys.argv[1:])\n"
+        "size = events.getEventResolution()\n"
+        "count, seen, first = 0, 0, None\n"
+        "while seen < 20:\n"
+        "    batch, frame = events.getNextEventBatch(), frames.getNextFrame()\n"
+        "    if batch is not None:\n"
+        "        count += batch.size()\n"
+        "    if frame is not None:\n"
+        "        seen += 1\n"
+        "        assert frame.image.shape == (48, 64, 3) and frame.exposure.total_seconds() == 0.01\n"
+        "print(*size, seen, count > 1000)\n"
+    )
+    with open_source(small_recording) as source, serving(source, loop=True) as server:
+        ports = [str(port) for port in server.ports]
+        done = subprocess.run([sys.executable, "-c", reader, *ports], capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["64", "48", "20", "True"], done.stderr
+
+
+def test_what_dv_processing_shares_is_read() -> None:
+    port = free_ports()
+    writer = (
+        "import sys, time, numpy as np, dv_processing as dv\n"
+        "port = int(sys.argv[1])\n"
+        "events = dv.io.NetworkWriter('127.0.0.1', port, dv.io.Stream.EventStream(0, 'e', 'cam', (64, 48)))\n"
+        "frames = dv.io.NetworkWriter('127.0.0.1', port + 1, dv.io.Stream.FrameStream(0, 'f', 'cam', (64, 48)))\n"
+        "print('ready', flush=True)\n"
+        "image = np.full((48, 64, 3), (10, 20, 30), np.uint8)\n"
+        "for k in range(2000):\n"
+        "    t = 1_000_000 + 10_000 * k\n"
+        "    store = dv.EventStore()\n"
+        "    for i in range(20):\n"
+        "        store.push_back(t + 400 * i, i, i + 1, i % 2 == 0)\n"
+        "    events.writeEvents(store)\n"
+        "    if k % 3 == 0:\n"
+        "        frames.writeFrame(dv.Frame(t, 5000, 0, 0, image, dv.FrameSource.SENSOR))\n"
+        "    time.sleep(0.01)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", writer, str(port)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        with open_source(f"tcp://127.0.0.1:{port},{port + 1}") as client:
+            assert client.event_size == client.frame_size == SIZE
+            samples = samples_of(client, 10)
+    finally:
+        process.kill()
+        process.wait()
+    for sample in samples:
+        assert (sample.rgb == (30, 20, 10)).all()  # it is BGR there
+        assert len(sample.events) == 13 and sample.t_end_us - sample.t_start_us == 5_000
+        assert (sample.events["y"] == sample.events["x"] + 1).all()
+        assert (sample.events["p"] == (sample.events["x"] % 2 == 0)).all()
+
+
+def free_ports() -> int:
+    with Server(_Silent()) as server:
+        return server.ports[0]
+
+
+class _Silent(Source):
+    name, event_size, frame_size, sample_period_us = "silent", SIZE, SIZE, 33_333
+
+    def __iter__(self) -> Iterator[Item]:
+        yield from ()
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ([b""], "says nothing"),
+        ([EVENTS_HEADER[:40]], "says nothing"),
+        ([b"HTTP/1.1 400 Bad Request\r\n\r\n"], "no DV network server"),
+        ([(1 << 30).to_bytes(4, "little")], "no DV network server"),
+        ([EVENTS_HEADER[:4] + bytes(len(EVENTS_HEADER) - 4)], "no DV network server"),
+        ([lambda connection: connection.close()], "no DV network server"),
+    ],
+)
+def test_what_is_no_server_of_the_protocol_is_said_in_one_line(
+    said: Sequence[bytes], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link_module, "CONNECT_S", 0.3)
+    with saying(*said) as port, pytest.raises(StreamError, match=message) as caught:
+        open_source(f"tcp://127.0.0.1:{port}")
+    assert f"tcp://127.0.0.1:{port}" in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["tcp://", "tcp://host", "tcp://host:0", "tcp://host:70000", "tcp://h:1,2,3"])
+def test_an_address_that_is_none_is_explained(address: str) -> None:
+    with pytest.raises(StreamError, match="write it as tcp://HOST:PORT"):
+        open_source(address)
+
+
+def test_nobody_there_is_said_at_once() -> None:
+    began = time.monotonic()
+    with pytest.raises(StreamError, match="nobody answers at port"):
+        open_source(f"tcp://127.0.0.1:{free_ports()}")
+    assert time.monotonic() - began < 2
+
+
+def test_nonsense_between_packets_ends_it_and_a_corrupt_packet_does_not() -> None:
+    good = [packed(events_at(1_000_000 + 10_000 * k, 1_010_000 + 10_000 * k)) for k in range(6)]
+    corrupt = bytearray(good[2])
+    corrupt[12:40] = bytes(28)
+    nonsense = bytes([255] * 64)
+    with (
+        saying(EVENTS_HEADER, good[0], good[1], bytes(corrupt), good[3], good[4], good[5], nonsense) as port,
+        open_source(f"tcp://127.0.0.1:{port}") as client,
+    ):
+        assert client.frame_size is None
+        with pytest.raises(StreamError, match="sends what is no packet"):
+            list(client)
+        assert client.counts["corrupt packets skipped"] == 1
+
+
+def test_packets_may_come_in_any_pieces() -> None:
+    packets = [events_at(1_000_000 + 10_000 * k, 1_010_000 + 10_000 * k) for k in range(8)]
+    stream = b"".join(map(packed, packets))
+
+    def dribble(connection: socket.socket) -> None:
+        rng = np.random.default_rng(0)
+        rest = stream
+        while rest:
+            cut = int(rng.integers(1, 700))
+            connection.sendall(rest[:cut])
+            rest = rest[cut:]
+            time.sleep(0.001)
+
+    with saying(EVENTS_HEADER, dribble) as port, open_source(f"tcp://127.0.0.1:{port}") as client:
+        items = taken(client, lambda item: isinstance(item, EventPacket) and item.t_end_us > 1_079_000)
+    found = np.concatenate([item.events for item in items if isinstance(item, EventPacket)])
+    expected = np.concatenate([packet.events for packet in packets])
+    assert (found == expected[: len(found)]).all() and len(expected) - len(found) < 5  # of the last microsecond
+
+
+def test_frames_do_not_wait_for_events_that_never_come() -> None:
+    def frames(connection: socket.socket) -> None:
+        for k in range(40):
+            connection.sendall(packed(frame_at(1_000_000 + 33_000 * k, 1_010_000 + 33_000 * k), "none"))
+            time.sleep(0.033)
+
+    with (
+        saying(EVENTS_HEADER) as events_port,
+        saying(FRAMES_HEADER, frames) as frames_port,
+        open_source(f"tcp://127.0.0.1:{events_port},{frames_port}") as client,
+    ):
+        began = time.monotonic()
+        samples = samples_of(client, 5)
+        assert time.monotonic() - began < 5
+        assert all(sample.has_rgb and not len(sample.events) for sample in samples)
+
+
+def test_a_lost_connection_is_noticed_retried_and_followed_by_a_gap(small_recording: Path) -> None:
+    with open_source(small_recording) as source:
+        with serving(source, loop=True) as server:
+            ports = server.ports
+            client = open_source(f"tcp://127.0.0.1:{ports[0]},{ports[1]}")
+            items = iter(client)
+            for _ in range(20):
+                next(items)
+        lost = threading.Thread(target=lambda: taken(client, lambda item: isinstance(item, Gap)))
+        lost.start()
+        until = time.monotonic() + 3
+        while "connection lost" not in client.warning and time.monotonic() < until:
+            time.sleep(0.02)
+        assert "connection lost" in client.warning
+        with serving(source, loop=True, port=ports[0]):
+            back = time.monotonic()
+            lost.join(10)
+            assert not lost.is_alive() and time.monotonic() - back < 5
+        assert client.warning == ""
+        client.close()
+
+
+def test_a_stall_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streams.network.STALL_S", 0.3)
+    with saying(EVENTS_HEADER) as port, open_source(f"tcp://127.0.0.1:{port}") as client:
+        samples = Live(client)
+        thread = threading.Thread(target=lambda: list(samples))
+        thread.start()
+        time.sleep(1.5)
+        assert client.warning.startswith("no data for")
+        began = time.monotonic()
+        samples.stop()
+        thread.join(5)
+        assert not thread.is_alive() and time.monotonic() - began < 1
+
+
+def test_a_client_that_does_not_read_loses_packets_and_nobody_else_does(make_recording: Callable[..., Path]) -> None:
+    frame = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)  # does not compress
+    path = make_recording([RgbFrame(10_000 * k, 10_000 * k + 5_000, frame) for k in range(60)], frame_size=(640, 480))
+    with open_source(path) as source, serving(source, loop=True) as server:
+        lazy = socket.create_connection(("127.0.0.1", server.ports[0]))
+        with open_source(f"tcp://127.0.0.1:{server.ports[0]}") as client:
+            samples = samples_of(client, 80)
+            steps = np.diff([sample.t_start_us for sample in samples])
+            assert not set(client.counts) - {"gaps (the clock began anew)", LEFT_OUT}
+        assert (steps[steps > 0] == 10_000).mean() > 0.8
+        assert server.counts.total() > 0 and all("reads too slowly" in reason for reason in server.counts)
+        assert max(one.queued for port in server._ports.values() for one in port.clients) <= QUEUE_BYTES
+        lazy.close()
+
+
+LEFT_OUT = "samples left out, since showing them takes too long"
+
+
+def test_too_many_events_are_thinned_by_whole_packets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link_module, "_BACKLOG_BYTES", 10_000)
+    packets = [events_at(1_000_000 + 1_000 * k, 1_001_000 + 1_000 * k, 500) for k in range(400)]
+    with (
+        saying(EVENTS_HEADER, b"".join(map(packed, packets))) as port,
+        open_source(f"tcp://127.0.0.1:{port}") as client,
+    ):
+        time.sleep(0.5)  # all of it has come
+        timer = threading.Timer(2, client.close)
+        timer.start()
+        items = [item for item in client if isinstance(item, EventPacket)]
+    left_out = client.counts["packets of events left out, since too many came"]
+    assert 300 <= left_out < 400
+    assert sum(len(item.events) for item in items) == pytest.approx(500 * (400 - left_out), abs=500)
+
+
+def test_a_port_in_use_is_said() -> None:
+    with Server(_Silent()) as server, pytest.raises(StreamError, match="is not to be had"):
+        Server(_Silent(), port=server.ports[0])
