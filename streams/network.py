@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from streams.aedat4 import EVENTS, FRAMES
+from streams.clock import Unroller
 from streams.errors import StreamError
 from streams.items import EventPacket, Gap, Item, RgbFrame, no_events
 from streams.link import Arrived, Link
@@ -30,6 +31,9 @@ _ROUND_S = 0.02
 
 class TcpSource(Source):
     """Events and frames of a server, for ever; a lost connection is retried, and followed by a Gap.
+
+    Times are the server's; where they go back, because it plays a recording again or was started anew, they are
+    continued.
 
     Raises StreamError where nobody listens, or something else than this protocol is spoken.
     """
@@ -78,6 +82,16 @@ class TcpSource(Source):
         self._hang_up()
 
     def __iter__(self) -> Iterator[Item]:
+        unroller = Unroller()
+        for item in self._connected():
+            if isinstance(item, Gap):
+                unroller.begin_anew()
+                yield item
+            else:
+                yield unroller.unrolled(item)
+
+    def _connected(self) -> Iterator[Item]:
+        """What comes over one connection after the other, in the device's time."""
         while not self._closed.is_set():
             yield from self._follow()
             if self._closed.is_set():

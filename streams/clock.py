@@ -1,0 +1,70 @@
+"""The time of a live device: made to rise always, and compared with the host's."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import replace
+
+from streams.items import EventPacket, RgbFrame, Sample
+
+_KEPT_S = 30  # seconds over which the smallest delay is looked for
+
+
+class Unroller:
+    """Times that never go back: where a device's clock began anew or wrapped, they go on from where they were.
+
+    How much time passed meanwhile is told by the host's clock. `begin_anew` says that the clock may have changed.
+    """
+
+    def __init__(self) -> None:
+        self.offset_us = 0  # added to the device's time
+        self._reached_us: int | None = None
+        self._reached_ns = 0
+        self._anew = False
+
+    def begin_anew(self) -> None:
+        """The next item may be of another time."""
+        self._anew = True
+
+    def unrolled(self, item: EventPacket | RgbFrame) -> EventPacket | RgbFrame:
+        """The item at its unrolled time; its events are copied where they have to change."""
+        now_ns = item.arrival_ns or 0
+        if self._anew and self._reached_us is not None and item.t_start_us + self.offset_us < self._reached_us:
+            passed_us = max(0, now_ns - self._reached_ns) // 1_000
+            self.offset_us = self._reached_us + passed_us - item.t_start_us
+        self._anew = False
+        if self.offset_us:
+            item = self._shifted(item)
+        if self._reached_us is None or item.t_end_us > self._reached_us:
+            self._reached_us, self._reached_ns = item.t_end_us, now_ns
+        return item
+
+    def _shifted(self, item: EventPacket | RgbFrame) -> EventPacket | RgbFrame:
+        start, end = item.t_start_us + self.offset_us, item.t_end_us + self.offset_us
+        if isinstance(item, RgbFrame):
+            return replace(item, t_start_us=start, t_end_us=end)
+        events = item.events.copy()
+        events["t"] += self.offset_us
+        return replace(item, t_start_us=start, t_end_us=end, events=events)
+
+
+class Delay:
+    """How much later than at best samples arrive: the offset of the clocks is the smallest difference of late."""
+
+    def __init__(self) -> None:
+        self._smallest: deque[tuple[int, int]] = deque()  # second of arrival, smallest difference in it; rising
+
+    def of(self, sample: Sample) -> float | None:
+        """Milliseconds from the end of an exposure to its arrival beyond the least of late; None for recordings."""
+        if sample.arrival_ns is None:
+            return None
+        difference, second = sample.arrival_ns // 1_000 - sample.t_end_us, sample.arrival_ns // 1_000_000_000
+        if sample.discontinuity:
+            self._smallest.clear()
+        while self._smallest and self._smallest[-1][1] >= difference:
+            self._smallest.pop()
+        if not self._smallest or self._smallest[-1][0] < second:
+            self._smallest.append((second, difference))
+        while self._smallest[0][0] < second - _KEPT_S:
+            self._smallest.popleft()
+        return (difference - self._smallest[0][1]) / 1e3
