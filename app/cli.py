@@ -15,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from app.cli_live import add_live
-from app.cli_options import add_model, add_page, classes, lamp, positive_int, ranks, seconds, seed, speed
+from app.cli_options import add_filters, add_model, add_page, classes, lamp, positive_int, ranks, seconds, seed, speed
 
 _LONGEST = 800  # characters of an error
 _OPENCV_HINT = "OpenCV needs the system's libGL; on Debian or Ubuntu: apt-get install libgl1 libglib2.0-0"
@@ -93,6 +93,7 @@ def _add_replay(commands: _Commands[argparse.ArgumentParser]) -> None:
     replay.add_argument("--hop", type=positive_int, default=1, help="samples from one label to the next (default: 1)")
     replay.add_argument("--speed", type=speed, default=1.0, help="times the recording's pace, or max (default: 1)")
     replay.add_argument("--strict", action="store_true", help="exit with 1 where anything was damaged or dropped")
+    add_filters(replay)
     add_model(replay)
     replay.set_defaults(command=_replay)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from app.cli_options import add_model, add_page, positive_int
+from app.cli_options import add_filters, add_model, add_page, positive_int
 
 
 def add_live(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -26,6 +26,7 @@ def add_live(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         help="samples that arrived longer ago when their turn comes are not recognised (default: %(default)g)",
     )
     live.add_argument("--record", metavar="FILE", type=Path, help="with --headless: record meanwhile, with the labels")
+    add_filters(live)
     add_page(live)
     add_model(live)
     live.set_defaults(command=_live)
@@ -35,6 +36,7 @@ def add_live(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     serve.add_argument("--loop", action="store_true", help="play a recording again and again")
     serve.add_argument("--port", type=int, default=0, help="of events; frames are at the next one (default: free ones)")
     serve.add_argument("--host", default="127.0.0.1", help="address to bind (default: %(default)s, this machine only)")
+    add_filters(serve)
     serve.set_defaults(command=_serve)
 
     record = commands.add_parser("record", help="a live source, or another recording, to AEDAT 4")
@@ -42,6 +44,7 @@ def add_live(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     record.add_argument("out", metavar="FILE", type=Path, help="the .aedat4 to write; labels go beside it")
     record.add_argument("--seconds", type=float, metavar="S", help="stop after so long (default: Ctrl-C)")
     record.add_argument("--force", action="store_true", help="replace FILE")
+    add_filters(record)
     add_model(record)
     record.set_defaults(command=_record)
 

@@ -6,11 +6,12 @@ import argparse
 import sys
 from contextlib import ExitStack
 
+from app.cli_options import open_feed
 from app.demo import watch
 from app.model import load_model, render_config, window_stride
 from app.record import Labels
 from app.replay import JsonLines, LiveTable, Tally, closing, losses
-from streams import LATEST, Live, RunSummary, Sink, StreamError, open_source, run
+from streams import LATEST, Live, RunSummary, Sink, StreamError, run
 from streams.record import Tee
 
 
@@ -19,7 +20,7 @@ def live(arguments: argparse.Namespace) -> int:
     if not arguments.headless:
         return watch(arguments)
     recognizer = load_model(arguments)
-    with open_source(arguments.source) as source:
+    with open_feed(arguments, arguments.source) as source:
         if not source.live:
             raise StreamError(f"{arguments.source} is a recording: velora replay reads it")
         stride = arguments.stride or window_stride(recognizer, source)

@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.live import Live as Display
 from rich.text import Text
 
+from app.cli_options import open_feed
 from app.model import load_model, render_config, window_stride
-from streams import EVERY, LATEST, Gap, Live, Sink, open_source, run, synchronize
+from streams import EVERY, LATEST, Gap, Live, Sink, run, synchronize
 from streams.record import LabelLog, Tee
 from velora import Prediction
 
@@ -22,7 +23,7 @@ from velora import Prediction
 def record(arguments: argparse.Namespace) -> int:
     """Record until the source ends, for `--seconds`, or until interrupted. Raises StreamError and ModelError."""
     path: Path = arguments.out
-    with open_source(arguments.source) as source:
+    with open_feed(arguments, arguments.source) as source:
         tee = Tee(source)
         tee.start(path, replace=arguments.force)
         try:

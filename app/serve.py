@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.live import Live as Display
 from rich.text import Text
 
-from streams import open_source
+from app.cli_options import open_feed
 from streams.server import Server
 
 _ROUND_S = 0.5
@@ -20,7 +20,7 @@ _ROUND_S = 0.5
 def serve_source(arguments: argparse.Namespace) -> int:
     """Share a source until it ends, or until interrupted. Raises StreamError."""
     with (
-        open_source(arguments.source) as source,
+        open_feed(arguments, arguments.source) as source,
         Server(source, host=arguments.host, port=arguments.port, loop=arguments.loop) as server,
     ):
         host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host

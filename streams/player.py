@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,7 +30,7 @@ class Player:
 
     `speed` None plays as fast as the consumer takes. `lead` is how many samples before a place that is sought are given
     first, marked as such, so that a recogniser's window is full there: (T - 1) times its stride. Indices rise through
-    all of it. Iterating raises RecordingError as `open_source` does.
+    all of it. `opened` opens the source, filtered perhaps. Iterating raises RecordingError as `open_source` does.
     """
 
     def __init__(
@@ -41,8 +41,9 @@ class Player:
         loop: bool = False,
         speed: float | None = 1.0,
         lead: int = 0,
+        opened: Callable[[str | Path], Source] = open_source,
     ) -> None:
-        self.uri, self.render, self.loop, self.lead = uri, render, loop, lead
+        self.uri, self.render, self.loop, self.lead, self._opened = uri, render, loop, lead, opened
         self.counts: Counter[str] = Counter()  # of the pass that plays, or was played last
         self.span_us: tuple[int, int] | None = None  # of the recording, once it plays
         self.position_us: int | None = None  # where the newest sample ends
@@ -116,7 +117,7 @@ class Player:
     # --- playing ------------------------------------------------------------------------------------------------------
 
     def __iter__(self) -> Iterator[Sample]:
-        with open_source(self.uri) as source:
+        with self._opened(self.uri) as source:
             self.counts, self.span_us = source.counts, source.span_us
             begun_with = Counter(source.counts)
             while not self._stopped:

@@ -25,7 +25,7 @@ from typing import Any, TextIO
 from streams.aedat4_writer import Aedat4Writer, write_aedat4
 from streams.errors import RecordingError
 from streams.items import EventPacket, Gap, Item, RgbFrame
-from streams.source import Source
+from streams.source import Source, Through
 
 _SPAN_US = 1_000_000  # of labels that are not on disk yet
 HEADINGS = ("recording", "start_us", "end_us", "label", "confidence")
@@ -52,21 +52,14 @@ class Recorded:
         return f"{told}; {self.failure}" if self.failure else told
 
 
-class Tee(Source):
+class Tee(Through):
     """A source whose items are recorded on their way; recording starts and stops from any thread."""
 
     def __init__(self, source: Source) -> None:
-        super().__init__()
-        self.source, self.counts, self.live = source, source.counts, source.live
-        self.name, self.sample_period_us, self.span_us = source.name, source.sample_period_us, source.span_us
-        self.event_size, self.frame_size = source.event_size, source.frame_size
+        super().__init__(source)
         self._lock = threading.Lock()
         self._writer: Aedat4Writer | None = None
         self.recorded: Recorded | None = None  # the recording that goes on, or the last one
-
-    @property
-    def warning(self) -> str:
-        return self.source.warning
 
     @property
     def recording(self) -> bool:
@@ -93,10 +86,10 @@ class Tee(Source):
 
     def close(self) -> None:
         self.stop()
-        self.source.close()
+        super().close()
 
-    def __iter__(self) -> Iterator[Item]:
-        for item in self.source:
+    def _through(self, items: Iterator[Item]) -> Iterator[Item]:
+        for item in items:
             self._write(item)
             yield item
 

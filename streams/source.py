@@ -60,6 +60,33 @@ class Source(ABC):
         self.close()
 
 
+class Through(Source):
+    """A source that passes on what another one yields. Derive and override `_through`."""
+
+    def __init__(self, source: Source) -> None:
+        super().__init__()
+        self.source, self.counts, self.live = source, source.counts, source.live
+        self.name, self.sample_period_us, self.span_us = source.name, source.sample_period_us, source.span_us
+        self.event_size, self.frame_size = source.event_size, source.frame_size
+
+    @property
+    def warning(self) -> str:
+        return self.source.warning
+
+    def __iter__(self) -> Iterator[Item]:
+        return self._through(iter(self.source))
+
+    def read(self, from_us: int) -> Iterator[Item]:
+        return self._through(self.source.read(from_us))
+
+    def close(self) -> None:
+        self.source.close()
+
+    @abstractmethod
+    def _through(self, items: Iterator[Item]) -> Iterator[Item]:
+        """The items, changed or not."""
+
+
 def open_source(uri: str | Path) -> Source:
     """Open a source by its address; a recording's format is told by its content, not by its name.
 
