@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import replace
 
+from streams.aedat4 import MAX_TIME_US
+from streams.errors import StreamError
 from streams.items import EventPacket, RgbFrame, Sample
 
 _KEPT_S = 30  # seconds over which the smallest delay is looked for
@@ -12,6 +14,8 @@ _KEPT_S = 30  # seconds over which the smallest delay is looked for
 
 class Unroller:
     """Times that never go back: where a device's clock began anew or wrapped, they go on from where they were.
+
+    Raises StreamError for times beyond all bounds.
 
     How much time passed meanwhile is told by the host's clock. `begin_anew` says that the clock may have changed.
     """
@@ -33,6 +37,8 @@ class Unroller:
             passed_us = max(0, now_ns - self._reached_ns) // 1_000
             self.offset_us = self._reached_us + passed_us - item.t_start_us
         self._anew = False
+        if item.t_end_us + self.offset_us > MAX_TIME_US:
+            raise StreamError("the device's clock jumps about: its times cannot be relied on")
         if self.offset_us:
             item = self._shifted(item)
         if self._reached_us is None or item.t_end_us > self._reached_us:

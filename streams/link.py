@@ -8,11 +8,14 @@ taken, whole packets are left out and counted.
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from xml.etree import ElementTree
+
+import numpy as np
 
 from streams.aedat4 import (
     DECODE_ERRORS,
@@ -29,13 +32,15 @@ from streams.aedat4 import (
 )
 from streams.aedat4_source import Spans
 from streams.errors import StreamError
-from streams.items import EventPacket, RgbFrame
+from streams.items import EventPacket, Events, RgbFrame
+from streams.source import JUMP_US
 
 CONNECT_S = 3.0
 _HEADER_BYTES = 1 << 20
 _PACKET_BYTES = 1 << 26
 _READ_BYTES = 1 << 24  # at a time
 _BACKLOG_PACKETS, _BACKLOG_BYTES = 64, 1 << 23  # of events that wait to be decoded; beyond, every other one is left out
+_FEW = 16  # events that alone tell nothing of the time
 _RESET_US = 100_000  # a step back of more is a clock that began anew
 
 Arrived = EventPacket | RgbFrame
@@ -44,8 +49,9 @@ Arrived = EventPacket | RgbFrame
 class Link:
     """One socket: bytes in, items out."""
 
-    def __init__(self, host: str, port: int, name: str, counts: Counter[str]) -> None:
-        self.name, self.counts = name, counts
+    def __init__(self, host: str, port: int, name: str, counts: Counter[str], gone: threading.Event) -> None:
+        """Connect. `gone`, set from any thread, ends that. Raises StreamError where the protocol is not spoken."""
+        self.name, self.counts, self._gone = name, counts, gone
         self.heard_at = time.monotonic()
         self.epoch, self._reached = 0, -MAX_TIME_US  # how often the clock began anew, and where it is
         self._spans = Spans(counts)
@@ -53,7 +59,7 @@ class Link:
         self._lost = False  # where the next packet begins
         try:
             self.socket = socket.create_connection((host, port), timeout=CONNECT_S)
-        except OSError as error:
+        except (OSError, UnicodeError, OverflowError) as error:
             raise StreamError(f"{name}: nobody answers at port {port} ({_reason(error)}); start the server") from None
         try:
             _keep_alive(self.socket)
@@ -69,8 +75,8 @@ class Link:
         return self.socket.fileno() >= 0
 
     def streams(self, kind: str) -> list[StreamInfo]:
-        """Those of a kind that the server announced."""
-        return [stream for stream in self._header.streams if stream.kind == kind]
+        """Those of a kind that the server announced, with the size of their sensor."""
+        return [s for s in self._header.streams if s.kind == kind and min(s.width, s.height) > 0]
 
     def close(self) -> None:
         """Hang up."""
@@ -108,9 +114,14 @@ class Link:
 
     def _exactly(self, count: int, until: float) -> bytes:
         data = bytearray()
+        self.socket.settimeout(0.1)
         while len(data) < count:
-            self.socket.settimeout(max(1e-3, until - time.monotonic()))
-            part = self.socket.recv(count - len(data))
+            try:
+                part = self.socket.recv(count - len(data))
+            except TimeoutError:
+                if time.monotonic() < until and not self._gone.is_set():
+                    continue
+                raise
             if not part:
                 raise ValueError("it hung up")
             data += part
@@ -145,15 +156,31 @@ class Link:
                 continue
             if isinstance(decoded, RgbFrame):
                 yield replace(decoded, arrival_ns=self._arrived_ns)
-            elif len(decoded):
-                for packet in self._spans.push(decoded):
+                continue
+            for part in self._without_resets(decoded):
+                for packet in self._spans.push(part):
                     yield replace(packet, arrival_ns=self._arrived_ns)
         if self._lost:
             raise StreamError(f"{self.name}: the server sends what is no packet; start it again")
 
+    def _without_resets(self, events: Events) -> Iterator[Events]:
+        """A packet in which the clock begins anew, in pieces in which it does not; a few stray times are damage."""
+        steps = np.diff(events["t"])
+        if not ((steps < -_RESET_US) | (steps > JUMP_US)).any():
+            yield from [events] if len(events) else []
+            return
+        reached = self._reached if self._reached > -MAX_TIME_US else int(events["t"][0])
+        for piece in np.split(events, np.flatnonzero(abs(steps) > _RESET_US) + 1):
+            if len(piece) < _FEW and not -_RESET_US <= int(piece["t"][0]) - reached <= JUMP_US:
+                self.counts["events scattered in time, dropped"] += len(piece)
+                continue
+            reached = int(piece["t"][-1])
+            yield piece
+
     def _packets(self) -> Iterator[tuple[str, bytes]]:
         """Kind and payload of the packets that are here as a whole."""
         kinds = {stream.id: stream.kind for stream in self._header.streams}
+        wanted = {stream.id for kind in (EVENTS, FRAMES) for stream in self.streams(kind)}
         position = 0
         while position + PACKET_HEADER.size <= len(self._bytes):
             stream, size = PACKET_HEADER.unpack_from(self._bytes, position)
@@ -163,7 +190,7 @@ class Link:
             start, end = position + PACKET_HEADER.size, position + PACKET_HEADER.size + size
             if end > len(self._bytes):
                 break
-            if kinds[stream] in (EVENTS, FRAMES):
+            if stream in wanted:
                 yield kinds[stream], bytes(memoryview(self._bytes)[start:end])
             position = end
         del self._bytes[:position]

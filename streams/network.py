@@ -25,6 +25,7 @@ STALL_S = 3.0  # without data: said
 _LEARN_S, _LEARN_FRAMES = 0.5, 4  # how long the time between frames is looked for
 _RETRY_S = (0.1, 1.0)  # the first wait and the longest one
 _APART_S = 0.5  # how long one feed waits for the other's clock to begin anew
+_MAX_HELD_BYTES = 1 << 26
 _SILENT_S = 0.2  # without events a frame waits for them no longer than this
 _ROUND_S = 0.02
 
@@ -47,19 +48,23 @@ class TcpSource(Source):
         self._closed = threading.Event()
         self._links: list[Link] = []
         self._lost_at: float | None = None
-        self._connect()
-        self.event_size = self._size(EVENTS)
-        self.frame_size = self._size(FRAMES)
-        self.sample_period_us = self._learn_period()
-        if self.event_size is None and self.frame_size is None:
+        try:
+            self._connect()
+            self.event_size = self._size(EVENTS)
+            self.frame_size = self._size(FRAMES)
+            if self.event_size is None and self.frame_size is None:
+                raise StreamError(f"{address}: that server shares neither events nor frames")
+            self.sample_period_us = self._learn_period()
+        except BaseException:
             self.close()
-            raise StreamError(f"{address}: that server shares neither events nor frames")
+            raise
 
     @property
     def warning(self) -> str:
         """What is wrong with the feed now, for people; empty where all is well."""
-        if self._lost_at is not None:
-            return f"connection lost {time.monotonic() - self._lost_at:.0f} s ago, trying again"
+        lost_at = self._lost_at
+        if lost_at is not None:
+            return f"connection lost {time.monotonic() - lost_at:.0f} s ago, trying again"
         silent = min((time.monotonic() - link.heard_at for link in self._links), default=0.0)
         return f"no data for {silent:.0f} s" if silent > STALL_S else ""
 
@@ -107,14 +112,19 @@ class TcpSource(Source):
     def _connect(self) -> None:
         """To both ports; only where the second one was not asked for by name may nobody listen there."""
         self._hang_up()
-        links = [Link(self._host, self._ports[0], self.name, self.counts)]
+        self._links = [Link(self._host, self._ports[0], self.name, self.counts, self._closed)]
         try:
-            links.append(Link(self._host, self._ports[1], self.name, self.counts))
+            second = Link(self._host, self._ports[1], self.name, self.counts, self._closed)
         except StreamError:
-            if len(self._ports) == 2 and self._frames_wanted:
-                links[0].close()
+            if self._frames_wanted:
                 raise
-        self._links = links
+            return
+        if not any(second.streams(kind) and self._links[0].streams(kind) for kind in (EVENTS, FRAMES)):
+            self._links.append(second)
+            return
+        second.close()
+        if self._frames_wanted:
+            raise StreamError(f"{self.name}: both ports share the same; give that of events, then that of frames")
 
     @property
     def _frames_wanted(self) -> bool:
@@ -133,14 +143,22 @@ class TcpSource(Source):
             except StreamError:
                 wait = min(2 * wait, longest)
                 continue
-            if (self._size(EVENTS), self._size(FRAMES)) != (self.event_size, self.frame_size):
+            if self._closed.is_set():
+                self._hang_up()
+                return
+            known = {EVENTS: self.event_size, FRAMES: self.frame_size}
+            found = {kind: self._size(kind) for kind in known}
+            if any(found[kind] not in (None, known[kind]) for kind in known):
                 self._hang_up()
                 raise StreamError(f"{self.name}: the server came back with another sensor; start again")
-            return
+            if found == known:
+                return
+            self._hang_up()  # a feed of it is yet to come
+            wait = min(2 * wait, longest)
 
     def _size(self, kind: str) -> tuple[int, int] | None:
         sizes = ((stream.width, stream.height) for link in self._links for stream in link.streams(kind))
-        return next((size for size in sizes if min(size) > 0), None)
+        return next(sizes, None)
 
     # --- items --------------------------------------------------------------------------------------------------------
 
@@ -176,7 +194,7 @@ class _Order:
         self._ahead_since = 0.0
         self._watermark: int | None = None
         self._joined = not both  # whether it is known where the events begin
-        self._early: list[RgbFrame] = []  # until it is
+        self._early: list[tuple[int, Arrived]] = []  # frames, until it is
         self._waiting: deque[tuple[float, int]] = deque()  # when frames came whose events are not all here, their ends
 
     def push(self, link: Link, item: Arrived) -> Iterator[Item]:
@@ -187,6 +205,7 @@ class _Order:
         elif epoch > self._epoch:
             self._ahead_since = self._ahead_since if self._ahead else time.monotonic()
             self._ahead.append((epoch, item))
+            self._bound(self._ahead)
             yield from self._begin_anew()
         else:
             self._counts["items from before the clock began anew, dropped"] += 1
@@ -212,6 +231,7 @@ class _Order:
             self._epoch += 1
             self._watermark, self._joined = None, True
             self._waiting.clear()
+            self._early.clear()
             yield Gap("the clock began anew")
             ahead, self._ahead = self._ahead, []
             for epoch, item in ahead:
@@ -233,15 +253,27 @@ class _Order:
         if self._joined:
             yield item
         else:
-            self._early.append(item)
+            self._early.append((0, item))
+            self._bound(self._early)
+
+    def _bound(self, held: list[tuple[int, Arrived]]) -> None:
+        """Leave out the oldest of what waits, where it is too much."""
+        while len(held) > 1 and sum(map(_size_of, held)) > _MAX_HELD_BYTES:
+            held.pop(0)
+            self._counts["items that waited too long for others, dropped"] += 1
 
     def _join(self, start_us: int) -> Iterator[Item]:
         """The frames that came before it was known where the events begin, those that have all of theirs."""
-        early, self._early, self._joined = self._early, [], True
+        early, self._early, self._joined = [frame for _, frame in self._early], [], True
         whole = [frame for frame in early if frame.t_start_us >= start_us]
         if len(whole) < len(early):
             self._counts["frames from before we joined, left out"] += len(early) - len(whole)
         yield from whole
+
+
+def _size_of(held: tuple[int, Arrived]) -> int:
+    item = held[1]
+    return item.image.nbytes if isinstance(item, RgbFrame) else item.events.nbytes
 
 
 def _parse(address: str) -> tuple[str, tuple[int, int]]:

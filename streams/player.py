@@ -16,7 +16,7 @@ from pathlib import Path
 
 from streams.items import Sample
 from streams.render import RenderConfig
-from streams.source import JUMP_US, Source, open_source
+from streams.source import DEFAULT_PERIOD_US, JUMP_US, Source, open_source
 from streams.synchronize import synchronize
 
 _LATE_S = 0.25  # later than this, time is taken anew rather than caught up in a bunch
@@ -54,6 +54,8 @@ class Player:
         self._steps = 0  # samples to show although it is paused
         self._ends: deque[int] = deque(maxlen=_REMEMBERED)  # of the samples up to now
         self._index = 0  # of the next sample
+        self._back = 0  # samples to go back that were not gone back yet
+        self._period_us = DEFAULT_PERIOD_US
 
     # --- controls -----------------------------------------------------------------------------------------------------
 
@@ -98,8 +100,11 @@ class Player:
             if count > 0:
                 self._steps += count
             elif self.position_us is not None:
+                self._back += count
                 before = sorted({end for end in self._ends if end < self.position_us})
-                self._sought, self._steps = (before[count] - 1 if len(before) >= -count else _BEGINNING), 1
+                known = len(before) >= -self._back
+                place = before[self._back] if known else self.position_us + self._back * self._period_us
+                self._sought, self._steps = place - 1, 1
             self._control.notify_all()
 
     def restart(self) -> None:
@@ -118,7 +123,7 @@ class Player:
 
     def __iter__(self) -> Iterator[Sample]:
         with self._opened(self.uri) as source:
-            self.counts, self.span_us = source.counts, source.span_us
+            self.counts, self.span_us, self._period_us = source.counts, source.span_us, source.sample_period_us
             begun_with = Counter(source.counts)
             while not self._stopped:
                 with self._control:
@@ -138,12 +143,14 @@ class Player:
             if not sample.lead:
                 if not self._wait_for(sample):
                     return
-                self.position_us = sample.t_end_us
+                self.position_us, self._back = sample.t_end_us, 0
             self._ends.append(sample.t_end_us)
             yield sample
         with self._control:  # the last sample is shown as long as any
             period_s = 0.0 if self.speed is None else source.sample_period_us / 1e6 / self.speed
             self._control.wait_for(lambda: self._interrupted() or self._paused, timeout=period_s)
+            while self._paused and not self._interrupted():
+                self._control.wait(timeout=1.0)
 
     def _samples(self, source: Source, sought: int | None) -> Iterator[Sample]:
         """The samples after a place, those before it that lead there first."""
@@ -151,18 +158,22 @@ class Player:
             yield from synchronize(source, render=self.render, first_index=self._index)
             return
         sought = min(sought, source.span_us[1])
-        from_us = sought - round(_LEAD_MARGIN * (self.lead + 2) * source.sample_period_us)
-        samples = synchronize(source, render=self.render, from_us=from_us, first_index=self._index)
-        before: deque[Sample] = deque(maxlen=self.lead + 1)
-        sample: Sample | None = None
-        for sample in samples:
-            if sample.t_end_us > sought:
+        margin = round(_LEAD_MARGIN * (self.lead + 2) * source.sample_period_us)
+        while True:  # frames may come slower here than elsewhere, or not at all
+            from_us, before = sought - margin, deque[Sample](maxlen=self.lead + 1)
+            samples = synchronize(source, render=self.render, from_us=from_us, first_index=self._index)
+            sample: Sample | None = None
+            for sample in samples:
+                if sample.t_end_us > sought:
+                    break
+                before.append(sample)
+            if sample is not None and sample.t_end_us <= sought:  # beyond the end, whose last sample is shown
+                before.pop()
+            if from_us <= source.span_us[0] or (sample is not None and len(before) >= self.lead):
                 break
-            before.append(sample)
+            margin *= 2
         if sample is None:
             return
-        if sample.t_end_us <= sought:  # beyond the end, whose last sample is shown
-            before.pop()
         lead = [*before][len(before) - self.lead :] if self.lead else []
         self._ends.extend(one.t_end_us for one in before)
         for k, one in enumerate([*lead, sample]):
@@ -210,6 +221,8 @@ class Clock:
 
     def change(self, speed: float | None) -> None:
         """Play at another speed from now on."""
+        if self.speed is None:
+            self._known = None
         if self._known is not None and self.speed is not None:
             wall, t_us = self._known
             now = time.monotonic()

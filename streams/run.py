@@ -232,6 +232,7 @@ class _LatestRecognizer:
         self.mailbox, self.pace = Mailbox(), Pace(session.stride)
         summary.every = self.pace.every
         self._lead: list[Sample] = []
+        self._phase = 0  # the index from which one sample in `pace.every` is offered
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="recognizer", daemon=True)
 
@@ -261,8 +262,10 @@ class _LatestRecognizer:
             else:
                 self.mailbox.put(before, wait=True)
         if lead:
+            self._phase = sample.index
             self.mailbox.put(sample, wait=True)
-        elif sample.index % self.pace.every:
+            self._raise()
+        elif (sample.index - self._phase) % self.pace.every:
             self.mailbox.skip(sample)
         else:
             self.mailbox.put(sample)
@@ -281,6 +284,7 @@ class _LatestRecognizer:
             self._recognize_latest()
         except BaseException as error:  # raised again at the next offer
             self._failure = error
+            self.mailbox.close()
 
     def _recognize_latest(self) -> None:
         done, dropped = time.perf_counter(), 0

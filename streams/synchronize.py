@@ -152,6 +152,8 @@ class Synchronizer:
         self._newest = item.t_end_us if self._newest is None else max(self._newest, item.t_end_us)
         if isinstance(item, EventPacket):
             self._store.push(item)
+        elif self.frame_size is None:
+            self.counts["frames of no known size, dropped"] += 1
         elif self._last_end is not None and item.t_end_us <= self._last_end:
             self.counts["frames that stepped back in time, dropped"] += 1
         else:

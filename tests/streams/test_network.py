@@ -368,3 +368,69 @@ def test_too_many_events_are_thinned_by_whole_packets(monkeypatch: pytest.Monkey
 def test_a_port_in_use_is_said() -> None:
     with Server(_Silent()) as server, pytest.raises(StreamError, match="is not to be had"):
         Server(_Silent(), port=server.ports[0])
+
+
+def test_a_clock_that_wraps_within_a_packet_goes_on_and_stray_times_do_not_count() -> None:
+    events = random_events(2_000, 0, 200_000, SIZE)
+    wrapped = events.copy()
+    wrapped["t"] = (events["t"] + 2**31 - 100_000 - 1_000_000) % (2**31 - 1_000_000) + 1_000_000
+    wrapped["t"][500] += 5_000_000_000
+    wrapped["t"][1500] -= 900_000
+    parts = [packed(EventPacket(0, 1, part)) for part in np.split(wrapped, 20)]
+    with saying(EVENTS_HEADER, b"".join(parts)) as port, open_source(f"tcp://127.0.0.1:{port}") as client:
+        timer = threading.Timer(1.5, client.close)
+        timer.start()
+        items = list(client)
+        assert client.counts["events scattered in time, dropped"] == 2
+    assert sum(isinstance(item, Gap) for item in items) == 1
+    times = np.concatenate([item.events["t"] for item in items if isinstance(item, EventPacket)])
+    assert (np.diff(times) >= 0).all() and times[-1] - times[0] < 400_000 and len(times) > 1_990
+
+
+def test_frames_of_no_known_size_and_second_cameras_are_left_alone() -> None:
+    sizeless = encode_stream_header(RgbFrame, (0, 0), "none", "a camera")
+    with (
+        saying(EVENTS_HEADER, packed(events_at(1_000_000, 1_010_000))) as events_port,
+        saying(sizeless, packed(frame_at(1_000_000, 1_010_000), "none")) as frames_port,
+        open_source(f"tcp://127.0.0.1:{events_port},{frames_port}") as client,
+    ):
+        threading.Timer(1, client.close).start()
+        assert client.frame_size is None and not any(isinstance(item, RgbFrame) for item in client)
+    with (
+        saying(EVENTS_HEADER) as one,
+        saying(EVENTS_HEADER) as other,
+        pytest.raises(StreamError, match="share the same"),
+    ):
+        open_source(f"tcp://127.0.0.1:{one},{other}")
+
+
+def test_a_flood_of_frames_before_any_event_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streams.network._MAX_HELD_BYTES", 100_000)
+    flood = b"".join(packed(frame_at(1_000_000 + 1_000 * k, 1_000_500 + 1_000 * k), "none") for k in range(100))
+    with (
+        saying(EVENTS_HEADER) as events_port,
+        saying(FRAMES_HEADER, b"", lambda connection: time.sleep(1), flood) as frames_port,
+        open_source(f"tcp://127.0.0.1:{events_port},{frames_port}") as client,
+    ):
+        threading.Timer(2.5, client.close).start()
+        frames = [item for item in client if isinstance(item, RgbFrame)]
+        assert client.counts["items that waited too long for others, dropped"] > 80 and len(frames) < 12
+
+
+def test_a_feed_that_is_missing_for_a_moment_is_waited_for(small_recording: Path) -> None:
+    with open_source(small_recording) as source:
+        with serving(source, loop=True) as server:
+            port = server.ports[0]
+            client = open_source(f"tcp://127.0.0.1:{port}")
+            items = iter(client)
+            next(items)
+        waiting = threading.Thread(target=lambda: taken(client, lambda item: isinstance(item, Gap)))
+        waiting.start()
+        with saying(EVENTS_HEADER, port=port):  # it comes back with its events alone
+            time.sleep(0.8)
+            assert waiting.is_alive()
+        time.sleep(0.2)
+        with serving(source, loop=True, port=port):
+            waiting.join(10)
+            assert not waiting.is_alive()
+        client.close()

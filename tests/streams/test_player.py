@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -9,7 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from streams import Player, RecordingError, RgbFrame, Sample, Sink, open_source, run, synchronize, write_aedat4
+from streams import (
+    EventPacket,
+    Player,
+    RecordingError,
+    RgbFrame,
+    Sample,
+    Sink,
+    open_source,
+    run,
+    synchronize,
+    write_aedat4,
+)
+from tests.conftest import moving_square
 from velora import Prediction, load_recognizer
 
 
@@ -183,6 +196,35 @@ def test_seeking_beyond_an_end_shows_the_sample_there(small_recording: Path, whe
     player.seek(where)
     shown = next(sample for sample in samples if not sample.lead)
     assert shown.t_end_us == whole[0 if where < 0 else -1].t_end_us
+
+
+def test_a_place_without_frames_shows_the_last_one_before_it(make_recording: Callable[..., Path]) -> None:
+    items = list(moving_square(40))
+    slow = [item for k, item in enumerate(items) if isinstance(item, EventPacket) or k < 22 or k % 8 == 1]
+    path = make_recording([item for k, item in enumerate(slow) if isinstance(item, EventPacket) or k < 40])
+    with open_source(path) as source:
+        frames = [item.t_end_us for item in source if isinstance(item, RgbFrame)]
+        whole = list(synchronize(source))
+        assert source.span_us is not None and source.span_us[1] > frames[-1] + 300_000
+    player = Player(path, speed=None, lead=4, loop=True)
+    for place, shown in ((frames[-1] + 200_000, whole[-1]), (whole[-1].t_end_us - 1, whole[-1])):
+        player.seek(place)
+        found = list(itertools.islice(player, 5))
+        assert [sample.lead for sample in found] == [True] * 4 + [False]
+        assert same(found[-1], shown)
+
+
+def test_a_speed_after_as_fast_as_possible_goes_on_at_once(small_recording: Path) -> None:
+    player = Player(small_recording, speed=1.0)
+    samples = iter(player)
+    next(samples)
+    player.speed = None
+    for _ in range(40):
+        next(samples)
+    player.speed = 1.0
+    began = time.monotonic()
+    next(samples)
+    assert time.monotonic() - began < 0.5
 
 
 def test_steps_forth_and_back_while_it_is_paused(small_recording: Path) -> None:

@@ -179,6 +179,26 @@ def test_samples_that_a_slow_model_takes_are_evenly_spaced_and_none_is_dropped(c
     assert drops[0] == drops[-1]
 
 
+def test_a_model_that_breaks_while_a_window_is_filled_ends_the_run() -> None:
+    leading = (replace(sample(i), lead=i < 14) for i in range(15))
+    with pytest.raises(RuntimeError, match="the model broke"):
+        run(leading, Model(fail_at=0), policy=LATEST, stride=7)
+
+
+def test_after_a_place_that_was_sought_samples_go_on_at_the_windows_spacing() -> None:
+    model = Model()
+
+    def feed() -> Iterator[Sample]:
+        for i in range(3, 39):
+            yield replace(sample(i), lead=i < 18)
+            if i >= 18 and (i - 18) % 5 == 0:
+                for _ in range(4 if i == 18 else 1):
+                    assert model.took.acquire(timeout=10)
+
+    run(feed(), model, policy=LATEST, stride=5)
+    assert [s.index for s in model.taken] == [3, 8, 13, 18, 23, 28, 33, 38]
+
+
 @pytest.mark.parametrize("policy", [EVERY, LATEST])
 def test_what_leads_to_a_place_that_is_sought_fills_the_window_and_is_not_shown(policy: Policy) -> None:
     model, sink, summary = Model(), Recorder(), RunSummary()
