@@ -165,12 +165,14 @@ class Link:
 
     def _without_resets(self, events: Events) -> Iterator[Events]:
         """A packet in which the clock begins anew, in pieces in which it does not; a few stray times are damage."""
-        steps = np.diff(events["t"])
-        if not ((steps < -_RESET_US) | (steps > JUMP_US)).any():
-            yield from [events] if len(events) else []
+        if not len(events):
             return
         reached = self._reached if self._reached > -MAX_TIME_US else int(events["t"][0])
-        for piece in np.split(events, np.flatnonzero(abs(steps) > _RESET_US) + 1):
+        steps = np.diff(events["t"], prepend=reached)
+        if not ((steps < -_RESET_US) | (steps > JUMP_US)).any():
+            yield events
+            return
+        for piece in np.split(events, np.flatnonzero(abs(steps[1:]) > _RESET_US) + 1):
             if len(piece) < _FEW and not -_RESET_US <= int(piece["t"][0]) - reached <= JUMP_US:
                 self.counts["events scattered in time, dropped"] += len(piece)
                 continue
