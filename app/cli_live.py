@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from app.cli_options import add_filters, add_model, add_page, positive_int
+from app.cli_options import add_filters, add_model, add_page, duration, positive_int
 
 
 def add_live(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -17,7 +17,7 @@ def add_live(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     live.add_argument(
         "--stride", type=positive_int, help="samples between the frames of a window (default: as trained)"
     )
-    live.add_argument("--hop", type=positive_int, default=1, help="samples from one label to the next (default: 1)")
+    live.add_argument("--hop", type=positive_int, help="samples from one label to the next (default: 1; headless)")
     live.add_argument(
         "--max-lag-ms",
         type=float,
@@ -42,7 +42,7 @@ def add_live(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     record = commands.add_parser("record", help="a live source, or another recording, to AEDAT 4")
     record.add_argument("source", metavar="SOURCE", help="tcp://HOST:PORT, or a recording")
     record.add_argument("out", metavar="FILE", type=Path, help="the .aedat4 to write; labels go beside it")
-    record.add_argument("--seconds", type=float, metavar="S", help="stop after so long (default: Ctrl-C)")
+    record.add_argument("--seconds", type=duration, metavar="S", help="stop after so long (default: Ctrl-C)")
     record.add_argument("--force", action="store_true", help="replace FILE")
     add_filters(record)
     add_model(record)

@@ -101,10 +101,18 @@ def port(text: str) -> int:
 
 
 def seconds(text: str) -> float:
-    """Of a simulated scene."""
+    """How long."""
     value = float(text)
     if not 0.1 <= value <= 3600:
         raise argparse.ArgumentTypeError(f"must be 0.1 to 3600, not {text}")
+    return value
+
+
+def duration(text: str) -> float:
+    """Seconds, more than none."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be more than 0, not {text}")
     return value
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
+from app.cli_options import open_feed
 from app.page import serve
 from recordings import bundled
-from streams import open_source
 
 if TYPE_CHECKING:
     from velora import Recognizer
@@ -22,7 +23,8 @@ def demo(arguments: argparse.Namespace) -> int:
 
 def watch(arguments: argparse.Namespace) -> int:
     """Serve the page on a live source, until it is interrupted. Raises StreamError where the source is not there."""
-    open_source(arguments.source).close()
+    opened = partial(open_feed, arguments)
+    opened(arguments.source).close()
     recordings = {arguments.source: arguments.source, **bundled()}
     serve(
         _loader(arguments),
@@ -31,6 +33,7 @@ def watch(arguments: argparse.Namespace) -> int:
         port=arguments.port,
         stride=arguments.stride,
         max_lag_ms=arguments.max_lag_ms,
+        opened=opened,
     )
     return 0
 

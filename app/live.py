@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from contextlib import ExitStack
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 from app.cli_options import open_feed
 from app.demo import watch
@@ -13,42 +15,77 @@ from app.record import Labels
 from app.replay import JsonLines, LiveTable, Tally, closing, losses
 from streams import LATEST, Live, RunSummary, Sink, StreamError, run
 from streams.record import Tee
+from velora import Recognizer
 
 
 def live(arguments: argparse.Namespace) -> int:
     """Run until interrupted. Raises StreamError and ModelError."""
     if not arguments.headless:
+        odd = [name for name in ("json", "record", "hop") if getattr(arguments, name)]
+        if odd:
+            raise ValueError(f"--{odd[0]} needs --headless: the page has none")
         return watch(arguments)
-    recognizer = load_model(arguments)
     with open_feed(arguments, arguments.source) as source:
         if not source.live:
             raise StreamError(f"{arguments.source} is a recording: velora replay reads it")
-        stride = arguments.stride or window_stride(recognizer, source)
-        tee = Tee(source)
-        samples, tally, summary = Live(tee, render=render_config(recognizer)), Tally(), RunSummary()
-        with ExitStack() as stack:
-            shown = JsonLines() if arguments.json else LiveTable(recognizer, arguments.source, stride)
-            sinks: list[Sink] = [tally, stack.enter_context(shown)]
-            if arguments.record is not None:
-                tee.start(arguments.record)
-                sinks.append(stack.enter_context(Labels(arguments.record)))
-            try:
-                run(
-                    samples,
-                    recognizer,
-                    sinks=sinks,
-                    policy=LATEST,
-                    stride=stride,
-                    hop=arguments.hop,
-                    summary=summary,
-                    max_lag_ms=arguments.max_lag_ms,
-                )
-            except KeyboardInterrupt:
-                samples.stop()
-        recorded = tee.stop()
-    if recorded is not None:
+        recognizer = load_model(arguments)
+        return _headless(arguments, Tee(source), recognizer)
+
+
+def _headless(arguments: argparse.Namespace, tee: Tee, recognizer: Recognizer) -> int:
+    stride = arguments.stride or window_stride(recognizer, tee)
+    samples, tally, summary = Live(tee, render=render_config(recognizer)), Tally(), RunSummary()
+    interrupted = False
+    with ExitStack() as stack:
+        stack.callback(_tell, tee, tally, summary, recognizer, stride)
+        shown = JsonLines() if arguments.json else LiveTable(recognizer, arguments.source, stride, lambda: tee.warning)
+        sinks: list[Sink] = [tally, stack.enter_context(shown)]
+        if arguments.record is not None:
+            sinks.append(stack.enter_context(Labels(arguments.record)))
+            tee.start(arguments.record)
+        stack.enter_context(_warning(tee, told=arguments.json))
+        try:
+            run(
+                samples,
+                recognizer,
+                sinks=sinks,
+                policy=LATEST,
+                stride=stride,
+                hop=arguments.hop or 1,
+                summary=summary,
+                max_lag_ms=arguments.max_lag_ms,
+            )
+        except KeyboardInterrupt:
+            interrupted = True
+            samples.stop()
+    return 130 if interrupted else 0
+
+
+def _tell(tee: Tee, tally: Tally, summary: RunSummary, recognizer: Recognizer, stride: int) -> None:
+    """What was recorded, and the closing summary."""
+    if (recorded := tee.stop()) is not None:
         print(recorded, file=sys.stderr)
-    lines = closing(tally, summary, samples.counts, recognizer, stride)
+    lines = closing(tally, summary, tee.counts, recognizer, stride)
     for line in [*lines, *(f"not recognised, {reason}" for reason in losses(summary.drops))]:
         print(line, file=sys.stderr)
-    return 130
+
+
+@contextmanager
+def _warning(tee: Tee, *, told: bool) -> Iterator[None]:
+    """Say on stderr when something is wrong with the feed, and when it is well again, where no table shows it."""
+    ended = threading.Event()
+
+    def watch_feed() -> None:
+        before = ""
+        while not ended.wait(0.5):
+            now = tee.warning
+            if bool(now) != bool(before):
+                print(f"velora: {tee.name}: {now or 'it goes on'}", file=sys.stderr, flush=True)
+            before = now
+
+    if told:
+        threading.Thread(target=watch_feed, name="warnings", daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from app.fast_import import import_gradio
 from app.viewers import Viewers
@@ -41,15 +41,14 @@ def serve(
     *,
     host: str = "127.0.0.1",
     port: int | None = None,
-    stride: int | None = None,
-    max_lag_ms: float | None = None,
+    **options: Any,
 ) -> None:
     """Serve the page until interrupted (KeyboardInterrupt). `load` makes the recogniser, beside other work.
 
     `recordings`, or addresses of live sources, by name; the first one plays. `port` None is the first free one from
-    7860. Raises ValueError for a port in use, and what `load` raises.
+    7860; `options` are more of what `Viewer` takes. Raises ValueError for a port in use, and what `load` raises.
     """
-    with Page(load, recordings, host=host, port=port, stride=stride, max_lag_ms=max_lag_ms) as page:
+    with Page(load, recordings, host=host, port=port, **options) as page:
         print(f"velora: the page is at {page.url} (Ctrl-C stops it)", file=sys.stderr, flush=True)
         while not page.closed.wait(timeout=1.0):
             pass
@@ -65,8 +64,7 @@ class Page:
         *,
         host: str = "127.0.0.1",
         port: int | None = None,
-        stride: int | None = None,
-        max_lag_ms: float | None = None,
+        **options: Any,
     ) -> None:
         if not recordings:
             raise ValueError("no recording to play: reinstall velora-rgbe, which brings some")
@@ -79,7 +77,7 @@ class Page:
 
         _keep_uploads_apart()
         self.closed = threading.Event()
-        self.viewers = Viewers(recognizer, stride=stride, max_lag_ms=max_lag_ms)
+        self.viewers = Viewers(recognizer, **options)
         self.viewers.prepare(next(iter(recordings.values())))
         try:
             self._demo = build(self.viewers, recognizer, recordings)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+import threading
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from itertools import takewhile
 from pathlib import Path
 
@@ -15,58 +17,76 @@ from rich.text import Text
 
 from app.cli_options import open_feed
 from app.model import load_model, render_config, window_stride
-from streams import EVERY, LATEST, Gap, Live, Sink, run, synchronize
+from streams import EVERY, LATEST, Gap, Live, Sink, Source, run, synchronize
 from streams.record import LabelLog, Tee
-from velora import Prediction
+from velora import Prediction, Recognizer
 
 
 def record(arguments: argparse.Namespace) -> int:
     """Record until the source ends, for `--seconds`, or until interrupted. Raises StreamError and ModelError."""
-    path: Path = arguments.out
-    with open_feed(arguments, arguments.source) as source:
+    recognizer = None if arguments.model is None else load_model(arguments)
+    with open_feed(arguments, arguments.source) as source, ExitStack() as stack:
         tee = Tee(source)
-        tee.start(path, replace=arguments.force)
+        labels = None if recognizer is None else stack.enter_context(Labels(arguments.out, replace=arguments.force))
+        tee.start(arguments.out, replace=arguments.force)
+        progress = Progress(tee, arguments.seconds)
+        stack.callback(_tell, tee)
         try:
-            with Progress(tee, arguments.seconds) as progress:
-                if arguments.model is None:
+            with progress, _ending(source, arguments.seconds):
+                if recognizer is None or labels is None:
                     for item in tee:
                         if progress.is_over(None if isinstance(item, Gap) else item.t_end_us):
                             break
                 else:
-                    _recognise(tee, arguments, progress)
+                    _recognise(tee, recognizer, labels, progress)
         except KeyboardInterrupt:
             progress.interrupted = True
-        recorded = tee.stop()
-    print(recorded, file=sys.stderr)
-    for reason, count in sorted(source.counts.items()):
-        print(f"{reason}: {count:,}", file=sys.stderr)
-    if recorded is not None and recorded.failure:
+    if tee.recorded is not None and tee.recorded.failure:
         return 1
     return 130 if progress.interrupted else 0
 
 
-def _recognise(tee: Tee, arguments: argparse.Namespace, progress: Progress) -> None:
-    recognizer = load_model(arguments)
-    stride = window_stride(recognizer, tee)
-    render = render_config(recognizer)
+def _tell(tee: Tee) -> None:
+    """Finish the file, and say what is in it."""
+    print(tee.stop(), file=sys.stderr)
+    for reason, count in sorted(tee.counts.items()):
+        print(f"{reason}: {count:,}", file=sys.stderr)
+
+
+@contextmanager
+def _ending(source: Source, seconds: float | None) -> Iterator[None]:
+    """End a live source after a time, also one that says nothing."""
+    if seconds is None or not source.live:
+        yield
+        return
+    timer = threading.Timer(seconds, source.close)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _recognise(tee: Tee, recognizer: Recognizer, labels: Labels, progress: Progress) -> None:
+    stride, render = window_stride(recognizer, tee), render_config(recognizer)
     samples = Live(tee, render=render) if tee.live else synchronize(tee, render=render)
-    with ExitStack() as stack:
-        labels = stack.enter_context(Labels(arguments.out))
-        wanted = takewhile(lambda sample: not progress.is_over(sample.t_end_us), samples)
-        run(wanted, recognizer, sinks=[labels], policy=LATEST if tee.live else EVERY, stride=stride)
+    wanted = takewhile(lambda sample: not progress.is_over(sample.t_end_us), samples)
+    run(wanted, recognizer, sinks=[labels], policy=LATEST if tee.live else EVERY, stride=stride)
 
 
 class Labels(Sink):
     """What is recognised, beside a recording."""
 
-    def __init__(self, recording: Path) -> None:
-        self._log = LabelLog(recording)
+    def __init__(self, recording: Path, *, replace: bool = False) -> None:
+        self._log = LabelLog(recording, replace=replace)
 
     def __enter__(self) -> Labels:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._log.close()
+        if self._log.failure:
+            print(self._log.failure, file=sys.stderr)
 
     def on_prediction(self, prediction: Prediction) -> None:
         self._log.add(prediction)

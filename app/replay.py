@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from collections import Counter, deque
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -23,6 +24,7 @@ from streams.filters import NOISE
 from velora import Prediction, Recognizer
 
 _ROWS = 12
+_REMEMBERED = 100_000  # latencies, of which the closing summary tells
 
 
 def replay(arguments: argparse.Namespace) -> int:
@@ -64,7 +66,7 @@ class Tally(Sink):
 
     def __init__(self) -> None:
         self.events = 0
-        self.latencies: list[float] = []
+        self.latencies: deque[float] = deque(maxlen=_REMEMBERED)
         self.started = time.perf_counter()
 
     def on_sample(self, sample: Sample) -> None:
@@ -135,9 +137,11 @@ def as_json(prediction: Prediction) -> dict[str, object]:
 class LiveTable(Sink):
     """The newest predictions as a table that keeps its place on the terminal."""
 
-    def __init__(self, recognizer: Recognizer, source: object, stride: int) -> None:
+    def __init__(
+        self, recognizer: Recognizer, source: object, stride: int, warning: Callable[[], str] = lambda: ""
+    ) -> None:
         self._title = f"{source} · {recognizer.name} on {recognizer.device} · stride {stride}"
-        self._note = random_note(recognizer)
+        self._note, self._warning = random_note(recognizer), warning
         self._rows: deque[Prediction] = deque(maxlen=_ROWS)
         self._start_us: int | None = None
         self._live = Live(console=Console(), get_renderable=self._render, refresh_per_second=8, transient=False)
@@ -165,7 +169,8 @@ class LiveTable(Sink):
         table.add_column("next", style="dim")
         for prediction in list(self._rows):
             table.add_row(*self._row(prediction))
-        return Group(*([Text(self._note, style="bold yellow")] if self._note else []), table)
+        notes = [note for note in (self._note, self._warning()) if note]
+        return Group(*(Text(note, style="bold yellow") for note in notes), table)
 
     def _row(self, prediction: Prediction) -> tuple[str, Text, str, ProgressBar, Text]:
         seconds = (prediction.t_end_us - (self._start_us or 0)) / 1e6

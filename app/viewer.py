@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from app.meters import LabelLatency, Rate
 from app.model import render_config, window_stride
 from app.strip import Panes, encode_strip
-from streams import LATEST, Live, Player, RunSummary, Sample, Sink, open_source, run
+from streams import LATEST, Live, Player, RunSummary, Sample, Sink, Source, open_source, run
 
 if TYPE_CHECKING:
     from velora import Prediction, Recognizer
@@ -84,8 +85,8 @@ class Slot:
 class Viewer(Sink):
     """Plays `recording` in a loop, or follows a live source, in a thread of its own, until `close`.
 
-    `stride` None is derived: the recogniser's sample period in samples of the source. What goes wrong ends the thread
-    and is told by `state`; nothing is raised.
+    `stride` None is derived: the recogniser's sample period in samples of the source; `opened` opens it. What goes
+    wrong ends the thread and is told by `state`; nothing is raised.
     """
 
     def __init__(
@@ -95,11 +96,12 @@ class Viewer(Sink):
         *,
         stride: int | None = None,
         max_lag_ms: float | None = None,
+        opened: Callable[[Path | str], Source] = open_source,
     ) -> None:
-        self.recording, self.recognizer = recording, recognizer
+        self.recording, self.recognizer, self._opened = recording, recognizer, opened
         self.name = recording.name if isinstance(recording, Path) else recording
         self._stride, self._max_lag_ms = stride, max_lag_ms
-        self._player = Player(recording, render=render_config(recognizer), loop=True)
+        self._player = Player(recording, render=render_config(recognizer), loop=True, opened=opened)
         self._live: Live | None = None
         self._frozen = False  # a live picture is held
         self._summary, self._slot, self._panes = RunSummary(), Slot(), Panes()
@@ -128,6 +130,7 @@ class Viewer(Sink):
     def restart(self) -> None:
         """Play from the start, also when paused."""
         self._player.restart()
+        self._frozen = False
         self.say("")
 
     @property
@@ -209,7 +212,7 @@ class Viewer(Sink):
 
     def _play(self) -> None:
         try:
-            with open_source(self.recording) as source:
+            with self._opened(self.recording) as source:
                 self._stride = stride = self._stride or window_stride(self.recognizer, source)
                 if source.live:
                     self._live = Live(source, render=self._player.render)

@@ -9,7 +9,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from app.viewer import Viewer
 from streams import open_source
@@ -38,11 +38,11 @@ class _Tab:
 class Viewers:
     """Makes, finds and frees viewers; each call may come from any thread.
 
-    `stride` and `max_lag_ms` are as `Viewer` takes them.
+    `options` are more of what `Viewer` takes.
     """
 
-    def __init__(self, recognizer: Recognizer, *, stride: int | None = None, max_lag_ms: float | None = None) -> None:
-        self._recognizer, self._stride, self._max_lag_ms = recognizer, stride, max_lag_ms
+    def __init__(self, recognizer: Recognizer, **options: Any) -> None:
+        self._recognizer, self._options = recognizer, options
         self._lock = threading.Lock()
         self._tabs: dict[str, _Tab] = {}
 
@@ -50,7 +50,7 @@ class Viewers:
         return len(self._tabs)
 
     def _make(self, recording: Path | str) -> Viewer:
-        return Viewer(recording, self._recognizer, stride=self._stride, max_lag_ms=self._max_lag_ms)
+        return Viewer(recording, self._recognizer, **self._options)
 
     def prepare(self, recording: Path | str) -> None:
         """Play for the first tab while the server starts: by the time it shows, its first window is full."""

@@ -34,7 +34,7 @@ class Aedat4Source(Source):
 
     def __init__(self, path: Path) -> None:
         super().__init__()
-        self.name = path.name
+        self.name, self.path = path.name, path
         self._reader = Aedat4Reader(path)
         self.counts = self._reader.counts
         try:

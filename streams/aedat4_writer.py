@@ -74,7 +74,12 @@ class Aedat4Writer:
         xml = _describe(event_size, frame_size, compression, camera)
         self._rows = array("q")  # of INDEX_DTYPE, one after the other
         self._file = open(path, "wb", buffering=0)  # noqa: SIM115 (closed by close)
-        self._put(MAGIC + encode_header(self.compression, -1, xml))
+        try:
+            self._put(MAGIC + encode_header(self.compression, -1, xml))
+        except BaseException:
+            self._file.close()
+            os.unlink(path)
+            raise
 
     @property
     def size(self) -> int:
@@ -123,7 +128,7 @@ class Aedat4Writer:
         position = self._file.tell()
         try:
             self._put(struct.pack("<ii", stream, len(packed)) + packed)
-        except OSError:  # a full disk: leave no half of a packet
+        except BaseException:  # a full disk, or Ctrl-C: leave no half of a packet
             self._file.truncate(position)
             self._file.seek(position)
             raise

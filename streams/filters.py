@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.items import EventPacket, Events, Gap, Image, Item, RgbFrame
-from streams.source import Source, Through
+from streams.source import JUMP_US, Source, Through
 
 FLIPS, TURNS = ("horizontal", "vertical"), (90, 180, 270)
 NOISE = "events removed as noise, per cent"
@@ -26,6 +26,7 @@ LEARN_US = 1_000_000
 _SLICE_US = 2_500  # what happens within it supports one another, whatever its order
 _HOT = 10.0  # times as many events as the median of the pixels with any, and more than _HOT_EVENTS in the time learnt
 _HOT_EVENTS = 40
+_STEP_US = 100_000  # a step back of more, and what was before tells nothing of what comes
 _NEVER = -(1 << 61)
 _NEIGHBOURS = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]], np.uint8)
 
@@ -54,14 +55,23 @@ def filtered(
 class Denoised(Through):
     """A source without its noise; what share of the events that was is among its counts."""
 
+    def __init__(self, source: Source) -> None:
+        super().__init__(source)
+        self._hot: NDArray[np.bool_] | None = None  # known from then on, also after a seek
+
     def _through(self, items: Iterator[Item]) -> Iterator[Item]:
         assert self.event_size is not None
-        denoiser = Denoiser(self.event_size)
+        denoiser = Denoiser(self.event_size, self._hot)
         seen = left = 0
+        reached: int | None = None
         for item in items:
             if isinstance(item, EventPacket):
+                if reached is not None and not -_STEP_US <= item.t_start_us - reached <= JUMP_US:
+                    denoiser = denoiser.after_gap()
+                reached = item.t_end_us
                 kept = denoiser.push(item.events)
                 seen, left = seen + len(item.events), left + len(kept)
+                self._hot = denoiser.hot
                 self.counts[NOISE] = round(100 * (1 - left / max(seen, 1)))
                 item = replace(item, events=kept)
             elif isinstance(item, Gap):
@@ -76,12 +86,12 @@ class Denoiser:
         self._size, shape = size, (size[1], size[0])
         self._last = np.full(shape, _NEVER, np.int64)  # time of each pixel's newest event
         self._counts = np.zeros(shape, np.int64)  # while it learns
-        self._hot = hot  # None: not known yet
+        self.hot = hot  # pixels; None: not known yet
         self._until: int | None = None  # it learns
 
     def after_gap(self) -> Denoiser:
         """One that knows the hot pixels, but no times."""
-        return Denoiser(self._size, self._hot)
+        return Denoiser(self._size, self.hot)
 
     def push(self, events: Events) -> Events:
         """Those to keep. Pixels outside of the sensor are noise."""
@@ -91,8 +101,8 @@ class Denoiser:
         if not len(events):
             return events
         self._learn(events)
-        if self._hot is not None:
-            events = events[~self._hot[events["y"], events["x"]]]
+        if self.hot is not None:
+            events = events[~self.hot[events["y"], events["x"]]]
         if not len(events):
             return events
         slices = events["t"] // _SLICE_US
@@ -119,13 +129,13 @@ class Denoiser:
         return before
 
     def _learn(self, events: Events) -> None:
-        if self._hot is not None:
+        if self.hot is not None:
             return
         self._until = int(events["t"][0]) + LEARN_US if self._until is None else self._until
         np.add.at(self._counts, (events["y"], events["x"]), 1)
         if events["t"][-1] >= self._until:
             some = self._counts[self._counts > 0]
-            self._hot = self._counts > max(_HOT_EVENTS, _HOT * float(np.median(some)))
+            self.hot = self._counts > max(_HOT_EVENTS, _HOT * float(np.median(some)))
 
 
 @dataclass(frozen=True)
@@ -197,5 +207,6 @@ def _geometry(
     if min(x, y) < 0 or min(width, height) < 1 or x + width > sensor[0] or y + height > sensor[1]:
         raise ValueError(f"the region {x},{y},{width},{height} is not within the sensor of {sensor[0]} x {sensor[1]}")
     across, down = size[0] / sensor[0], size[1] / sensor[1]
-    left, top = round(x * across), round(y * down)
-    return _Geometry(left, top, max(1, round(width * across)), max(1, round(height * down)), flip, rotate)
+    left, top = min(round(x * across), size[0] - 1), min(round(y * down), size[1] - 1)
+    wide, high = (max(1, round(length * scale)) for length, scale in ((width, across), (height, down)))
+    return _Geometry(left, top, min(wide, size[0] - left), min(high, size[1] - top), flip, rotate)

@@ -172,12 +172,16 @@ class Link:
         if not ((steps < -_RESET_US) | (steps > JUMP_US)).any():
             yield events
             return
-        for piece in np.split(events, np.flatnonzero(abs(steps[1:]) > _RESET_US) + 1):
-            if len(piece) < _FEW and not -_RESET_US <= int(piece["t"][0]) - reached <= JUMP_US:
-                self.counts["events scattered in time, dropped"] += len(piece)
-                continue
-            reached = int(piece["t"][-1])
-            yield piece
+        kept = []
+        pieces = np.split(events, np.flatnonzero(abs(steps[1:]) > _RESET_US) + 1)
+        for piece in pieces:
+            if len(piece) >= _FEW or -_RESET_US <= int(piece["t"][0]) - reached <= JUMP_US:
+                reached = int(piece["t"][-1])
+                kept.append(piece)
+        kept = kept or [events]  # a few events, and nothing else to go by
+        if dropped := len(events) - sum(map(len, kept)):
+            self.counts["events scattered in time, dropped"] += dropped
+        yield from kept
 
     def _packets(self) -> Iterator[tuple[str, bytes]]:
         """Kind and payload of the packets that are here as a whole."""

@@ -17,7 +17,7 @@ import csv
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -68,9 +68,11 @@ class Tee(Through):
 
     def start(self, path: Path, *, replace: bool = False) -> None:
         """Write what comes from now on. Raises RecordingError where there is such a file, or it cannot be written."""
-        self.stop()
         if path.exists() and not replace:
             raise RecordingError(f"{path} is there already: choose another name, or allow it to be replaced")
+        if path.exists() and self.path is not None and path.samefile(self.path):
+            raise RecordingError(f"{path} is what is to be recorded: choose another name")
+        self.stop()
         try:
             writer = write_aedat4(path, self.event_size, self.frame_size, camera=self.name)
         except OSError as error:
@@ -122,17 +124,24 @@ class LabelLog:
     """What was recognised while something was recorded, as spans: `recording,start_us,end_us,label,confidence`.
 
     A label holds from the label before it to its own time. A row is written when the label changes, or after a second;
-    `close` joins rows of one label. Labels of which the recogniser is not sure leave no row.
+    `close` joins rows of one label. Labels of which the recogniser is not sure leave no row. A full disk ends it, which
+    `failure` tells. Raises RecordingError where there is such a file, or it cannot be written.
     """
 
-    def __init__(self, recording: Path) -> None:
-        self.path = recording.with_suffix(".labels.csv")
+    def __init__(self, recording: Path, *, replace: bool = False) -> None:
+        self.path = labels_of(recording)
+        self.failure = ""
         self._name = recording.name
-        self._file: TextIO = open(self.path, "w", newline="", encoding="utf-8")  # noqa: SIM115 (closed by close)
+        if self.path.exists() and not replace:
+            raise RecordingError(f"{self.path} is there already: choose another name, or allow it to be replaced")
+        try:
+            self._file: TextIO = open(self.path, "w", newline="", encoding="utf-8")  # noqa: SIM115 (closed by close)
+        except OSError as error:
+            raise RecordingError(f"{self.path} cannot be written ({error.strerror}); choose another place") from None
         self._rows: list[tuple[int, int, str, float]] = []
         self._open: list[tuple[int, int, str, float]] = []  # of one label, not on disk yet
         self._reached: int | None = None
-        csv.writer(self._file).writerow(HEADINGS)
+        self._put(HEADINGS)
 
     def add(self, prediction: Any) -> None:
         """Take a prediction; they come in order of time."""
@@ -150,22 +159,40 @@ class LabelLog:
         if self._file.closed:
             return
         self._flush()
-        self._file.close()
+        with contextlib.suppress(OSError):
+            self._file.close()
+        if self.failure:
+            return
         part = self.path.with_name(f".{self.path.name}.part")
-        with open(part, "w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([HEADINGS, *map(self._row, _joined(self._rows))])
-        os.replace(part, self.path)
+        try:
+            with open(part, "w", newline="", encoding="utf-8") as file:
+                csv.writer(file).writerows([HEADINGS, *map(self._row, _joined(self._rows))])
+            os.replace(part, self.path)
+        except OSError:  # a full disk: the rows are there already, if not joined
+            part.unlink(missing_ok=True)
 
     def _flush(self) -> None:
-        if self._open:
-            confidence = sum(row[3] for row in self._open) / len(self._open)
-            self._rows.append((self._open[0][0], self._open[-1][1], self._open[0][2], confidence))
-            csv.writer(self._file).writerow(self._row(self._rows[-1]))
+        spans, self._open = self._open, []
+        if spans and not self.failure:
+            confidence = sum(row[3] for row in spans) / len(spans)
+            self._rows.append((spans[0][0], spans[-1][1], spans[0][2], confidence))
+            self._put(self._row(self._rows[-1]))
+
+    def _put(self, row: Sequence[object]) -> None:
+        try:
+            csv.writer(self._file).writerow(row)
             self._file.flush()
-            self._open = []
+        except OSError as error:
+            self.failure = f"{self.path} ends early, since it cannot be written on ({error.strerror})"
 
     def _row(self, row: tuple[int, int, str, float]) -> tuple[str, int, int, str, str]:
         return self._name, row[0], row[1], row[2], f"{row[3]:.4f}"
+
+
+def labels_of(recording: Path) -> Path:
+    """Where the labels of a recording are."""
+    stem = recording.name.removesuffix(".aedat4")
+    return recording.with_name(f"{stem}.labels.csv")
 
 
 def _joined(rows: list[tuple[int, int, str, float]]) -> list[tuple[int, int, str, float]]:

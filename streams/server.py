@@ -13,6 +13,7 @@ from __future__ import annotations
 import selectors
 import socket
 import threading
+import time
 from collections import Counter, deque
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -21,11 +22,12 @@ from streams.aedat4_writer import encode_packets, encode_stream_header
 from streams.errors import StreamError
 from streams.items import EventPacket, Gap, RgbFrame
 from streams.player import Clock
-from streams.source import Source
+from streams.source import JUMP_US, Source
 
 QUEUE_BYTES = 8 << 20  # of one client
 _MAX_CLIENTS = 64  # of one port
 _ROUND_S = 0.5
+_DRAIN_S = 2.0
 _COMPRESSION = "lz4"
 
 
@@ -135,16 +137,21 @@ class Server:
         """Play the source to its end, or for ever. Raises StreamError as reading it does."""
         while not self._stopped.is_set():
             clock = Clock(None if self.source.live else 1.0)
-            count = 0
+            count, reached = 0, None
             for item in self.source:
                 if isinstance(item, Gap):
                     clock.forget()
+                    self._hang_up()
                     continue
+                if reached is not None and abs(item.t_end_us - reached) > JUMP_US:
+                    clock.forget()
+                reached = item.t_end_us
                 if self._stopped.wait(max(0.0, clock.until(item.t_end_us))):
                     return
                 self._share(item)
                 count += 1
             if self.source.live or not self.loop or not count:
+                self._drain()
                 return
             self._stopped.wait(self.source.sample_period_us / 1e6)
 
@@ -160,6 +167,26 @@ class Server:
                         self.counts[f"packets left out, since {client.name} reads too slowly"] += 1
                     self._selector.modify(client.socket, selectors.EVENT_READ | selectors.EVENT_WRITE, client)
         self._wake()
+
+    def _drain(self) -> None:
+        """Let clients have what is queued for them, as far as they take it within a moment."""
+        until = time.monotonic() + _DRAIN_S
+        while self._waiting() and time.monotonic() < until and not self._stopped.wait(0.02):
+            self._wake()
+        if waiting := self._waiting():
+            self.counts["packets left out, since the end came first"] += waiting
+
+    def _waiting(self) -> int:
+        """Packets that are queued."""
+        with self._changed:
+            return sum(len(client.queue) for port in self._ports.values() for client in port.clients)
+
+    def _hang_up(self) -> None:
+        """After a gap clients have to begin anew, which a new connection tells them."""
+        with self._changed:
+            for port in self._ports.values():
+                for client in list(port.clients):
+                    self._forget(client)
 
     # --- the thread that talks to clients -----------------------------------------------------------------------------
 
@@ -181,13 +208,15 @@ class Server:
     def _accept(self, port: _Port) -> None:
         try:
             connection, address = port.listener.accept()
-        except OSError:
+        except OSError:  # it hung up already, or there are too many files open
+            time.sleep(0.05)
             return
         if len(port.clients) >= _MAX_CLIENTS:
             connection.close()
             return
         connection.setblocking(False)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with suppress(OSError):
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         client = _Client(connection, f"{address[0]}:{address[1]}")
         client.offer(port.header)
         with self._changed:
@@ -197,6 +226,8 @@ class Server:
     def _talk(self, client: _Client, ready: int) -> None:
         """Send what waits; a client has nothing to say, but it hangs up."""
         with self._changed:
+            if client.socket.fileno() < 0:
+                return
             try:
                 if ready & selectors.EVENT_READ and not client.socket.recv(4096):
                     raise ConnectionResetError
@@ -206,11 +237,14 @@ class Server:
             except BlockingIOError:
                 pass
             except OSError:
+                self._forget(client)
+
+    def _forget(self, client: _Client) -> None:
+        for port in self._ports.values():
+            if client in port.clients:
+                port.clients.remove(client)
                 self._selector.unregister(client.socket)
                 client.socket.close()
-                for port in self._ports.values():
-                    if client in port.clients:
-                        port.clients.remove(client)
 
 
 def _listen(host: str, port: int, count: int) -> list[socket.socket]:
@@ -225,6 +259,8 @@ def _listen(host: str, port: int, count: int) -> list[socket.socket]:
         except (OSError, OverflowError) as error:
             for own in opened:
                 own.close()
+            if isinstance(error, socket.gaierror):
+                raise StreamError(f"{host} is no address of this machine ({error.strerror})") from None
             if port:
                 raise StreamError(
                     f"port {port + len(opened)} of {host} is not to be had ({error}): --port takes another"

@@ -28,6 +28,7 @@ class Source(ABC):
     """
 
     live = False
+    path: Path | None = None  # of a recording
     name: str
     event_size: tuple[int, int] | None  # (width, height); None: no events in this source
     frame_size: tuple[int, int] | None  # (width, height); None: no frames in this source
@@ -67,7 +68,7 @@ class Through(Source):
         super().__init__()
         self.source, self.counts, self.live = source, source.counts, source.live
         self.name, self.sample_period_us, self.span_us = source.name, source.sample_period_us, source.span_us
-        self.event_size, self.frame_size = source.event_size, source.frame_size
+        self.event_size, self.frame_size, self.path = source.event_size, source.frame_size, source.path
 
     @property
     def warning(self) -> str:

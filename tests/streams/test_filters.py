@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from streams import EventPacket, RgbFrame, Source, open_source, synchronize
 from streams.filters import NOISE, REFRACTORY_US, SUPPORT_US, Denoiser, Roi, filtered
-from streams.items import EVENT_DTYPE, Events
+from streams.items import EVENT_DTYPE, Events, Item
 from tests.conftest import random_events
 
 SIZE = (64, 48)
@@ -113,3 +113,31 @@ def test_what_cannot_be_is_refused(small_recording: Path) -> None:
             filtered(source, roi=(40, 0, 30, 20))
         with pytest.raises(ValueError, match="rotate one of 90, 180, 270"):
             filtered(source, rotate=45)
+
+
+def test_frames_smaller_than_the_sensor_are_cut_within_themselves(make_recording: Callable[..., Path]) -> None:
+    path = make_recording(
+        [
+            EventPacket(500, 1_500, random_events(20, 500, 1_500, SIZE)),
+            RgbFrame(1_000, 2_000, np.zeros((12, 16, 3), np.uint8)),
+        ],
+        frame_size=(16, 12),
+    )
+    with filtered(open_source(path), roi=(63, 47, 1, 1)) as source:
+        frames = [item for item in source if isinstance(item, RgbFrame)]
+        assert frames[0].image.shape == (1, 1, 3) and source.frame_size == (1, 1)
+
+
+def test_a_step_back_in_time_makes_no_noise_of_what_follows() -> None:
+    class Twice(Source):
+        name, event_size, frame_size, sample_period_us = "twice", SIZE, None, 33_333
+
+        def __iter__(self) -> Iterator[Item]:
+            for _ in range(2):
+                yield EventPacket(1_000_000, 1_400_000, random_events(4_000, 1_000_000, 1_400_000, SIZE))
+
+        def close(self) -> None:
+            pass
+
+    first, second = (item for item in filtered(Twice(), denoise=True) if isinstance(item, EventPacket))
+    assert len(first.events) == len(second.events) > 1_000

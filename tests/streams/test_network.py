@@ -434,3 +434,32 @@ def test_a_feed_that_is_missing_for_a_moment_is_waited_for(small_recording: Path
             waiting.join(10)
             assert not waiting.is_alive()
         client.close()
+
+
+def test_the_end_comes_after_what_is_queued(make_recording: Callable[..., Path]) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
+    path = make_recording([RgbFrame(1_000 * k, 1_000 * k + 500, noise) for k in range(8)], frame_size=(640, 480))
+    with open_source(path) as source, Server(source) as server:
+        slow = socket.create_connection(("127.0.0.1", server.ports[0]))
+        until = time.monotonic() + 5
+        while not server.clients and time.monotonic() < until:
+            time.sleep(0.01)
+        thread = threading.Thread(target=server.run)
+        thread.start()
+        got = 0
+        slow.settimeout(1)
+        while got < 8 * noise.nbytes:
+            got += len(slow.recv(1 << 20))
+            time.sleep(0.01)
+        thread.join(5)
+        slow.close()
+        assert not server.counts
+
+
+def test_a_pause_in_a_recording_is_not_waited_for_more_than_once(make_recording: Callable[..., Path]) -> None:
+    items = [packet for k in range(10) for packet in [events_at(1_000_000 + 10_000 * k, 1_010_000 + 10_000 * k)]]
+    later = [events_at(item.t_start_us + 100_000_000, item.t_end_us + 100_000_000) for item in items]
+    with open_source(make_recording([*items, *later])) as source, Server(source) as server:
+        began = time.monotonic()
+        server.run()
+        assert time.monotonic() - began < 5

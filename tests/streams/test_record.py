@@ -17,6 +17,7 @@ from streams import EventPacket, RecordingError, RgbFrame, Source, open_source
 from streams.aedat4_writer import Aedat4Writer
 from streams.items import Events
 from streams.record import LabelLog, Tee
+from tests.conftest import moving_square
 
 
 def content(source: Source) -> tuple[Events, list[RgbFrame]]:
@@ -130,6 +131,38 @@ def test_a_recording_is_not_replaced_unasked(small_recording: Path, tmp_path: Pa
         assert out.read_bytes() == b"precious"
         tee.start(out, replace=True)
     assert out.read_bytes() != b"precious"
+
+
+def test_a_recording_is_not_written_over_itself(make_recording: Callable[..., Path]) -> None:
+    path = make_recording(moving_square(5))
+    before = path.read_bytes()
+    with Tee(open_source(path)) as tee:
+        assert isinstance(tee, Tee)
+        with pytest.raises(RecordingError, match="is what is to be recorded"):
+            tee.start(path, replace=True)
+    assert path.read_bytes() == before
+
+
+def test_labels_on_a_full_disk_end_with_a_word_and_nothing_else(tmp_path: Path) -> None:
+    log = LabelLog(tmp_path / "a.aedat4")
+    log._file.close()
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    log._file = open("/dev/full", "w")  # noqa: SIM115
+    for k in range(40):
+        log.add(Said(1_000_000 + 100_000 * k, f"label {k // 5}"))
+    log.close()
+    assert "No space left" in log.failure
+    assert [path.name for path in tmp_path.iterdir()] == ["a.labels.csv"]
+
+
+def test_labels_are_not_replaced_unasked(tmp_path: Path) -> None:
+    (tmp_path / "run.1.labels.csv").write_text("truth")
+    with pytest.raises(RecordingError, match="is there already"):
+        LabelLog(tmp_path / "run.1.aedat4")
+    LabelLog(tmp_path / "run.2.aedat4").close()
+    LabelLog(tmp_path / "run.1.aedat4", replace=True).close()
+    assert (tmp_path / "run.1.labels.csv").read_text() != "truth"
 
 
 @dataclass
