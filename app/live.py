@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 
 from app.cli_options import open_feed
 from app.demo import watch
-from app.model import load_model, render_config, window_stride
+from app.model import leave_a_core, load_model, render_config, window_stride
 from app.record import Labels
 from app.replay import JsonLines, LiveTable, Tally, closing, losses
 from streams import LATEST, Live, RunSummary, Sink, StreamError, run
@@ -29,6 +29,7 @@ def live(arguments: argparse.Namespace) -> int:
         if not source.live:
             raise StreamError(f"{arguments.source} is a recording: velora replay reads it")
         recognizer = load_model(arguments)
+        leave_a_core()
         return _headless(arguments, Tee(source), recognizer)
 
 

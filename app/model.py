@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -82,6 +83,14 @@ def window_stride(recognizer: Recognizer, source: Source) -> int:
     events_alone = source.frame_size is None
     period_us = render_config(recognizer).period_us if events_alone else source.sample_period_us
     return recognizer.config.stride_for(period_us)
+
+
+def leave_a_core() -> None:
+    """To what runs beside the model: torch's threads wait for one another, and one too many holds up all."""
+    import torch
+
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) - 1)))
 
 
 def random_note(recognizer: Recognizer) -> str | None:

@@ -136,15 +136,11 @@ def _no_collection() -> Iterator[None]:
 
 
 def _load(load: Callable[[], Recognizer]) -> Recognizer:
-    """Load the recogniser, and leave a core to the pictures, the server and perhaps the browser.
-
-    torch's threads wait for each other spinning; with one too many, labels come ten times slower.
-    """
+    """Load the recogniser, and leave a core to the pictures, the server and perhaps the browser."""
     recognizer = load()
-    import torch
+    from app.model import leave_a_core
 
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) - 1)))
+    leave_a_core()
     return recognizer
 
 

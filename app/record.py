@@ -16,7 +16,7 @@ from rich.live import Live as Display
 from rich.text import Text
 
 from app.cli_options import open_feed
-from app.model import load_model, render_config, window_stride
+from app.model import leave_a_core, load_model, render_config, window_stride
 from streams import EVERY, LATEST, Gap, Live, Sink, Source, run, synchronize
 from streams.record import LabelLog, Tee
 from velora import Prediction, Recognizer
@@ -68,6 +68,7 @@ def _ending(source: Source, seconds: float | None) -> Iterator[None]:
 
 
 def _recognise(tee: Tee, recognizer: Recognizer, labels: Labels, progress: Progress) -> None:
+    leave_a_core()
     stride, render = window_stride(recognizer, tee), render_config(recognizer)
     samples = Live(tee, render=render) if tee.live else synchronize(tee, render=render)
     wanted = takewhile(lambda sample: not progress.is_over(sample.t_end_us), samples)

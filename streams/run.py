@@ -142,12 +142,18 @@ class Mailbox:
     def put(self, sample: Sample, *, wait: bool = False) -> None:
         """Replace what is in the slot, or `wait` until it is empty."""
         with self._changed:
-            while wait and self._sample is not None and not self.closed:
-                self._changed.wait(timeout=1.0)
+            if wait:
+                self.wait_empty()
             self.dropped += self._sample is not None
             self._broken = self._broken or sample.discontinuity
             self._sample = sample
             self._changed.notify_all()
+
+    def wait_empty(self) -> None:
+        """Wait until the slot's sample was taken, or nobody takes any more."""
+        with self._changed:
+            while self._sample is not None and not self.closed:
+                self._changed.wait(timeout=1.0)
 
     def skip(self, sample: Sample) -> None:
         """Pass a sample by, but not its discontinuity."""
@@ -182,7 +188,7 @@ class Pace:
 
     _TRIAL = 8  # samples taken before a verdict
     _RELAX_AFTER = 24  # samples in a row without a drop before a faster pace is tried
-    _ROOM = 0.7  # share of its time that the model may be busy at the pace tried
+    _ROOM = 0.5  # share of its time that the model may be busy at the pace tried
 
     def __init__(self, stride: int) -> None:
         self.base = self.every = stride
@@ -264,6 +270,7 @@ class _LatestRecognizer:
         if lead:
             self._phase = sample.index
             self.mailbox.put(sample, wait=True)
+            self.mailbox.wait_empty()  # what comes next must not overtake it: it has the first label
             self._raise()
         elif (sample.index - self._phase) % self.pace.every:
             self.mailbox.skip(sample)
