@@ -188,7 +188,7 @@ class Pace:
 
     _TRIAL = 8  # samples taken before a verdict
     _RELAX_AFTER = 24  # samples in a row without a drop before a faster pace is tried
-    _ROOM = 0.5  # share of its time that the model may be busy at the pace tried
+    _ROOM = 0.7  # share of its time that the model may be busy at the pace tried
 
     def __init__(self, stride: int) -> None:
         self.base = self.every = stride
