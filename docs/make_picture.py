@@ -18,7 +18,7 @@ from recordings import bundled
 from velora import load_recognizer
 
 SIZE = {"width": 1440, "height": 900}
-AT_S = 11.0  # into the recording
+AT_S = 10.2  # into the recording
 POSITION = "parseFloat(document.querySelectorAll('#status dd')[1]?.textContent)"
 
 
