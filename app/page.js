@@ -49,7 +49,7 @@ function showStatus(state) {
   [
     state.recording,
     `${state.position_s.toFixed(1)} s${state.playing ? "" : " · paused"}`,
-    `${state.source_fps.toFixed(0)} fps`,
+    `${state.source_fps.toFixed(0)} fps${state.late_ms === null ? "" : ` · ${state.late_ms.toFixed(0)} ms late`}`,
     `${state.shown_fps.toFixed(0)} fps`,
     `${state.labels_per_s.toFixed(0)} / s`,
     state.label_ms === null ? "–" : `${state.label_ms.toFixed(0)} ms`,

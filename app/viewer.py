@@ -23,6 +23,7 @@ from app.meters import LabelLatency, Rate
 from app.model import render_config, window_stride
 from app.strip import Panes, encode_strip
 from streams import LATEST, Live, Player, RunSummary, Sample, Sink, Source, open_source, run
+from streams.clock import Delay
 
 if TYPE_CHECKING:
     from velora import Prediction, Recognizer
@@ -106,7 +107,8 @@ class Viewer(Sink):
         self._frozen = False  # a live picture is held
         self._summary, self._slot, self._panes = RunSummary(), Slot(), Panes()
         self._source_rate, self._shown_rate, self._label_rate = Rate(), Rate(), Rate()
-        self._latency = LabelLatency()
+        self._latency, self._delay = LabelLatency(), Delay()
+        self._late_ms: float | None = None  # how much later than at best the newest sample of a live feed came
         self._top: tuple[tuple[str, float], ...] = ()
         self._stale = True  # no label since the stream began or jumped
         self._unsure = False  # the newest label is not to be relied on
@@ -177,6 +179,7 @@ class Viewer(Sink):
             "position_s": round((frame.t_end_us - (self._player.span_us or (0,))[0]) / 1e6, 2) if frame else 0.0,
             "panes": frame.pane_widths if frame else (),
             "source_fps": round(self._source_rate.per_second(), 1),
+            "late_ms": None if self._late_ms is None else round(self._late_ms, 1),
             "shown_fps": round(self._shown_rate.per_second(), 1),
             "label_ms": None if latency_ms is None else round(latency_ms, 1),
             "labels_per_s": round(self._label_rate.per_second(), 1),
@@ -189,6 +192,7 @@ class Viewer(Sink):
         """Encode the sample's picture. Called by `run`."""
         self._source_rate.count()
         self._latency.released(sample.index)
+        self._late_ms = self._delay.of(sample)
         self._stale = self._stale or sample.discontinuity
         self._began_at = sample.index if sample.discontinuity else self._began_at
         self._newest = sample.index

@@ -188,7 +188,7 @@ def test_the_page_shows_a_live_feed_and_says_when_it_is_lost(
         tab = Tab(browser, page.url)
         tab.moves()
         tab.wait("document.querySelectorAll('#bars .name')[0].textContent !== ''")
-        assert address in tab.text("status")
+        assert address in tab.text("status") and "ms late" in tab.text("status")
         tab.page.click("#play")
         tab.stands()
         tab.page.click("#play")
