@@ -10,9 +10,10 @@ from contextlib import ExitStack, contextmanager
 
 from app.cli_options import open_feed
 from app.demo import watch
+from app.meters import losses
 from app.model import leave_a_core, load_model, render_config, window_stride
 from app.record import Labels
-from app.replay import JsonLines, LiveTable, Tally, closing, losses
+from app.replay import JsonLines, LiveTable, Tally, closing
 from streams import LATEST, Live, RunSummary, Sink, StreamError, run
 from streams.record import Tee
 from velora import Recognizer

@@ -16,6 +16,7 @@ from rich.live import Live as Display
 from rich.text import Text
 
 from app.cli_options import open_feed
+from app.meters import losses
 from app.model import leave_a_core, load_model, render_config, window_stride
 from streams import EVERY, LATEST, Gap, Live, Sink, Source, run, synchronize
 from streams.record import LabelLog, Tee
@@ -49,8 +50,8 @@ def record(arguments: argparse.Namespace) -> int:
 def _tell(tee: Tee) -> None:
     """Finish the file, and say what is in it."""
     print(tee.stop(), file=sys.stderr)
-    for reason, count in sorted(tee.counts.items()):
-        print(f"{reason}: {count:,}", file=sys.stderr)
+    for line in losses(tee.counts):
+        print(line, file=sys.stderr)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from app.cli_options import open_feed
+from app.meters import losses
 from app.model import load_model, random_note, render_config, window_stride
 from streams import EVERY, Player, RecordingError, RunSummary, Sample, Sink, run
 from streams.filters import NOISE
@@ -94,11 +95,6 @@ def closing(tally: Tally, summary: RunSummary, counts: Counter[str], recognizer:
     else:
         lines.append(_why_no_label(summary.samples, recognizer.config.frames, stride))
     return lines + losses(counts)
-
-
-def losses(counts: Counter[str]) -> list[str]:
-    """What was skipped, and why."""
-    return [f"{reason}: {count:,}" for reason, count in sorted(counts.items()) if count]
 
 
 def _why_no_label(samples: int, frames: int, stride: int) -> str:

@@ -12,6 +12,7 @@ from rich.live import Live as Display
 from rich.text import Text
 
 from app.cli_options import open_feed
+from app.meters import losses
 from streams.server import Server
 
 _ROUND_S = 0.5
@@ -33,8 +34,8 @@ def serve_source(arguments: argparse.Namespace) -> int:
             return 130
         finally:
             server.stop()
-            for reason, count in sorted(server.counts.items()):
-                print(f"{reason}: {count:,}", file=sys.stderr)
+            for line in losses(server.counts):
+                print(line, file=sys.stderr)
     return 0
 
 

@@ -113,6 +113,7 @@ class Viewer(Sink):
         self._stale = True  # no label since the stream began or jumped
         self._unsure = False  # the newest label is not to be relied on
         self._began_at = self._newest = 0
+        self._start_us: int | None = None  # of a live feed: where we joined it
         self._message, self._failed, self._closed = "", False, False
         self._thread = threading.Thread(target=self._play, name=f"viewer of {self.name}", daemon=True)
         self._thread.start()
@@ -176,7 +177,7 @@ class Viewer(Sink):
             "labels": [(label, round(p, 4)) for label, p in self._top],
             "stale": self._stale,
             "unsure": self._unsure,
-            "position_s": round((frame.t_end_us - (self._player.span_us or (0,))[0]) / 1e6, 2) if frame else 0.0,
+            "position_s": round((frame.t_end_us - self._origin_us) / 1e6, 2) if frame else 0.0,
             "panes": frame.pane_widths if frame else (),
             "source_fps": round(self._source_rate.per_second(), 1),
             "late_ms": None if self._late_ms is None else round(self._late_ms, 1),
@@ -193,6 +194,8 @@ class Viewer(Sink):
         self._source_rate.count()
         self._latency.released(sample.index)
         self._late_ms = self._delay.of(sample)
+        if self._start_us is None:
+            self._start_us = sample.t_start_us
         self._stale = self._stale or sample.discontinuity
         self._began_at = sample.index if sample.discontinuity else self._began_at
         self._newest = sample.index
@@ -209,6 +212,11 @@ class Viewer(Sink):
         if not self._began_at <= prediction.index <= self._newest:
             return  # of what was played before a restart or a gap
         self._top, self._stale, self._unsure = prediction.topk[:5], False, prediction.unsure
+
+    @property
+    def _origin_us(self) -> int:
+        """What the time shown counts from."""
+        return self._player.span_us[0] if self._player.span_us is not None else self._start_us or 0
 
     @property
     def _stride_in_force(self) -> int:

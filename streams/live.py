@@ -7,7 +7,7 @@ with open_source("tcp://127.0.0.1:7777") as source:
 from __future__ import annotations
 
 import threading
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -33,11 +33,6 @@ class Live:
         self._ended = False
         self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._read, name=f"reader of {source.name}", daemon=True)
-
-    @property
-    def counts(self) -> Counter[str]:
-        """What was lost, by reason."""
-        return self.source.counts
 
     def stop(self) -> None:
         """End the iteration."""

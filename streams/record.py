@@ -68,8 +68,7 @@ class Tee(Through):
 
     def start(self, path: Path, *, replace: bool = False) -> None:
         """Write what comes from now on. Raises RecordingError where there is such a file, or it cannot be written."""
-        if path.exists() and not replace:
-            raise RecordingError(f"{path} is there already: choose another name, or allow it to be replaced")
+        _check_free(path, replace)
         if path.exists() and self.path is not None and path.samefile(self.path):
             raise RecordingError(f"{path} is what is to be recorded: choose another name")
         self.stop()
@@ -132,8 +131,7 @@ class LabelLog:
         self.path = labels_of(recording)
         self.failure = ""
         self._name = recording.name
-        if self.path.exists() and not replace:
-            raise RecordingError(f"{self.path} is there already: choose another name, or allow it to be replaced")
+        _check_free(self.path, replace)
         try:
             self._file: TextIO = open(self.path, "w", newline="", encoding="utf-8")  # noqa: SIM115 (closed by close)
         except OSError as error:
@@ -187,6 +185,11 @@ class LabelLog:
 
     def _row(self, row: tuple[int, int, str, float]) -> tuple[str, int, int, str, str]:
         return self._name, row[0], row[1], row[2], f"{row[3]:.4f}"
+
+
+def _check_free(path: Path, replace: bool) -> None:
+    if path.exists() and not replace:
+        raise RecordingError(f"{path} is there already: choose another name, or allow it to be replaced")
 
 
 def labels_of(recording: Path) -> Path:

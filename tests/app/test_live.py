@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -189,6 +190,7 @@ def test_the_page_shows_a_live_feed_and_says_when_it_is_lost(
         tab.moves()
         tab.wait("document.querySelectorAll('#bars .name')[0].textContent !== ''")
         assert address in tab.text("status") and "ms late" in tab.text("status")
+        assert float(re.search(r"Time([\d.]+) s", tab.text("status"))[1]) < 60  # since we joined, not by its clock
         tab.page.click("#play")
         tab.stands()
         tab.page.click("#play")
