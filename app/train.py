@@ -252,10 +252,10 @@ def _watching(run: loop.Trainer, out: Path) -> Iterator[Any]:
     )
     writer = _writer(out)
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("training", total=run.progress.steps)
+        task = bar.add_task("training", total=1.0)
 
         def told(progress: loop.Progress) -> None:
-            bar.update(task, completed=progress.step, description=_line(progress))
+            bar.update(task, completed=progress.spent, description=_line(progress))
             if writer is not None:
                 _log(writer, progress)
 

@@ -21,7 +21,7 @@ class Plan:
     accumulate: int = 1  # batches a step
     rate: float = 1e-3
     weight_decay: float = 1e-4  # as the authors
-    warmup: float = 0.05  # of all steps
+    warmup: float = 0.05  # of all steps, or of `max_minutes`
     clip: float = 1.0  # norm of the gradient of all that is trained
     w_rec: float = 0.1
     sade: float = 0.0
@@ -32,7 +32,7 @@ class Plan:
     modality: str = "both"  # "rgb", "event": the other one is blank throughout
     patience: int = 5  # validations without a gain that end the run early; 0: never
     validate_every: int = 0  # steps; 0: every epoch
-    max_minutes: float = 0.0  # 0: as long as it takes
+    max_minutes: float = 0.0  # that end the run, the learning rate's course with them; 0: as long as it takes
     core_rate: float = 10.0  # of CLoRA's cores, times `rate`: VELoRA's dW grows eight times as fast at one rate
     seed: int = 0
 
@@ -52,12 +52,11 @@ class Plan:
         if not 0.1 <= self.crop <= 1:
             raise ValueError(f"crop is the smallest share of a side that is kept, 0.1 to 1, not {self.crop}")
 
-    def share(self, step: int, steps: int) -> float:
-        """Of the learning rate at a step: a straight rise, then a cosine to zero."""
-        rising = max(1, round(self.warmup * steps))
-        if step < rising:
-            return (step + 1) / rising
-        return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
+    def share(self, spent: float) -> float:
+        """Of the learning rate, when a share of the run is behind: a straight rise, then a cosine to zero."""
+        if spent < self.warmup:
+            return spent / self.warmup
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, (spent - self.warmup) / max(1e-9, 1 - self.warmup))))
 
     def describe(self, more: Mapping[str, Any]) -> str:
         """All of it as JSON, to compare a resumed run with."""

@@ -64,6 +64,7 @@ class Progress:
     best_loss: float | None = None
     since_best: int = 0  # validations
     validated: int = 0  # the step of the last one
+    spent: float = 0.0  # share of the steps, or of the minutes, that are behind
 
 
 class Trainer:
@@ -125,6 +126,7 @@ class Trainer:
                 self.spent_s = spent_before + spent
                 seen = (self.progress.step - started_at) * self.plan.batch * self.plan.accumulate
                 self.progress.clips_s = seen * self.accelerator.num_processes / spent
+                self.progress.spent = self._spent()
                 if self._validates():
                     self._validate()
                 told(self.progress)
@@ -169,12 +171,12 @@ class Trainer:
         torch.manual_seed(hash((plan.seed, number, self.accelerator.process_index)) & (2**63 - 1))
         self._wrapped.train()
         for group in self.optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * plan.share(number, progress.steps)
+            group["lr"] = group["initial_lr"] * plan.share(progress.spent)
         self._stepper.zero_grad()
         right = []
         for k, (images, labels) in enumerate(batches):
             with self._alone(k < len(batches) - 1):
-                losses = self._losses(images, labels, number)
+                losses = self._losses(images, labels)
                 self.accelerator.backward(losses.total / len(batches))
             right.append((losses.logits.argmax(dim=1) == labels).float().mean())
         norm = self.accelerator.clip_grad_norm_([p for p in self.objective.parameters() if p.requires_grad], plan.clip)
@@ -183,10 +185,9 @@ class Trainer:
         self._stepper.step()
         self._note(losses, float(torch.stack(right).mean()))
 
-    def _losses(self, images: Tensor, labels: Tensor, number: int) -> Losses:
-        diverse = number >= round(self.plan.warmup * self.progress.steps)
+    def _losses(self, images: Tensor, labels: Tensor) -> Losses:
         with self.accelerator.autocast():
-            losses: Losses = self._wrapped(images, labels, diverse=diverse)
+            losses: Losses = self._wrapped(images, labels, diverse=self.progress.spent >= self.plan.warmup)
         return losses
 
     def _alone(self, more: bool) -> contextlib.AbstractContextManager[Any]:
@@ -210,15 +211,15 @@ class Trainer:
 
     def _validates(self) -> bool:
         every = self.plan.validate_every or max(1, round(self._an_epoch))
-        return self.progress.step % every == 0 or self.progress.step == self.progress.steps
+        return self.progress.step % every == 0 or self.progress.spent >= 1
 
     def _validate(self) -> None:
         progress = self.progress
-        progress.validated = progress.step
         if not self.data.windows:
-            self._best = self._tensors()
+            self._best, progress.validated = self._tensors(), progress.step
             return
         logits, truth = self.predict(self.data.val, self.data.windows)
+        progress.validated = progress.step
         progress.val_loss = float(nn.functional.cross_entropy(logits, truth))
         progress.val_accuracy = float((logits.argmax(dim=1) == truth).float().mean())
         best = (progress.best if progress.best is not None else -1.0, -(progress.best_loss or 0.0))
@@ -241,16 +242,21 @@ class Trainer:
                     rows.append(objective.logits(images).float().cpu())
         return torch.cat(rows), torch.tensor([window.label for window in windows])
 
+    def _spent(self) -> float:
+        """Share of the run that is behind, alike in all processes."""
+        plan, progress = self.plan, self.progress
+        steps = progress.step / progress.steps
+        if not plan.max_minutes:
+            return steps
+        minutes = torch.tensor(self.spent_s / (60 * plan.max_minutes), device=self.accelerator.device)
+        return max(steps, float(self.accelerator.reduce(minutes, "max")))
+
     def _is_over(self) -> bool:
         """Whether there is nothing left to do; all processes must stop at the same step."""
         plan, progress = self.plan, self.progress
-        over = progress.step >= progress.steps or bool(plan.patience and progress.since_best >= plan.patience)
-        if plan.max_minutes or self.accelerator.num_processes > 1:
-            late = bool(plan.max_minutes) and self.spent_s > 60 * plan.max_minutes
-            both = torch.tensor(float(over or late), device=self.accelerator.device)
-            over = bool(self.accelerator.reduce(both, "max"))
-        if over and not self._best:
-            self._validate()
+        over = progress.spent >= 1 or bool(plan.patience and progress.since_best >= plan.patience)
+        if self.accelerator.num_processes > 1:
+            over = bool(self.accelerator.reduce(torch.tensor(float(over), device=self.accelerator.device), "max"))
         return over
 
     # --- what is kept -------------------------------------------------------------------------------------------------
@@ -290,6 +296,7 @@ class Trainer:
             self.optimizer.load_state_dict(state["optimizer"])
             self._best, self.progress = state["best"], Progress(**state["progress"])
             self.spent_s = state["spent_s"]
+            self.progress.spent = self._spent()
         except (RuntimeError, KeyError, ValueError, TypeError, EOFError, pickle.UnpicklingError) as error:
             reason = str(error).partition("\n")[0][:200]
             raise ModelError(f"{path} cannot be resumed from ({reason}): choose another --out") from None

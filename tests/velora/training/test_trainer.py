@@ -121,9 +121,19 @@ def test_it_stops_when_validation_gains_no_more(tmp_path: Path) -> None:
     assert trainer.progress.step < 30
 
 
-def test_it_stops_in_time_with_a_model(tmp_path: Path) -> None:
+def test_it_stops_in_time_with_a_model_that_was_validated_last(tmp_path: Path) -> None:
     trainer, tensors = train(tmp_path, Plan(epochs=1000, batch=4, patience=0, max_minutes=0.02))
     assert trainer.progress.step < trainer.progress.steps and tensors
+    assert trainer.progress.validated == trainer.progress.step
+
+
+def test_the_rate_rises_and_falls_within_the_time_that_is_given(tmp_path: Path) -> None:
+    rates: list[float] = []
+    plan = Plan(epochs=100_000, batch=4, patience=0, max_minutes=0.05, warmup=0.3, validate_every=1000)
+    train(tmp_path, plan, lambda progress: rates.append(progress.rate / plan.rate))
+    top = rates.index(max(rates))
+    assert rates[0] == 0 and max(rates) > 0.9 and rates[-1] < 0.3
+    assert rates[: top + 1] == sorted(rates[: top + 1]) and rates[top:] == sorted(rates[top:], reverse=True)
 
 
 def test_the_best_by_validation_is_kept(tmp_path: Path) -> None:
