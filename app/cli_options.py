@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from streams import Source
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -33,25 +28,6 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--roi", type=region, metavar="X,Y,W,H", help="use this region of the sensor alone")
     parser.add_argument("--flip", choices=["horizontal", "vertical"], help="mirror left and right, or top and bottom")
     parser.add_argument("--rotate", type=int, choices=[0, 90, 180, 270], default=0, help="turn clockwise")
-
-
-def open_feed(arguments: argparse.Namespace, address: str | Path) -> Source:
-    """A source with these filters. Raises StreamError, and ValueError for filters that do not fit it."""
-    from streams import open_source
-    from streams.filters import filtered
-
-    source = open_source(address)
-    try:
-        return filtered(
-            source,
-            denoise=arguments.denoise,
-            roi=arguments.roi,
-            flip=arguments.flip,
-            rotate=arguments.rotate,
-        )
-    except BaseException:
-        source.close()
-        raise
 
 
 def region(text: str) -> tuple[int, int, int, int]:

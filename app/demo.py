@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from app.cli_options import open_feed
+from app.feed import open_feed
 from app.page import serve
 from recordings import bundled
 

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 
-from app.cli_options import open_feed
 from app.demo import watch
-from app.meters import losses
+from app.feed import losses, open_feed, telling
 from app.model import leave_a_core, load_model, render_config, window_stride
 from app.record import Labels
 from app.replay import JsonLines, LiveTable, Tally, closing
@@ -45,7 +42,8 @@ def _headless(arguments: argparse.Namespace, tee: Tee, recognizer: Recognizer) -
         if arguments.record is not None:
             sinks.append(stack.enter_context(Labels(arguments.record)))
             tee.start(arguments.record)
-        stack.enter_context(_warning(tee, told=arguments.json))
+        if arguments.json:  # the table shows it
+            stack.enter_context(telling(tee))
         try:
             run(
                 samples,
@@ -70,24 +68,3 @@ def _tell(tee: Tee, tally: Tally, summary: RunSummary, recognizer: Recognizer, s
     lines = closing(tally, summary, tee.counts, recognizer, stride)
     for line in [*lines, *(f"not recognised, {reason}" for reason in losses(summary.drops))]:
         print(line, file=sys.stderr)
-
-
-@contextmanager
-def _warning(tee: Tee, *, told: bool) -> Iterator[None]:
-    """Say on stderr when something is wrong with the feed, and when it is well again, where no table shows it."""
-    ended = threading.Event()
-
-    def watch_feed() -> None:
-        before = ""
-        while not ended.wait(0.5):
-            now = tee.warning
-            if bool(now) != bool(before):
-                print(f"velora: {tee.name}: {now or 'it goes on'}", file=sys.stderr, flush=True)
-            before = now
-
-    if told:
-        threading.Thread(target=watch_feed, name="warnings", daemon=True).start()
-    try:
-        yield
-    finally:
-        ended.set()

@@ -1,11 +1,11 @@
-"""Rates and latencies for the page's status line, safe to use from several threads; and losses, a line each."""
+"""Rates and latencies for the page's status line, safe to use from several threads."""
 
 from __future__ import annotations
 
 import statistics
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 
 _SPAN_S = 2.0  # what a rate looks back on
 _KEPT = 512
@@ -62,8 +62,3 @@ class LabelLatency:
         """Of the last labels; None before the first."""
         with self._lock:
             return statistics.median(self._latencies_ms) if self._latencies_ms else None
-
-
-def losses(counts: Counter[str]) -> list[str]:
-    """What was skipped, and why."""
-    return [f"{reason}: {count:,}" for reason, count in sorted(counts.items()) if count]

@@ -15,8 +15,7 @@ from rich.console import Console
 from rich.live import Live as Display
 from rich.text import Text
 
-from app.cli_options import open_feed
-from app.meters import losses
+from app.feed import losses, open_feed
 from app.model import leave_a_core, load_model, render_config, window_stride
 from streams import EVERY, LATEST, Gap, Live, Sink, Source, run, synchronize
 from streams.record import LabelLog, Tee

@@ -17,8 +17,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from app.cli_options import open_feed
-from app.meters import losses
+from app.feed import losses, open_feed
 from app.model import load_model, random_note, render_config, window_stride
 from streams import EVERY, Player, RecordingError, RunSummary, Sample, Sink, run
 from streams.filters import NOISE

@@ -11,8 +11,7 @@ from rich.console import Console
 from rich.live import Live as Display
 from rich.text import Text
 
-from app.cli_options import open_feed
-from app.meters import losses
+from app.feed import losses, open_feed, telling
 from streams.server import Server
 
 _ROUND_S = 0.5
@@ -29,7 +28,8 @@ def serve_source(arguments: argparse.Namespace) -> int:
         print(address, flush=True)
         print(f"velora: {source.name} is at {address} (Ctrl-C stops it)", file=sys.stderr, flush=True)
         try:
-            _play(server)
+            with telling(source):
+                _play(server)
         except KeyboardInterrupt:
             return 130
         finally:

@@ -7,12 +7,16 @@ taken, whole packets are left out and counted.
 
 from __future__ import annotations
 
+import errno
+import os
+import select
 import socket
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -36,6 +40,8 @@ from streams.items import EventPacket, Events, RgbFrame
 from streams.source import JUMP_US
 
 CONNECT_S = 3.0
+_SLICE_S = 0.1  # in which it is looked whether the source was closed meanwhile
+_UNDER_WAY = {errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EAGAIN}
 _HEADER_BYTES = 1 << 20
 _PACKET_BYTES = 1 << 26
 _READ_BYTES = 1 << 24  # at a time
@@ -58,7 +64,7 @@ class Link:
         self._bytes, self._arrived_ns = bytearray(), time.monotonic_ns()
         self._lost = False  # where the next packet begins
         try:
-            self.socket = socket.create_connection((host, port), timeout=CONNECT_S)
+            self.socket = _connected(host, port, gone)
         except (OSError, UnicodeError, OverflowError) as error:
             raise StreamError(f"{name}: nobody answers at port {port} ({_reason(error)}); start the server") from None
         try:
@@ -114,7 +120,7 @@ class Link:
 
     def _exactly(self, count: int, until: float) -> bytes:
         data = bytearray()
-        self.socket.settimeout(0.1)
+        self.socket.settimeout(_SLICE_S)
         while len(data) < count:
             try:
                 part = self.socket.recv(count - len(data))
@@ -210,6 +216,32 @@ class Link:
             odd = set(events[1::2])
             self.counts["packets of events left out, since too many came"] += len(odd)
             packets = [packet for k, packet in enumerate(packets) if k not in odd]
+
+
+def _connected(host: str, port: int, gone: threading.Event) -> socket.socket:
+    """A connection to any address of a host, made within CONNECT_S. Raises OSError, within a moment of `gone` too."""
+    until, failure = time.monotonic() + CONNECT_S, OSError("it has no address")
+    for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        own = socket.socket(family, kind, protocol)
+        try:
+            _connect(own, address, until, gone)
+            return own
+        except OSError as error:
+            own.close()
+            failure = error
+    raise failure
+
+
+def _connect(own: socket.socket, address: Any, until: float, gone: threading.Event) -> None:
+    own.setblocking(False)
+    error = own.connect_ex(address)
+    while error in _UNDER_WAY:
+        if gone.is_set() or time.monotonic() > until:
+            raise TimeoutError(f"no answer within {CONNECT_S:g} s")
+        if select.select([], [own], [own], _SLICE_S)[1:] != ([], []):
+            error = own.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if error:
+        raise OSError(error, os.strerror(error))
 
 
 def _keep_alive(own: socket.socket) -> None:

@@ -65,8 +65,13 @@ class TcpSource(Source):
         lost_at = self._lost_at
         if lost_at is not None:
             return f"connection lost {time.monotonic() - lost_at:.0f} s ago, trying again"
-        silent = min((time.monotonic() - link.heard_at for link in self._links), default=0.0)
-        return f"no data for {silent:.0f} s" if silent > STALL_S else ""
+        silent = [time.monotonic() - link.heard_at for link in self._links]
+        if silent and min(silent) > STALL_S:
+            return f"no data for {min(silent):.0f} s"
+        for link, seconds in zip(self._links, silent, strict=False):
+            if seconds > STALL_S and link.streams(FRAMES):  # no events alone is a scene in which nothing moves
+                return f"no frames for {seconds:.0f} s"
+        return ""
 
     def _learn_period(self) -> int:
         """The median time between the first frames, which are not used otherwise; what else comes meanwhile is not."""

@@ -183,17 +183,24 @@ class Pace:
     """Which samples a model that may be too slow is offered: one in `every`, so that its windows stay evenly spaced.
 
     `every` takes the divisors of the stride, then its multiples; beyond the stride the stride grows with it. It begins
-    at the stride, which fills the first window without a drop on a busy machine too, and falls where there is room.
+    at the stride, which fills the first window without a drop on a busy machine too, and falls where there is room:
+    where no sample took longer to compute than would lie between two. Labels more often than the stride asks are a
+    gift: the first drop ends it, and each time it does, the next trial comes later.
     """
 
     _TRIAL = 8  # samples taken before a verdict
     _RELAX_AFTER = 24  # samples in a row without a drop before a faster pace is tried
+    _LONGEST = 16  # times that, where trials have failed
     _ROOM = 0.7  # share of its time that the model may be busy at the pace tried
 
     def __init__(self, stride: int) -> None:
         self.base = self.every = stride
+        self._patience, self._failed = self._RELAX_AFTER, 0  # the gift that ended last
+        self._begin()
+
+    def _begin(self) -> None:
         self._taken = self._drops = 0
-        self._busy = self._elapsed = 0.0
+        self._busy = self._elapsed = self._longest = 0.0
 
     @property
     def stride(self) -> int:
@@ -204,19 +211,33 @@ class Pace:
         """After each sample taken: drops, time computing and time passed since the last. True if `every` changed."""
         self._taken, self._drops = self._taken + 1, self._drops + drops
         self._busy, self._elapsed = self._busy + busy_s, self._elapsed + elapsed_s
-        if self._taken >= self._TRIAL and self._drops * 4 > self._taken:
+        self._longest = max(self._longest, busy_s)
+        if self._is_too_fast():
+            if self.every < self.base:
+                self._patience = min(2 * self._patience, self._LONGEST * self._RELAX_AFTER)
+                self._failed = self.every
             return self._change(self._slower())
-        if self._taken < self._RELAX_AFTER:
+        if self._taken < (self._patience if self.every <= self.base else self._RELAX_AFTER):
             return False
-        share, faster = self._busy / max(self._elapsed, 1e-9), self._faster()
-        roomy = self._drops == 0 and share * self.every / faster < self._ROOM
-        return self._change(faster if roomy else self.every)
+        if self.every <= self._failed:  # it has held this time
+            self._patience = self._RELAX_AFTER
+        return self._change(self._faster() if self._has_room() else self.every)
+
+    def _is_too_fast(self) -> bool:
+        if self.every < self.base:
+            return self._drops > 0
+        return self._taken >= self._TRIAL and self._drops * 4 > self._taken
+
+    def _has_room(self) -> bool:
+        """Whether each sample since the last change would have kept the next faster pace, and most with ease."""
+        faster = self._faster() / self.every
+        interval = max(self._elapsed, 1e-9) / self._taken * faster
+        return self._drops == 0 and self._longest < interval and self._busy / self._taken < self._ROOM * interval
 
     def _change(self, every: int) -> bool:
         changed = every != self.every
         self.every = every
-        self._taken = self._drops = 0
-        self._busy = self._elapsed = 0.0
+        self._begin()
         return changed
 
     def _slower(self) -> int:

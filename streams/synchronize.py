@@ -119,10 +119,10 @@ class Synchronizer:
         self._arrival_ns: int | None = None  # of the newest item
         self._from = _BEFORE_ALL if from_us is None else from_us
         self._last_end: int | None  # end of the last sample
+        self._span = source.span_us
         self._begin()
         if from_us is not None and self.frame_size is None and source.span_us is not None:
-            start = source.span_us[0]
-            self._last_end = start + max(0, from_us - start) // config.period_us * config.period_us
+            self._last_end = self._period_of(max(from_us, source.span_us[0]))
 
     @property
     def earliest_us(self) -> int:
@@ -216,7 +216,7 @@ class Synchronizer:
         if self._store.start is None:
             return
         while True:
-            start = self._store.start if self._last_end is None else self._last_end
+            start = self._period_of(self._store.start) if self._last_end is None else self._last_end
             end, watermark = start + self.config.period_us, self._store.watermark
             if end > watermark and not (last and start < watermark):
                 return
@@ -225,6 +225,10 @@ class Synchronizer:
                 continue
             yield self._sample(start, end, start, None, True, decode_ms)
             decode_ms = 0.0
+
+    def _period_of(self, time_us: int) -> int:
+        """Where the period of a moment begins: a recording's follow on one another from its start, across gaps too."""
+        return time_us if self._span is None else time_us - (time_us - self._span[0]) % self.config.period_us
 
     def _pass_by(self, end: int, keep_from: int) -> None:
         """A sample from before what is wanted."""

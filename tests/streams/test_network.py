@@ -8,8 +8,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -308,6 +309,44 @@ def test_a_stall_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         samples.stop()
         thread.join(5)
         assert not thread.is_alive() and time.monotonic() - began < 1
+
+
+def test_frames_that_no_longer_come_beside_events_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streams.network.STALL_S", 0.3)
+
+    def events(connection: socket.socket) -> None:
+        for k in range(100):
+            connection.sendall(packed(events_at(1_000_000 + 20_000 * k, 1_020_000 + 20_000 * k)))
+            time.sleep(0.02)
+
+    with (
+        saying(EVENTS_HEADER, events) as port,
+        saying(FRAMES_HEADER) as frames_port,
+        open_source(f"tcp://127.0.0.1:{port},{frames_port}") as client,
+    ):
+        samples = Live(client)
+        thread = threading.Thread(target=lambda: list(samples))
+        thread.start()
+        time.sleep(1)
+        assert client.warning.startswith("no frames for")
+        samples.stop()
+        thread.join(5)
+
+
+def test_an_address_that_does_not_answer_holds_nobody_up_who_wants_to_stop() -> None:
+    gone = threading.Event()
+    with ExitStack() as stack:
+        busy = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):  # its queue is full: it says neither yes nor no to who comes now
+            other = stack.enter_context(socket.socket())
+            other.setblocking(False)
+            other.connect_ex(busy.getsockname())
+        timer = threading.Timer(0.2, gone.set)
+        timer.start()
+        began = time.monotonic()
+        with pytest.raises(StreamError, match="nobody answers"):
+            link_module.Link("127.0.0.1", busy.getsockname()[1], "it", Counter(), gone)
+        assert 0.1 < time.monotonic() - began < 1.5
 
 
 def test_too_many_events_are_thinned_by_whole_packets(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,12 +6,14 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from streams import (
     EventPacket,
+    Gap,
     Player,
     RecordingError,
     RgbFrame,
@@ -22,6 +24,7 @@ from streams import (
     synchronize,
     write_aedat4,
 )
+from streams.items import Item
 from tests.conftest import moving_square
 from velora import Prediction, load_recognizer
 
@@ -148,15 +151,32 @@ def same(one: Sample, other: Sample) -> bool:
     return times and events and bool((one.rgb == other.rgb).all() and (one.event_image == other.event_image).all())
 
 
-@pytest.mark.parametrize("kind", ["whole", "events alone", "frames alone", "no table", "no exposures"])
+def later(item: Item, after_us: int, shift_us: int) -> Item:
+    """An item of a recording that was interrupted for a while."""
+    if isinstance(item, Gap) or item.t_start_us < after_us:
+        return item
+    times = {"t_start_us": item.t_start_us + shift_us, "t_end_us": item.t_end_us + shift_us}
+    if isinstance(item, RgbFrame):
+        return replace(item, **times)
+    events = item.events.copy()
+    events["t"] += shift_us
+    return replace(item, events=events, **times)
+
+
+KINDS = ["whole", "events alone", "frames alone", "no table", "no exposures", "with a hole", "events alone with a hole"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_what_is_sought_equals_what_the_whole_recording_shows(small_recording: Path, tmp_path: Path, kind: str) -> None:
     path = tmp_path / "changed.aedat4"
     with open_source(small_recording) as source:
         items = list(source)
         sizes = (
             (None if kind == "frames alone" else source.event_size),
-            (None if kind == "events alone" else source.frame_size),
+            (None if "events alone" in kind else source.frame_size),
         )
+    if "hole" in kind:
+        items = [later(item, items[len(items) // 2].t_start_us, 25_007_700) for item in items]
     with write_aedat4(path, *sizes) as writer:
         for item in items:
             if isinstance(item, RgbFrame) and kind == "no exposures":
@@ -167,10 +187,13 @@ def test_what_is_sought_equals_what_the_whole_recording_shows(small_recording: P
         path.write_bytes(path.read_bytes()[:-100])
     whole = samples_of(path)
     with open_source(path) as source:
-        for k in (0, 1, 7, 30, len(whole) - 1):
+        after_hole = next((k for k in range(1, len(whole)) if whole[k].discontinuity), 0)
+        assert bool(after_hole) == ("hole" in kind)
+        for k in (0, 1, 7, 30, max(0, after_hole - 1), after_hole, after_hole + 1, len(whole) - 1):
             found = list(synchronize(source, from_us=whole[k].t_end_us - 1))
             assert [s.t_end_us for s in found] == [s.t_end_us for s in whole[k:]]
             assert found[0].discontinuity and all(map(same, found, whole[k:]))
+            assert [s.discontinuity for s in found[1:]] == [s.discontinuity for s in whole[k + 1 :]]
 
 
 def test_a_place_that_is_sought_comes_with_its_lead(small_recording: Path) -> None:

@@ -161,6 +161,24 @@ def test_a_model_that_is_just_fast_enough_stays_where_it_is() -> None:
     assert paces[0] == 4 and set(paces[100:]) == {2}
 
 
+def test_labels_more_often_than_asked_end_with_the_first_drop_and_are_tried_ever_more_seldom() -> None:
+    pace, trials = Pace(4), []
+    for k in range(4_000):
+        dropped = pace.every == 1
+        if pace.update(drops=int(dropped), busy_s=0.1, elapsed_s=pace.every) and pace.every == 1:
+            trials.append(k)
+        assert pace.every <= 2 or k < 100
+    waits = np.diff(trials)
+    assert len(trials) < 20 and (waits[:4] > 1.5 * np.roll(waits, 1)[:4])[1:].all()
+
+
+def test_one_slow_sample_in_many_forbids_a_pace_that_it_would_not_keep() -> None:
+    pace = Pace(4)
+    for k in range(1_000):
+        pace.update(drops=0, busy_s=1.5 if k % 20 == 0 else 0.1, elapsed_s=pace.every)
+    assert pace.every == 2
+
+
 @pytest.mark.parametrize("cost", [0.5, 1.7, 2.5, 3.9, 6.0, 13.0])
 def test_samples_that_a_slow_model_takes_are_evenly_spaced_and_none_is_dropped(cost: float) -> None:
     """Mailbox and pace in simulated time: one sample a tick, `cost` ticks of computing for each that is taken."""
