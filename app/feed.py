@@ -1,0 +1,58 @@
+"""What all commands do with a feed: open it with its filters, say what is wrong with it, and what was lost of it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from streams import Source, open_source
+from streams.filters import filtered
+
+_LOOK_S = 0.5
+
+
+def open_feed(arguments: argparse.Namespace, address: str | Path) -> Source:
+    """A source with the filters asked for. Raises StreamError, and ValueError for filters that do not fit it."""
+    source = open_source(address)
+    try:
+        return filtered(
+            source,
+            denoise=arguments.denoise,
+            roi=arguments.roi,
+            flip=arguments.flip,
+            rotate=arguments.rotate,
+        )
+    except BaseException:
+        source.close()
+        raise
+
+
+@contextmanager
+def telling(source: Source) -> Iterator[None]:
+    """Say on stderr when something is wrong with a live feed, and when it is well again."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        before = ""
+        while not ended.wait(_LOOK_S):
+            now = source.warning
+            if bool(now) != bool(before):
+                print(f"velora: {source.name}: {now or 'it goes on'}", file=sys.stderr, flush=True)
+            before = now
+
+    if source.live:
+        threading.Thread(target=watch, name="warnings", daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
+
+
+def losses(counts: Counter[str]) -> list[str]:
+    """What was skipped, and why."""
+    return [f"{reason}: {count:,}" for reason, count in sorted(counts.items()) if count]
