@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import aedat
 import numpy as np
@@ -62,21 +63,31 @@ def events_of(events: Events, start: int, end: int) -> Events:
 @given(
     cuts=st.lists(st.integers(0, 1_000), max_size=12),
     seed=st.integers(0, 5),
-    late=st.integers(0, 3),
+    early=st.lists(st.integers(0, 3), min_size=10, max_size=10),
+    shuffled=st.booleans(),
 )
-def test_each_sample_has_the_events_of_its_exposure_however_packets_are_cut(cuts, seed, late) -> None:
+def test_each_sample_has_the_events_of_its_exposure_however_packets_are_cut(cuts, seed, early, shuffled) -> None:
+    """Cut, merged and empty packets, in disorder within themselves; frames in any order, but before their last event."""
     events = random_events(400, 0, 1_000, SIZE, seed)  # many share a timestamp
     frames = [frame(start, start + 37) for start in range(20, 950, 100)]
-    items: list[Item] = list(packets(events, cuts, 1_000))
-    for picture in frames:  # each somewhere before its events, as cameras store them
-        items.insert(max(0, sum(item.t_start_us < picture.t_start_us for item in items) - late), picture)
-    feed = Feed(items)
+    parts = packets(events, cuts, 1_000)
+    if shuffled:
+        rng = np.random.default_rng(seed)
+        parts = [replace(packet, events=rng.permutation(packet.events)) for packet in parts]
+    before: list[list[Item]] = [[] for _ in parts]  # frames, which come before the packet that completes them
+    for picture, places in zip(frames, early, strict=True):
+        before[max(0, sum(part.t_end_us < picture.t_end_us for part in parts) - places)].append(picture)
+    feed = Feed([item for own, part in zip(before, parts, strict=True) for item in (*own, part)])
     samples = list(synchronize(feed))
     assert [(s.t_start_us, s.t_end_us) for s in samples] == [(f.t_start_us, f.t_end_us) for f in frames]
-    assert all(same(s.events, events_of(events, s.t_start_us, s.t_end_us)) for s in samples)
+    expected = [events_of(events, s.t_start_us, s.t_end_us) for s in samples]
+    if shuffled:  # those of one timestamp have no order of their own
+        assert all(same(np.sort(s.events), np.sort(own)) for s, own in zip(samples, expected, strict=True))
+    else:
+        assert all(same(s.events, own) for s, own in zip(samples, expected, strict=True))
     assert [s.index for s in samples] == list(range(len(frames)))
     assert [s.discontinuity for s in samples] == [True] + [False] * (len(frames) - 1)
-    assert not feed.counts
+    assert feed.counts.keys() <= {"unsorted packets, sorted"} and (shuffled or not feed.counts)
 
 
 @pytest.mark.parametrize("order", ["frames first", "events first", "reversed frames"])
