@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import ipaddress
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.feed import open_feed
@@ -33,9 +35,26 @@ def watch(arguments: argparse.Namespace) -> int:
         port=arguments.port,
         stride=arguments.stride,
         max_lag_ms=arguments.max_lag_ms,
+        record_to=recordings_of(arguments),
         opened=opened,
     )
     return 0
+
+
+def recordings_of(arguments: argparse.Namespace) -> Path | None:
+    """Where the page may record to; visitors from other machines may not, unless told otherwise."""
+    if arguments.record_to is None:
+        return Path.cwd() if _is_this_machine(arguments.host) else None
+    folder: Path = arguments.record_to
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:  # a name
+        return host == "localhost"
 
 
 def _loader(arguments: argparse.Namespace) -> Callable[[], Recognizer]:

@@ -52,12 +52,14 @@ def build(viewers: Viewers, recognizer: Recognizer, recordings: Mapping[str, Pat
         with view, gr.Row(elem_id="controls"):
             play = gr.Button("Pause", elem_id="play", variant="primary", size="md")
             restart = gr.Button("Restart", elem_id="restart", size="md")
+            record = gr.Button("Record", elem_id="record", size="md")
             choice = gr.Dropdown(names, value=names[0], show_label=False, container=False, elem_id="choice")
             upload = gr.UploadButton("Open a recording…", file_types=[".aedat4"], elem_id="upload", size="md")
         demo.load(actions.enter, outputs=[view, choice], **quick)
         demo.unload(actions.leave)
         play.click(actions.toggle, view, **quick)
         restart.click(actions.restart, view, **quick)
+        record.click(actions.record, view, **quick)
         choice.input(actions.choose, [view, choice], **quick)
         upload.upload(actions.open_upload, [view, upload], choice, **quick)
     return demo
@@ -88,6 +90,10 @@ class Actions:
     def restart(self, token: str) -> None:
         """Play from the start."""
         self._act(token, Viewer.restart)
+
+    def record(self, token: str) -> None:
+        """Record what is live, or end that."""
+        self._act(token, Viewer.record)
 
     def choose(self, token: str, name: str) -> None:
         """Play one of the recordings that the page offers."""

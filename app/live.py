@@ -9,9 +9,9 @@ from contextlib import ExitStack
 from app.demo import watch
 from app.feed import losses, open_feed, telling
 from app.model import leave_a_core, load_model, render_config, window_stride
-from app.record import Labels
+from app.recorder import Recorder
 from app.replay import JsonLines, LiveTable, Tally, closing
-from streams import LATEST, Live, RunSummary, Sink, StreamError, run
+from streams import LATEST, Live, RunSummary, StreamError, run
 from streams.record import Tee
 from velora import Recognizer
 
@@ -34,14 +34,13 @@ def live(arguments: argparse.Namespace) -> int:
 def _headless(arguments: argparse.Namespace, tee: Tee, recognizer: Recognizer) -> int:
     stride = arguments.stride or window_stride(recognizer, tee)
     samples, tally, summary = Live(tee, render=render_config(recognizer)), Tally(), RunSummary()
-    interrupted = False
+    recorder, interrupted = Recorder(tee), False
     with ExitStack() as stack:
-        stack.callback(_tell, tee, tally, summary, recognizer, stride)
+        stack.callback(_tell, tee, recorder, tally, summary, recognizer, stride)
         shown = JsonLines() if arguments.json else LiveTable(recognizer, arguments.source, stride, lambda: tee.warning)
-        sinks: list[Sink] = [tally, stack.enter_context(shown)]
+        sinks = [tally, recorder, stack.enter_context(shown)]
         if arguments.record is not None:
-            sinks.append(stack.enter_context(Labels(arguments.record)))
-            tee.start(arguments.record)
+            recorder.start(arguments.record)
         if arguments.json:  # the table shows it
             stack.enter_context(telling(tee))
         try:
@@ -61,10 +60,8 @@ def _headless(arguments: argparse.Namespace, tee: Tee, recognizer: Recognizer) -
     return 130 if interrupted else 0
 
 
-def _tell(tee: Tee, tally: Tally, summary: RunSummary, recognizer: Recognizer, stride: int) -> None:
+def _tell(tee: Tee, recorder: Recorder, tally: Tally, summary: RunSummary, recognizer: Recognizer, stride: int) -> None:
     """What was recorded, and the closing summary."""
-    if (recorded := tee.stop()) is not None:
-        print(recorded, file=sys.stderr)
-    lines = closing(tally, summary, tee.counts, recognizer, stride)
+    lines = [*recorder.stop(), *closing(tally, summary, tee.counts, recognizer, stride)]
     for line in [*lines, *(f"not recognised, {reason}" for reason in losses(summary.drops))]:
         print(line, file=sys.stderr)

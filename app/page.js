@@ -68,12 +68,21 @@ function showPanes(widths) {
   }
 }
 
+function showRecording(possible, recorded) {
+  const button = find("record");
+  button.classList.toggle("possible", possible);
+  button.classList.toggle("on", recorded !== null);
+  const clock = (s) => `${Math.floor(s / 60)}:${String(s % 60).padStart(2, "0")}`;
+  put(button, recorded ? `Stop · ${clock(recorded.seconds)} · ${recorded.mb.toFixed(1)} MB` : "Record");
+}
+
 function show(state) {
   put(find("play"), state.playing ? "Pause" : "Play");
+  showRecording(state.can_record, state.recorded);
   showLabels(state.labels, state.stale, state.unsure);
   showStatus(state);
   showPanes(state.panes);
-  say(state.message);
+  say(state.recorded?.failure || state.message);
 }
 
 function say(message) {

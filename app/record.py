@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import takewhile
-from pathlib import Path
 
 from rich.console import Console
 from rich.live import Live as Display
@@ -17,9 +16,10 @@ from rich.text import Text
 
 from app.feed import losses, open_feed
 from app.model import leave_a_core, load_model, render_config, window_stride
-from streams import EVERY, LATEST, Gap, Live, Sink, Source, run, synchronize
-from streams.record import LabelLog, Tee
-from velora import Prediction, Recognizer
+from app.recorder import Recorder
+from streams import EVERY, LATEST, Gap, Live, Source, run, synchronize
+from streams.record import Tee
+from velora import Recognizer
 
 
 def record(arguments: argparse.Namespace) -> int:
@@ -27,18 +27,17 @@ def record(arguments: argparse.Namespace) -> int:
     recognizer = None if arguments.model is None else load_model(arguments)
     with open_feed(arguments, arguments.source) as source, ExitStack() as stack:
         tee = Tee(source)
-        labels = None if recognizer is None else stack.enter_context(Labels(arguments.out, replace=arguments.force))
-        tee.start(arguments.out, replace=arguments.force)
-        progress = Progress(tee, arguments.seconds)
-        stack.callback(_tell, tee)
+        recorder, progress = Recorder(tee), Progress(tee, arguments.seconds)
+        recorder.start(arguments.out, replace=arguments.force, labels=recognizer is not None)
+        stack.callback(_tell, tee, recorder)
         try:
             with progress, _ending(source, arguments.seconds):
-                if recognizer is None or labels is None:
+                if recognizer is None:
                     for item in tee:
                         if progress.is_over(None if isinstance(item, Gap) else item.t_end_us):
                             break
                 else:
-                    _recognise(tee, recognizer, labels, progress)
+                    _recognise(tee, recognizer, recorder, progress)
         except KeyboardInterrupt:
             progress.interrupted = True
     if tee.recorded is not None and tee.recorded.failure:
@@ -46,10 +45,9 @@ def record(arguments: argparse.Namespace) -> int:
     return 130 if progress.interrupted else 0
 
 
-def _tell(tee: Tee) -> None:
-    """Finish the file, and say what is in it."""
-    print(tee.stop(), file=sys.stderr)
-    for line in losses(tee.counts):
+def _tell(tee: Tee, recorder: Recorder) -> None:
+    """Finish the files, and say what is in them."""
+    for line in [*recorder.stop(), *losses(tee.counts)]:
         print(line, file=sys.stderr)
 
 
@@ -67,30 +65,12 @@ def _ending(source: Source, seconds: float | None) -> Iterator[None]:
         timer.cancel()
 
 
-def _recognise(tee: Tee, recognizer: Recognizer, labels: Labels, progress: Progress) -> None:
+def _recognise(tee: Tee, recognizer: Recognizer, recorder: Recorder, progress: Progress) -> None:
     leave_a_core()
     stride, render = window_stride(recognizer, tee), render_config(recognizer)
     samples = Live(tee, render=render) if tee.live else synchronize(tee, render=render)
     wanted = takewhile(lambda sample: not progress.is_over(sample.t_end_us), samples)
-    run(wanted, recognizer, sinks=[labels], policy=LATEST if tee.live else EVERY, stride=stride)
-
-
-class Labels(Sink):
-    """What is recognised, beside a recording."""
-
-    def __init__(self, recording: Path, *, replace: bool = False) -> None:
-        self._log = LabelLog(recording, replace=replace)
-
-    def __enter__(self) -> Labels:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._log.close()
-        if self._log.failure:
-            print(self._log.failure, file=sys.stderr)
-
-    def on_prediction(self, prediction: Prediction) -> None:
-        self._log.add(prediction)
+    run(wanted, recognizer, sinks=[recorder], policy=LATEST if tee.live else EVERY, stride=stride)
 
 
 class Progress:

@@ -21,9 +21,11 @@ from typing import TYPE_CHECKING, Any
 
 from app.meters import LabelLatency, Rate
 from app.model import render_config, window_stride
+from app.recorder import Recorder, new_file
 from app.strip import Panes, encode_strip
-from streams import LATEST, Live, Player, RunSummary, Sample, Sink, Source, open_source, run
+from streams import LATEST, Live, Player, RunSummary, Sample, Sink, Source, StreamError, open_source, run
 from streams.clock import Delay
+from streams.record import Tee
 
 if TYPE_CHECKING:
     from velora import Prediction, Recognizer
@@ -86,8 +88,8 @@ class Slot:
 class Viewer(Sink):
     """Plays `recording` in a loop, or follows a live source, in a thread of its own, until `close`.
 
-    `stride` None is derived: the recogniser's sample period in samples of the source; `opened` opens it. What goes
-    wrong ends the thread and is told by `state`; nothing is raised.
+    `stride` None is derived: the recogniser's sample period in samples of the source; `opened` opens it; a live one can
+    be recorded to the folder `record_to`. What goes wrong ends the thread and is told by `state`; nothing is raised.
     """
 
     def __init__(
@@ -97,13 +99,15 @@ class Viewer(Sink):
         *,
         stride: int | None = None,
         max_lag_ms: float | None = None,
+        record_to: Path | None = None,
         opened: Callable[[Path | str], Source] = open_source,
     ) -> None:
         self.recording, self.recognizer, self._opened = recording, recognizer, opened
         self.name = recording.name if isinstance(recording, Path) else recording
-        self._stride, self._max_lag_ms = stride, max_lag_ms
+        self._stride, self._max_lag_ms, self._record_to = stride, max_lag_ms, record_to
         self._player = Player(recording, render=render_config(recognizer), loop=True, opened=opened)
         self._live: Live | None = None
+        self._recorder: Recorder | None = None  # of what is live
         self._frozen = False  # a live picture is held
         self._summary, self._slot, self._panes = RunSummary(), Slot(), Panes()
         self._source_rate, self._shown_rate, self._label_rate = Rate(), Rate(), Rate()
@@ -135,6 +139,19 @@ class Viewer(Sink):
         self._player.restart()
         self._frozen = False
         self.say("")
+
+    def record(self) -> None:
+        """Record a live feed to a new file from now on, or end that."""
+        if self._recorder is None or self._record_to is None:
+            return
+        if self._recorder.under_way:
+            self.say(" · ".join(self._recorder.stop()))
+            return
+        self.say("")
+        try:
+            self._recorder.start(new_file(self._record_to, self.name))
+        except (StreamError, OSError) as error:
+            self.say(one_line(error, self._record_to))
 
     @property
     def playing(self) -> bool:
@@ -173,6 +190,8 @@ class Viewer(Sink):
         return {
             "recording": self.name,
             "playing": self.playing,
+            "can_record": self._recorder is not None and self._record_to is not None,
+            "recorded": self._recorded(),
             "message": self._message or (self._live.source.warning if self._live else ""),
             "labels": [(label, round(p, 4)) for label, p in self._top],
             "stale": self._stale,
@@ -227,8 +246,7 @@ class Viewer(Sink):
             with self._opened(self.recording) as source:
                 self._stride = stride = self._stride or window_stride(self.recognizer, source)
                 if source.live:
-                    self._live = Live(source, render=self._player.render)
-                    self._run(self._live, stride)
+                    self._follow(source, stride)
             if self._live is None:
                 self._player.lead = (self.recognizer.config.frames - 1) * stride
                 self._run(self._player, stride)
@@ -237,13 +255,28 @@ class Viewer(Sink):
         except Exception as error:
             self._fail(one_line(error, self.recording))
 
-    def _run(self, samples: Player | Live, stride: int) -> None:
+    def _follow(self, source: Source, stride: int) -> None:
+        tee = Tee(source)
+        self._recorder, self._live = Recorder(tee), Live(tee, render=self._player.render)
+        try:
+            self._run(self._live, stride, self._recorder)
+        finally:
+            self._recorder.stop()
+
+    def _recorded(self) -> dict[str, Any] | None:
+        """How the recording goes that is under way."""
+        recorded = self._recorder.under_way if self._recorder is not None else None
+        if recorded is None:
+            return None
+        return {"seconds": int(recorded.seconds), "mb": round(recorded.size / 1e6, 1), "failure": recorded.failure}
+
+    def _run(self, samples: Player | Live, stride: int, *more: Sink) -> None:
         if self._closed:
             return
         run(
             samples,
             self.recognizer,
-            sinks=[self],
+            sinks=[self, *more],
             policy=LATEST,
             stride=stride,
             summary=self._summary,

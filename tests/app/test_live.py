@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from argparse import Namespace
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from queue import Empty, Queue
@@ -19,6 +20,7 @@ import numpy as np
 import pytest
 
 from app.cli import main
+from app.demo import recordings_of
 from app.page import Page
 from streams import RgbFrame, open_source, write_aedat4
 from tests.app.test_page import CHROMIUM, Tab, browser  # noqa: F401 (a fixture)
@@ -203,6 +205,55 @@ def test_the_page_shows_a_live_feed_and_says_when_it_is_lost(
         tab.page.close()
         assert tab.errors == []
     until(lambda: not viewer_threads())
+
+
+def test_the_page_records_a_live_feed_and_its_labels(
+    browser,  # noqa: F811
+    start: Callable[..., Program],
+    recording: Path,
+    tmp_path: Path,
+) -> None:
+    server = start("serve", str(recording), "--loop")
+    address = server.line().strip()
+    sources = {address: address, "recorded": recording}
+    with Page(lambda: FakeRecognizer(), sources, record_to=tmp_path) as page:  # type: ignore[arg-type,return-value]
+        tab = Tab(browser, page.url)
+        tab.moves()
+        assert tab.text("record") == "Record"
+        tab.page.click("#record")
+        tab.wait("/^Stop · 0:0[2-9] · \\d+\\.\\d MB$/.test(document.getElementById('record').textContent)")
+        tab.page.click("#record")
+        tab.wait("document.getElementById('message').textContent.includes(' events, ')")
+        assert tab.text("record") == "Record"
+        tab.page.click("#record")  # and again, until the tab goes
+        tab.wait("document.getElementById('record').textContent.startsWith('Stop · 0:01')")
+        tab.page.close()
+        assert tab.errors == []
+    until(lambda: not viewer_threads())
+    first, second = sorted(tmp_path.glob("*.aedat4"))
+    for path in (first, second):
+        with open_source(path) as source:
+            frames = [item for item in source if isinstance(item, RgbFrame)]
+        assert len(frames) > 15 and path.name.startswith("127-0-0-1-")
+        rows = path.with_name(f"{path.stem}.labels.csv").read_text().splitlines()
+        assert rows[0] == "recording,start_us,end_us,label,confidence" and len(rows) > 1
+
+
+def test_only_what_is_live_can_be_recorded(browser, recording: Path, tmp_path: Path) -> None:  # noqa: F811
+    with Page(lambda: FakeRecognizer(), {"it": recording}, record_to=tmp_path) as page:  # type: ignore[arg-type,return-value]
+        tab = Tab(browser, page.url)
+        tab.moves()
+        assert not tab.page.locator("#record").is_visible()
+        tab.page.close()
+
+
+def test_others_may_record_only_where_they_are_allowed_to(tmp_path: Path) -> None:
+    def folder(host: str, record_to: Path | None = None) -> Path | None:
+        return recordings_of(Namespace(host=host, record_to=record_to))
+
+    assert folder("127.0.0.1") == folder("localhost") == folder("::1") == Path.cwd()
+    assert folder("0.0.0.0") is folder("camera.lab") is None
+    assert folder("0.0.0.0", tmp_path / "new") == tmp_path / "new" and (tmp_path / "new").is_dir()
 
 
 def test_filters_reach_every_mode(recording: Path, tmp_path: Path, capsys) -> None:

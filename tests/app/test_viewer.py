@@ -36,7 +36,14 @@ class FakeSession:
             return None
         first = sample.index // 5 % len(LABELS)
         top = tuple((LABELS[(first + i) % len(LABELS)], p) for i, p in enumerate((0.5, 0.2, 0.15, 0.1, 0.05)))
-        return SimpleNamespace(index=sample.index, topk=top, unsure=False)
+        return SimpleNamespace(
+            index=sample.index,
+            t_end_us=sample.t_end_us,
+            topk=top,
+            label=top[0][0],
+            confidence=top[0][1],
+            unsure=False,
+        )
 
 
 class FakeRecognizer:

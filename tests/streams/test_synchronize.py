@@ -67,7 +67,7 @@ def events_of(events: Events, start: int, end: int) -> Events:
     shuffled=st.booleans(),
 )
 def test_each_sample_has_the_events_of_its_exposure_however_packets_are_cut(cuts, seed, early, shuffled) -> None:
-    """Cut, merged and empty packets, in disorder within themselves; frames in any order, but before their last event."""
+    """Cut, merged and empty packets, themselves in disorder; frames in any order, but before their last event."""
     events = random_events(400, 0, 1_000, SIZE, seed)  # many share a timestamp
     frames = [frame(start, start + 37) for start in range(20, 950, 100)]
     parts = packets(events, cuts, 1_000)

@@ -1,0 +1,59 @@
+"""A switch that records a live feed and what is recognised of it, in the headless modes and on the page."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+
+from streams import Sink
+from streams.record import LabelLog, Recorded, Tee
+from velora import Prediction
+
+
+class Recorder(Sink):
+    """Records what passes a tee, and the labels that it is a sink of, from `start` to `stop`, from any thread."""
+
+    def __init__(self, tee: Tee) -> None:
+        self._tee = tee
+        self._log: LabelLog | None = None
+
+    def start(self, path: Path, *, replace: bool = False, labels: bool = True) -> None:
+        """Record from now on. Raises RecordingError where there is such a file, or it cannot be written."""
+        log = LabelLog(path, replace=replace) if labels else None
+        try:
+            self._tee.start(path, replace=replace)
+        except BaseException:
+            if log is not None:
+                log.close()
+                log.path.unlink(missing_ok=True)
+            raise
+        self._log = log
+
+    def stop(self) -> list[str]:
+        """Finish the files: a line on what is in them, one on what is not. Does nothing where nothing is recorded."""
+        if not self._tee.recording and self._log is None:
+            return []
+        log, self._log = self._log, None
+        recorded = self._tee.stop()
+        if log is not None:
+            log.close()
+        return [line for line in (str(recorded), log.failure if log is not None else "") if line]
+
+    @property
+    def under_way(self) -> Recorded | None:
+        """The recording that goes on."""
+        return self._tee.recorded if self._tee.recording or self._log is not None else None
+
+    def on_prediction(self, prediction: Prediction) -> None:
+        log = self._log
+        if log is not None:
+            log.add(prediction)
+
+
+def new_file(folder: Path, source: str) -> Path:
+    """A name that is free, from that of the source and the time."""
+    name = re.sub(r"[^A-Za-z0-9]+", "-", source.removeprefix("tcp://")).strip("-") or "recording"
+    stem = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    names = (f"{stem}{suffix}.aedat4" for suffix in ("", *(f"-{k}" for k in range(2, 1000))))
+    return next(path for name in names if not (path := folder / name).exists())
