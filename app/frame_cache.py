@@ -18,8 +18,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from app.simulate import replaced_when_whole
 from streams import Sample
+from streams.files import replaced_when_whole
 from velora.preprocess import resize
 from velora.training.clips import Span
 

@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from app.simulate import replaced_when_whole
+from streams.files import replaced_when_whole
 from streams.simulation.cards import LABELS, SENSOR
 from streams.simulation.stills import Stills
 from velora.backbones import Backbone, backbone

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from app.simulate import replaced_when_whole
+from streams.files import replaced_when_whole
 from velora.training import metrics
 
 if TYPE_CHECKING:

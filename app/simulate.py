@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import argparse
 import csv
-import os
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from streams import EventPacket, RgbFrame, write_aedat4
+from streams.files import replaced_when_whole
+from streams.record import labels_of
 from streams.simulation.cards import SENSOR, card_labels, simulate_cards
 from streams.simulation.sensor import SENSORS
 from streams.simulation.video import Video, simulate_video
@@ -44,7 +44,7 @@ def _simulate_cards(out: Path, arguments: argparse.Namespace) -> None:
         seconds, arguments.seed, ranks=arguments.ranks, lamp=arguments.lamp, colour=not arguments.grey
     )
     _record(out, items, seconds, camera="cards")
-    labels = out.with_suffix(".labels.csv")
+    labels = labels_of(out)
     with replaced_when_whole(labels) as part:
         spans = card_labels(seconds, arguments.seed, arguments.ranks)
         write_labels(part, ((out.name, *span) for span in spans))
@@ -79,17 +79,6 @@ def _record(out: Path, items: Iterator[EventPacket | RgbFrame], seconds: float, 
             file.write(item)
             start_us = item.t_start_us if start_us is None else start_us
             bar.update(task, completed=(item.t_end_us - start_us) / 1e6)
-
-
-@contextmanager
-def replaced_when_whole(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path` to write to; it takes the place of `path` only when everything went well."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")  # another process may write the same file
-    try:
-        yield part
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def write_labels(path: Path, rows: Iterable[tuple[str, int, int, str]]) -> None:

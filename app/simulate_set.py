@@ -25,8 +25,9 @@ import cv2
 from rich.console import Console
 from rich.progress import Progress
 
-from app.simulate import replaced_when_whole, write_labels
+from app.simulate import write_labels
 from streams import Sample, open_source, synchronize, write_aedat4
+from streams.files import replaced_when_whole
 from streams.simulation.cards import LABELS, SENSOR
 from streams.simulation.scenes import SECONDS, CardScene, scene
 

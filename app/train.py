@@ -21,7 +21,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from torch import Tensor
 
 from app.datasets import CardOptions, is_rendered, open_dataset
-from app.simulate import replaced_when_whole
+from streams.files import replaced_when_whole
 from velora.backbones import backbone
 from velora.checkpoint import Checkpoint, build_model, load_checkpoint, save_checkpoint, trained_tensors
 from velora.config import VELoRAConfig

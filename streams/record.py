@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -24,6 +23,7 @@ from typing import Any, TextIO
 
 from streams.aedat4_writer import Aedat4Writer, write_aedat4
 from streams.errors import RecordingError
+from streams.files import replaced_when_whole
 from streams.items import EventPacket, Gap, Item, RgbFrame
 from streams.source import Source, Through
 
@@ -161,13 +161,13 @@ class LabelLog:
             self._file.close()
         if self.failure:
             return
-        part = self.path.with_name(f".{self.path.name}.part")
-        try:
-            with open(part, "w", newline="", encoding="utf-8") as file:
-                csv.writer(file).writerows([HEADINGS, *map(self._row, _joined(self._rows))])
-            os.replace(part, self.path)
-        except OSError:  # a full disk: the rows are there already, if not joined
-            part.unlink(missing_ok=True)
+        rows = [HEADINGS, *map(self._row, _joined(self._rows))]
+        with (
+            contextlib.suppress(OSError),  # a full disk: the rows are there already, if not joined
+            replaced_when_whole(self.path) as part,
+            open(part, "w", newline="", encoding="utf-8") as file,
+        ):
+            csv.writer(file).writerows(rows)
 
     def _flush(self) -> None:
         spans, self._open = self._open, []

@@ -5,11 +5,8 @@ The weights of the backbone are not in it; `velora.weights` finds them.
 
 from __future__ import annotations
 
-import os
 import re
-import secrets
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from streams.files import replaced_when_whole
 from velora.backbones import backbone
 from velora.config import MAX_JSON_CHARS, STREAMS, VELoRAConfig
 from velora.encoders import adapter_shapes, bare_state, saved_encoders
@@ -103,27 +101,13 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, card: str) -> None:
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write a safetensors file."""
-    with _replaced_when_whole(path) as temporary:
+    with replaced_when_whole(path) as temporary:
         save_file(dict(tensors), temporary)
 
 
 def _write(path: Path, data: bytes) -> None:
-    with _replaced_when_whole(path) as temporary:
+    with replaced_when_whole(path) as temporary:
         temporary.write_bytes(data)
-
-
-@contextmanager
-def _replaced_when_whole(path: Path) -> Iterator[Path]:
-    """A temporary name beside a file, which takes its place when everything went well."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        temporary.touch()
-        mode = temporary.stat().st_mode  # as the user's umask has it, which safetensors overrides
-        yield temporary
-        temporary.chmod(mode)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:

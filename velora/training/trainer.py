@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from streams.files import replaced_when_whole
 from velora.checkpoint import Checkpoint, build_trainable, trained_tensors
 from velora.clora import CLoRA
 from velora.devices import choose_device, choose_dtype
@@ -275,13 +276,11 @@ class Trainer:
             "progress": {name: getattr(self.progress, name) for name in Progress.__slots__},
             "spent_s": self.spent_s,
         }
-        part = self.folder / f".{STATE}.part"
         try:
-            torch.save(state, part)
+            with replaced_when_whole(self.folder / STATE) as part:
+                torch.save(state, part)
         except RuntimeError as error:  # torch's word for a disk that is full
-            part.unlink(missing_ok=True)
             raise ModelError(f"{self.folder / STATE} cannot be written ({str(error).splitlines()[0][:100]})") from None
-        part.replace(self.folder / STATE)
 
     def _resume(self) -> None:
         path = self.folder / STATE
