@@ -172,7 +172,11 @@ def _class_names(folder: Path, rows: Sequence[tuple[str, int]]) -> tuple[str, ..
     if file.exists():
         names = tuple(line.strip() for line in _lines(file) if line.strip())
     else:
-        by_label = {label: path.partition("/")[0] for path, label in sorted(rows, reverse=True)}
+        by_label: dict[int, str] = {}
+        for path, label in rows:
+            own = path.partition("/")[0]
+            if (name := by_label.setdefault(label, own)) != own:
+                raise ValueError(f"{folder}: {name} and {own} both have label {label}: name the classes in {file.name}")
         names = tuple(by_label.get(label, f"class {label}") for label in range(largest + 1))
     if largest >= len(names):
         raise ValueError(f"{folder}: label {largest} is in a list, but {file.name} names {len(names)} classes")

@@ -221,6 +221,7 @@ def test_labels_that_the_model_lacks(tmp_path: Path) -> None:
         ("only_a_path\n", "train_label.txt, line 1: must be `class_dir/clip frames label`"),
         ("../../x/y 6 0\n", "line 1"),
         ("action_001/dvSave-0_0 6 1234567\n", "line 1"),
+        ("action_001/a 6 0\naction_002/b 6 0\n", "action_001 and action_002 both have label 0: name the classes"),
     ],
 )
 def test_lists_that_make_no_sense(tmp_path: Path, line: str, message: str) -> None:
