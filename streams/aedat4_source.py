@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from streams.aedat4 import EVENTS, FRAMES, MAX_TIME_US, StreamInfo
+from streams.aedat4 import EVENTS, FRAMES, MAGIC, MAX_TIME_US, StreamInfo
 from streams.aedat4_reader import Aedat4Reader
 from streams.errors import RecordingError
 from streams.items import EventPacket, Events, Item, RgbFrame, in_order, join_events, no_events
@@ -32,8 +32,13 @@ class Placed(NamedTuple):
 class Aedat4Source(Source):
     """The first camera of an AEDAT 4 file. Raises RecordingError where the file holds neither events nor frames."""
 
-    def __init__(self, path: Path) -> None:
+    @classmethod
+    def reads(cls, head: bytes, path: Path) -> bool:
+        return head.startswith(MAGIC)
+
+    def __init__(self, path: str | Path) -> None:
         super().__init__()
+        path = Path(path)
         self.name, self.path = path.name, path
         self._reader = Aedat4Reader(path)
         self.counts = self._reader.counts

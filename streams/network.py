@@ -39,6 +39,7 @@ class TcpSource(Source):
     Raises StreamError where nobody listens, or something else than this protocol is spoken.
     """
 
+    schemes = ("tcp",)
     live = True
 
     def __init__(self, address: str) -> None:

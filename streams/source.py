@@ -6,18 +6,24 @@ with open_source("recordings/cards.aedat4") as source:
 
 from __future__ import annotations
 
+import importlib
+import re
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, cast
 
-from streams.errors import RecordingError
+from streams.errors import RecordingError, StreamError
 from streams.items import Item
+from streams.kinds import KINDS
 
 #: Further apart than this, two moments do not belong to one stream.
 JUMP_US = 10_000_000
 #: Assumed where a recording has too few frames to tell.
 DEFAULT_PERIOD_US = 33_333
+#: Of a file, to tell its format by.
+HEAD_BYTES = 4096
 
 
 class Source(ABC):
@@ -27,6 +33,8 @@ class Source(ABC):
     thread.
     """
 
+    schemes: tuple[str, ...] = ()  # how the addresses of this kind begin, without the colon
+    options: frozenset[str] = frozenset()  # keywords that the class takes beside the address
     live = False
     path: Path | None = None  # of a recording
     name: str
@@ -37,6 +45,11 @@ class Source(ABC):
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()  # what was lost on the way, by reason; later stages add to it
+
+    @classmethod
+    def reads(cls, head: bytes, path: Path) -> bool:
+        """Whether a file that begins with `head` (HEAD_BYTES at most), or a folder (nothing), is of this kind."""
+        return False
 
     @property
     def warning(self) -> str:
@@ -88,17 +101,58 @@ class Through(Source):
         """The items, changed or not."""
 
 
-def open_source(uri: str | Path) -> Source:
+def open_source(uri: str | Path, **options: Any) -> Source:
     """Open a source by its address; a recording's format is told by its content, not by its name.
 
-    Raises StreamError, for recordings RecordingError with one line that names the file and the fix.
+    `options` are what cannot be told from the address; None stands for an option that is not given.
+
+    Raises StreamError, for recordings RecordingError, with one line that names the file and the fix.
     """
-    from streams.aedat4_source import Aedat4Source
+    kind = _kind_of(uri)
+    given = {name: value for name, value in options.items() if value is not None}
+    if odd := given.keys() - kind.options:
+        raise StreamError(f"{uri}: {', '.join(sorted(odd))} cannot be chosen for this kind of source")
+    return cast("Callable[..., Source]", kind)(uri, **given)
 
-    if str(uri).startswith("tcp:"):
-        from streams.network import TcpSource
 
-        return TcpSource(str(uri))
-    if "://" in str(uri):
-        raise RecordingError(f"{uri}: no such kind of source; give the path of a .aedat4 recording, or tcp://HOST:PORT")
-    return Aedat4Source(Path(uri))
+def _kind_of(uri: str | Path) -> type[Source]:
+    kinds = [_class(name) for name in KINDS]
+    scheme = re.match(r"([a-z]+):", str(uri)) if isinstance(uri, str) else None
+    if scheme is not None and not Path(uri).exists():
+        for kind in kinds:
+            if scheme[1] in kind.schemes:
+                return kind
+        schemes = ", ".join(f"{name}:" for kind in kinds for name in kind.schemes)
+        raise RecordingError(f"{uri}: no such kind of source; give the path of a recording, or one of {schemes}")
+    path = Path(uri)
+    head = _head(path)
+    for kind in kinds:
+        if kind.reads(head, path):
+            return kind
+    if path.is_dir():
+        raise RecordingError(f"{path}: is a folder; name one recording in it")
+    if not head:
+        raise RecordingError(f"{path}: the file is empty; record or copy it again")
+    raise RecordingError(f"{path}: not a recording of a known format; `velora --help` says which there are")
+
+
+def _class(name: str) -> type[Source]:
+    module, _, name = name.partition(":")
+    found: type[Source] = getattr(importlib.import_module(module), name)
+    return found
+
+
+def _head(path: Path) -> bytes:
+    """How a file begins; nothing for a folder."""
+    if path.is_dir():
+        return b""
+    if path.exists() and not path.is_file():  # opening a pipe would wait for its other end
+        raise RecordingError(f"{path}: is not a regular file; give a recording")
+    try:
+        with path.open("rb") as file:
+            return file.read(HEAD_BYTES)
+    except FileNotFoundError:
+        raise RecordingError(f"{path}: no such file; check the path") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise RecordingError(f"{path}: cannot be read ({reason}); check its permissions") from None

@@ -1,0 +1,10 @@
+"""All kinds of sources, a line each. To add one: a file with a class, and its line here (see CONTRIBUTING.md).
+
+A class is asked `reads(head, path)` for files and folders, in this order; `schemes` are how addresses of others begin.
+Its module is imported only then, and must import drivers and rarely installed libraries later still.
+"""
+
+KINDS = (
+    "streams.aedat4_source:Aedat4Source",
+    "streams.network:TcpSource",
+)
