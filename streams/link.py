@@ -60,6 +60,7 @@ class Link:
         self.name, self.counts, self._gone = name, counts, gone
         self.heard_at = time.monotonic()
         self.epoch, self._reached = 0, -MAX_TIME_US  # how often the clock began anew, and where it is
+        self._before: int | None = None  # where it was, while it is only known from elsewhere that it began anew
         self._spans = Spans(counts)
         self._bytes, self._arrived_ns = bytearray(), time.monotonic_ns()
         self._lost = False  # where the next packet begins
@@ -90,15 +91,19 @@ class Link:
 
     def epoch_of(self, item: Arrived) -> int:
         """How often the clock had begun anew when an item was made."""
+        if self._before is not None:
+            if abs(item.t_start_us - self._before) < abs(item.t_start_us - self._reached):
+                return self.epoch - 1
+            self._before = None
         if item.t_start_us < self._reached - _RESET_US:
-            self.begin_anew(self.epoch + 1)
+            self.epoch, self._reached = self.epoch + 1, item.t_end_us
         self._reached = max(self._reached, item.t_end_us)
         return self.epoch
 
-    def begin_anew(self, epoch: int) -> None:
-        """Whatever time comes next."""
+    def begin_anew(self, epoch: int, near_us: int) -> None:
+        """The clock began anew near a time; what still comes from before is told by being nearer to the old time."""
         if epoch > self.epoch:
-            self.epoch, self._reached = epoch, -MAX_TIME_US
+            self.epoch, self._reached, self._before = epoch, near_us, self._reached
 
     def flush(self) -> Iterator[EventPacket]:
         """The newest events, which wait for more of their microsecond."""

@@ -24,9 +24,8 @@ from streams.source import DEFAULT_PERIOD_US, JUMP_US, Source
 STALL_S = 3.0  # without data: said
 _LEARN_S, _LEARN_FRAMES = 0.5, 4  # how long the time between frames is looked for
 _RETRY_S = (0.1, 1.0)  # the first wait and the longest one
-_APART_S = 0.5  # how long one feed waits for the other's clock to begin anew
+_APART_S = 0.1  # how long at least one feed waits for the other's clock to begin anew
 _MAX_HELD_BYTES = 1 << 26
-_SILENT_S = 0.2  # without events a frame waits for them no longer than this
 _ROUND_S = 0.02
 
 
@@ -202,6 +201,7 @@ class _Order:
         self._joined = not both  # whether it is known where the events begin
         self._early: list[tuple[int, Arrived]] = []  # frames, until it is
         self._waiting: deque[tuple[float, int]] = deque()  # when frames came whose events are not all here, their ends
+        self._patience = _Patience()
 
     def push(self, link: Link, item: Arrived) -> Iterator[Item]:
         """What may be passed on now that an item has come."""
@@ -219,18 +219,19 @@ class _Order:
     def wait(self) -> Iterator[Item]:
         """What may be passed on because time has passed."""
         now = time.monotonic()
-        if self._ahead and now - self._ahead_since > _APART_S:
+        silent_s = self._patience.seconds
+        if self._ahead and now - self._ahead_since > max(silent_s, _APART_S):
             for link in self._links:
-                link.begin_anew(self._epoch + 1)
+                link.begin_anew(self._epoch + 1, self._ahead[0][1].t_start_us)
             yield from self._begin_anew()
-        if self._waiting and now - self._waiting[0][0] > _SILENT_S:
+        if self._waiting and now - self._waiting[0][0] > silent_s:
             for link in self._links:
                 for packet in link.flush():
                     yield from self.push(link, packet)
-        while self._waiting and now - self._waiting[0][0] > _SILENT_S:
+        while self._waiting and now - self._waiting[0][0] > silent_s:
             _, end = self._waiting.popleft()
             start = end if self._watermark is None else min(self._watermark, end)
-            yield from self._pass_on(EventPacket(start, end, no_events(), time.monotonic_ns()))
+            yield from self._advance(EventPacket(start, end, no_events(), time.monotonic_ns()))
 
     def _begin_anew(self) -> Iterator[Item]:
         while self._ahead and all(link.epoch > self._epoch for link in self._links):
@@ -248,11 +249,13 @@ class _Order:
 
     def _pass_on(self, item: Arrived) -> Iterator[Item]:
         if isinstance(item, EventPacket):
-            self._watermark = max(item.t_end_us, self._watermark or item.t_end_us)
-            while self._waiting and self._waiting[0][1] <= self._watermark:
-                self._waiting.popleft()
-            yield item
-            yield from self._join(item.t_start_us)
+            if self._watermark is not None and item.t_start_us < self._watermark:
+                self._patience.was_short()
+            while self._waiting and self._waiting[0][1] <= item.t_end_us:
+                came, end = self._waiting.popleft()
+                if item.t_start_us <= end:  # else it was silence that the frame waited in
+                    self._patience.was_enough(time.monotonic() - came)
+            yield from self._advance(item)
             return
         if self._watermark is None or item.t_end_us > self._watermark:
             self._waiting.append((time.monotonic(), item.t_end_us))
@@ -261,6 +264,11 @@ class _Order:
         else:
             self._early.append((0, item))
             self._bound(self._early)
+
+    def _advance(self, packet: EventPacket) -> Iterator[Item]:
+        self._watermark = max(packet.t_end_us, self._watermark or packet.t_end_us)
+        yield packet
+        yield from self._join(packet.t_start_us)
 
     def _bound(self, held: list[tuple[int, Arrived]]) -> None:
         """Leave out the oldest of what waits, where it is too much."""
@@ -275,6 +283,34 @@ class _Order:
         if len(whole) < len(early):
             self._counts["frames from before we joined, left out"] += len(early) - len(whole)
         yield from whole
+
+
+class _Patience:
+    """How long a frame waits for events that may not come: some times as long as the last ones had to, within bounds.
+
+    Waiting longer than needed would bunch the frames of a scene in which nothing moves; less would lose late events.
+    """
+
+    _FIRST_S, _LEAST_S, _MOST_S = 0.2, 0.04, 0.5
+    _TIMES, _REMEMBERED = 3, 64
+
+    def __init__(self) -> None:
+        self._waits: deque[float] = deque(maxlen=self._REMEMBERED)
+
+    @property
+    def seconds(self) -> float:
+        """For the next frame."""
+        if len(self._waits) < self._REMEMBERED // 4:
+            return self._FIRST_S
+        return min(max(self._TIMES * max(self._waits), self._LEAST_S), self._MOST_S)
+
+    def was_enough(self, waited_s: float) -> None:
+        """The events of a frame have come after so long."""
+        self._waits.append(waited_s)
+
+    def was_short(self) -> None:
+        """Events have come that it was no longer waited for."""
+        self._waits.append(2 * self.seconds / self._TIMES)
 
 
 def _size_of(held: tuple[int, Arrived]) -> int:

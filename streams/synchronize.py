@@ -254,7 +254,7 @@ class Synchronizer:
     def _sample(
         self, start: int, end: int, keep_from: int, rgb: Image | None, has_events: bool, decode_ms: float
     ) -> Sample:
-        began = time.perf_counter()
+        began, began_ns = time.perf_counter(), time.monotonic_ns()
         events = self._store.between(start, end) if has_events else no_events()
         image = render_events(events, self._sensor, end, self.config)
         self._store.forget_before(keep_from)
@@ -269,7 +269,7 @@ class Synchronizer:
             has_events=has_events,
             discontinuity=self._discontinuity or (self._last_end is not None and start - self._last_end > JUMP_US),
             arrival_ns=self._arrival_ns,
-            decode_ms=decode_ms,
+            decode_ms=decode_ms if self._arrival_ns is None else (began_ns - self._arrival_ns) / 1e6,
             render_ms=(time.perf_counter() - began) * 1e3,
         )
         self._index, self._last_end, self._discontinuity = self._index + 1, end, False

@@ -140,6 +140,66 @@ def test_a_loop_begins_anew_with_a_gap_and_nothing_is_lost(make_recording: Calla
     assert [sample.index for sample in samples] == list(range(samples[0].index, samples[0].index + 30))
 
 
+def test_frames_that_begin_anew_while_no_events_come_wait_for_them_but_a_moment() -> None:
+    """And events from before, which come after all, are not taken for a clock that begins anew once more."""
+
+    def events(connection: socket.socket) -> None:
+        for k in range(30):
+            connection.sendall(packed(events_at(14_000_000 + 10_000 * k, 14_010_000 + 10_000 * k)))
+            time.sleep(0.01)
+        time.sleep(0.6)
+        connection.sendall(packed(events_at(14_300_000, 14_310_000)))
+        connection.sendall(packed(events_at(1_900_000, 1_910_000)))
+
+    def frames(connection: socket.socket) -> None:
+        for k in range(24):
+            start = 14_000_000 + 30_000 * k if k < 9 else 1_000_000 + 30_000 * (k - 9)
+            connection.sendall(packed(frame_at(start, start + 10_000), "none"))
+            time.sleep(0.03)
+
+    with (
+        saying(EVENTS_HEADER, events) as events_port,
+        saying(FRAMES_HEADER, frames) as frames_port,
+        open_source(f"tcp://127.0.0.1:{events_port},{frames_port}") as client,
+    ):
+        threading.Timer(2, client.close).start()
+        items = list(client)
+        assert client.counts["items from before the clock began anew, dropped"] > 0
+    assert sum(isinstance(item, Gap) for item in items) == 1
+    anew = next(k for k, item in enumerate(items) if isinstance(item, Gap))
+    assert sum(isinstance(item, RgbFrame) for item in items[anew:]) == 15
+
+
+@pytest.mark.timing
+def test_frames_of_a_scene_in_which_nothing_moves_come_one_by_one() -> None:
+    began = time.monotonic()
+
+    def wait_for(k: int) -> None:
+        time.sleep(max(0.0, began + 0.01 * k - time.monotonic()))
+
+    def events(connection: socket.socket) -> None:
+        for k in range(250):
+            if k < 150 or k >= 190:  # 0.4 s without any
+                connection.sendall(packed(events_at(1_000_000 + 10_000 * k, 1_010_000 + 10_000 * k)))
+            wait_for(k)
+
+    def frames(connection: socket.socket) -> None:
+        for k in range(250):
+            connection.sendall(packed(frame_at(1_000_000 + 10_000 * k, 1_005_000 + 10_000 * k), "none"))
+            wait_for(k)
+
+    with (
+        saying(EVENTS_HEADER, events) as events_port,
+        saying(FRAMES_HEADER, frames) as frames_port,
+        open_source(f"tcp://127.0.0.1:{events_port},{frames_port}") as client,
+    ):
+        threading.Timer(4, client.close).start()
+        came = [(sample.t_end_us, time.monotonic()) for sample in synchronize(client)]
+    ends, times = (np.array(column) for column in zip(*came, strict=True))
+    silent = np.diff(times)[(ends[:-1] > 2_500_000) & (ends[:-1] < 2_850_000)]
+    assert len(silent) > 20 and silent.max() < 0.15
+
+
 def test_what_dv_processing_shares_is_read() -> None:
     port = free_ports()
     writer = (
