@@ -156,7 +156,6 @@ def _add_train(commands: _Commands[argparse.ArgumentParser]) -> None:
     train.add_argument("--period-us", type=positive_int, help="from sample to sample (default: 133333)")
     train.add_argument("--max-window-us", type=positive_int, help="only the last so many us of an exposure's events")
     for name, text in (
-        ("epochs", "windows of every slot once each"),
         ("batch", "windows a step and process"),
         ("accumulate", "batches a step"),
         ("patience", "validations without a gain that end it; 0: never"),
@@ -165,6 +164,7 @@ def _add_train(commands: _Commands[argparse.ArgumentParser]) -> None:
     ):
         train.add_argument(f"--{name}", type=seed, help=text)
     for name, text in (
+        ("epochs", "windows of every slot once each; a part of one is fine"),
         ("rate", "learning rate"),
         ("weight-decay", "of AdamW"),
         ("warmup", "share of the steps"),

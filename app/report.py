@@ -81,10 +81,10 @@ def choose_films(probabilities: NDArray[np.float64], truth: NDArray[np.int64], c
     return [*best[: count - wrong_ones], *worst[:wrong_ones]]
 
 
-def bubble_chart(path: Path, rows: Sequence[tuple[str, float, float, int]]) -> None:
+def bubble_chart(path: Path, rows: Sequence[tuple[str, float, float, int]], *, of: str = "training") -> None:
     """The paper's Figure 1: accuracy over training time, bubbles as large as what is trained.
 
-    Rows of name, training time in seconds, top-1 share, trained parameters. Raises ValueError where there are none.
+    Rows of name, seconds `of` something, top-1 share, trained parameters. Raises ValueError where there are none.
     """
     if not rows:
         raise ValueError("there is nothing to draw bubbles of")
@@ -97,7 +97,7 @@ def bubble_chart(path: Path, rows: Sequence[tuple[str, float, float, int]]) -> N
         axis.annotate(f"{_plain(name)}\n{text}", place, (0, radius + 2), textcoords="offset points", ha="center")
     axis.margins(0.4)
     axis.grid(alpha=0.3)
-    axis.set(xlim=(0, None), xlabel="training, minutes", ylabel="top-1, %", title="Bubble area: trained parameters")
+    axis.set(xlim=(0, None), xlabel=f"{of}, minutes", ylabel="top-1, %", title="Bubble area: trained parameters")
     _write(path, figure)
 
 

@@ -16,7 +16,7 @@ from velora.training.batches import MODALITIES
 class Plan:
     """Options of a training run. Raises ValueError that names one out of range."""
 
-    epochs: int = 20
+    epochs: float = 20.0  # a part of one is a part of its windows
     batch: int = 8  # windows a step, of one process
     accumulate: int = 1  # batches a step
     rate: float = 1e-3
@@ -37,7 +37,9 @@ class Plan:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch", "accumulate"):
+        if self.epochs == 0:
+            raise ValueError("epochs must be more than 0")
+        for name in ("batch", "accumulate"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more, not {getattr(self, name)}")
         for field in dataclasses.fields(self):

@@ -113,7 +113,7 @@ class Trainer:
         if self._is_over():
             return Checkpoint(self.config, self._best)
         last_save = began = time.perf_counter()
-        started_at = self.progress.step
+        speed = _Speed(self.plan.batch * self.plan.accumulate * self.accelerator.num_processes)
         spent_before = self.spent_s
         stop = _Stop()
         try:
@@ -123,10 +123,8 @@ class Trainer:
                     self._step(number, batches)
                 self._within_step = False
                 stop.heed()
-                spent = time.perf_counter() - began
-                self.spent_s = spent_before + spent
-                seen = (self.progress.step - started_at) * self.plan.batch * self.plan.accumulate
-                self.progress.clips_s = seen * self.accelerator.num_processes / spent
+                self.spent_s = spent_before + time.perf_counter() - began
+                self.progress.clips_s = speed.after_step()
                 self.progress.spent = self._spent()
                 if self._validates():
                     self._validate()
@@ -315,6 +313,22 @@ def _groups(model: VELoRA, plan: Plan) -> list[dict[str, Any]]:
 def _precision(dtype: str) -> str:
     """As accelerate calls it; with "auto", bfloat16 where the device computes faster with it."""
     return "bf16" if choose_dtype(dtype, choose_device("auto")) == torch.bfloat16 else "no"
+
+
+class _Speed:
+    """Clips a second: all but the first step, which waits for the processes that read to start."""
+
+    def __init__(self, clips_a_step: int) -> None:
+        self._clips, self._steps = clips_a_step, -1
+        self._began = 0.0
+
+    def after_step(self) -> float:
+        """0 after the first one."""
+        self._steps += 1
+        if not self._steps:
+            self._began = time.perf_counter()
+            return 0.0
+        return self._steps * self._clips / (time.perf_counter() - self._began)
 
 
 class _Stop:

@@ -127,6 +127,13 @@ def test_it_stops_in_time_with_a_model_that_was_validated_last(tmp_path: Path) -
     assert trainer.progress.validated == trainer.progress.step
 
 
+def test_an_epoch_need_not_be_whole(tmp_path: Path) -> None:
+    whole, _ = train(tmp_path / "whole", Plan(epochs=2, batch=4, patience=0))
+    half, _ = train(tmp_path / "half", Plan(epochs=0.5, batch=4, patience=0))
+    assert half.progress.step == round(whole.progress.step / 4) and half.progress.best is not None
+    assert whole.progress.clips_s > 0
+
+
 def test_the_rate_rises_and_falls_within_the_time_that_is_given(tmp_path: Path) -> None:
     rates: list[float] = []
     plan = Plan(epochs=100_000, batch=4, patience=0, max_minutes=0.05, warmup=0.3, validate_every=1000)
@@ -155,7 +162,7 @@ def test_a_damaged_state_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"epochs": 0}, "epochs must be 1 or more"),
+        ({"epochs": 0}, "epochs must be more than 0"),
         ({"rate": -1.0}, "rate must be 0 or more"),
         ({"rate": float("nan")}, "rate must be 0 or more"),
         ({"crop": 0.0}, "crop is the smallest share"),
