@@ -85,7 +85,7 @@ def _add_demo(commands: _Commands[argparse.ArgumentParser]) -> None:
 
 def _add_replay(commands: _Commands[argparse.ArgumentParser]) -> None:
     replay = commands.add_parser("replay", help="predictions of one recording, as a live table or JSON lines")
-    replay.add_argument("source", metavar="SOURCE", help="a recording (.aedat4)")
+    replay.add_argument("source", metavar="SOURCE", help="a recording, or a video")
     replay.add_argument("--json", action="store_true", help="one JSON object a line on stdout")
     replay.add_argument(
         "--stride", type=positive_int, help="samples between the frames of a window (default: as trained)"

@@ -11,7 +11,7 @@ from app.cli_options import add_filters, add_model, add_page, duration, positive
 def add_live(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """`velora live`, `velora serve` and `velora record`."""
     live = commands.add_parser("live", help="the page on a live source; --headless prints labels as replay does")
-    live.add_argument("source", metavar="SOURCE", help="tcp://HOST:PORT[,PORT_OF_FRAMES]")
+    live.add_argument("source", metavar="SOURCE", help="tcp://HOST:PORT[,PORT_OF_FRAMES], webcam:0")
     live.add_argument("--headless", action="store_true", help="no page: a table on the terminal")
     live.add_argument("--json", action="store_true", help="with --headless: one JSON object a line on stdout")
     live.add_argument(
@@ -38,7 +38,7 @@ def add_live(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     live.set_defaults(command=_live)
 
     serve = commands.add_parser("serve", help="share a recording or a live source over TCP, for `velora live tcp://…`")
-    serve.add_argument("source", metavar="SOURCE", help="a recording, or tcp://HOST:PORT")
+    serve.add_argument("source", metavar="SOURCE", help="a recording, a video, or a live source")
     serve.add_argument("--loop", action="store_true", help="play a recording again and again")
     serve.add_argument("--port", type=int, default=0, help="of events; frames are at the next one (default: free ones)")
     serve.add_argument("--host", default="127.0.0.1", help="address to bind (default: %(default)s, this machine only)")
@@ -46,7 +46,7 @@ def add_live(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     serve.set_defaults(command=_serve)
 
     record = commands.add_parser("record", help="a live source, or another recording, to AEDAT 4")
-    record.add_argument("source", metavar="SOURCE", help="tcp://HOST:PORT, or a recording")
+    record.add_argument("source", metavar="SOURCE", help="a live source, a recording, or a video")
     record.add_argument("out", metavar="FILE", type=Path, help="the .aedat4 to write; labels go beside it")
     record.add_argument("--seconds", type=duration, metavar="S", help="stop after so long (default: Ctrl-C)")
     record.add_argument("--force", action="store_true", help="replace FILE")

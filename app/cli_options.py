@@ -24,10 +24,24 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 def add_filters(parser: argparse.ArgumentParser) -> None:
     """What is done to a feed before anything else."""
+    parser.add_argument(
+        "--size",
+        type=size,
+        metavar="WxH",
+        help="of the sensor, where a recording does not tell; to which a video or webcam is scaled (default: 346x260)",
+    )
     parser.add_argument("--denoise", action="store_true", help="take out background activity and hot pixels")
     parser.add_argument("--roi", type=region, metavar="X,Y,W,H", help="use this region of the sensor alone")
     parser.add_argument("--flip", choices=["horizontal", "vertical"], help="mirror left and right, or top and bottom")
     parser.add_argument("--rotate", type=int, choices=[0, 90, 180, 270], default=0, help="turn clockwise")
+
+
+def size(text: str) -> tuple[int, int]:
+    """Width and height of a sensor, as in 640x480."""
+    width, height = (int(part) for part in text.lower().split("x"))
+    if not (0 < width <= 8192 and 0 < height <= 8192):
+        raise argparse.ArgumentTypeError(f"must be 1x1 to 8192x8192, not {text}")
+    return width, height
 
 
 def region(text: str) -> tuple[int, int, int, int]:

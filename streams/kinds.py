@@ -6,5 +6,7 @@ Its module is imported only then, and must import drivers and rarely installed l
 
 KINDS = (
     "streams.aedat4_source:Aedat4Source",
+    "streams.video_source:VideoSource",
+    "streams.webcam:WebcamSource",
     "streams.network:TcpSource",
 )

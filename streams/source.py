@@ -35,6 +35,7 @@ class Source(ABC):
 
     schemes: tuple[str, ...] = ()  # how the addresses of this kind begin, without the colon
     options: frozenset[str] = frozenset()  # keywords that the class takes beside the address
+    simulated = False  # its events come from frames, not from an event camera
     live = False
     path: Path | None = None  # of a recording
     name: str
@@ -82,6 +83,7 @@ class Through(Source):
         self.source, self.counts, self.live = source, source.counts, source.live
         self.name, self.sample_period_us, self.span_us = source.name, source.sample_period_us, source.span_us
         self.event_size, self.frame_size, self.path = source.event_size, source.frame_size, source.path
+        self.simulated = source.simulated
 
     @property
     def warning(self) -> str:

@@ -6,6 +6,7 @@ from frame to frame, the more the video's own frame rate shows in the events: 12
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,18 +44,42 @@ class Video:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
         self._capture.release()
 
-    def frames(self, width: int, height: int) -> Iterator[tuple[int, Image]]:
-        """Times in microseconds from 0, and frames, uint8 [height, width, 3] in RGB order, cut to that shape."""
-        number = 0
-        while True:
+    def frames(self, width: int, height: int, *, first: int = 0) -> Iterator[tuple[int, Image]]:
+        """Times in microseconds from 0, and frames, uint8 [height, width, 3] in RGB order, cut to that shape.
+
+        From number `first` on.
+        """
+        self._capture.set(cv2.CAP_PROP_POS_FRAMES, first)
+        for number in itertools.count(first):
             there, image = self._capture.read()
             if not there:
                 return
-            rgb = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-            yield round(number * 1e6 / self.fps), _covering(np.asarray(rgb, np.uint8), width, height)
-            number += 1
+            yield round(number * 1e6 / self.fps), as_sensor_sees(np.asarray(image, np.uint8), width, height)
+
+
+class EventsFromFrames:
+    """Adds to frames the events that a camera would have seen between them.
+
+    A frame counts as exposed for the second half of the time since the one before.
+    """
+
+    def __init__(self, width: int, height: int, sensor: Sensor, *, seed: int = 0) -> None:
+        self._model = EventModel(height, width, sensor, seed=seed)
+        self._last_us: int | None = None
+
+    def push(self, t_us: int, image: Image) -> Iterator[EventPacket | RgbFrame]:
+        """Events since the last frame, and this one, uint8 [height, width, 3]; nothing for the first."""
+        events = self._model.push(t_us, luminance(decode_srgb(image)))
+        last_us, self._last_us = self._last_us, t_us
+        if last_us is not None:
+            yield EventPacket(last_us, t_us, events)
+            yield RgbFrame(t_us - round(_EXPOSED * (t_us - last_us)), t_us, image)
 
 
 def simulate_video(
@@ -62,22 +87,21 @@ def simulate_video(
 ) -> Iterator[EventPacket | RgbFrame]:
     """What a camera of this size sees of a video, in order of end: a packet and a frame for each of its frames.
 
-    Frames keep their colours; each counts as exposed for the second half of the time since the one before. Raises
-    ValueError for a video with less than two frames.
+    Frames keep their colours. Raises ValueError for a video with less than two frames.
     """
-    model = EventModel(height, width, sensor, seed=seed)
-    last_us: int | None = None
+    events, count = EventsFromFrames(width, height, sensor, seed=seed), 0
     for since_us, image in video.frames(width, height):
         if seconds is not None and since_us > seconds * 1e6:
             break
-        t_us = T_START_US + since_us
-        events = model.push(t_us, luminance(decode_srgb(image)))
-        if last_us is not None:
-            yield EventPacket(last_us, t_us, events)
-            yield RgbFrame(t_us - round(_EXPOSED * (t_us - last_us)), t_us, image)
-        last_us = t_us
-    if last_us in (None, T_START_US):
+        yield from events.push(T_START_US + since_us, image)
+        count += 1
+    if count < 2:
         raise ValueError(f"{video.path} has less than two frames that can be read")
+
+
+def as_sensor_sees(image: Image, width: int, height: int) -> Image:
+    """A BGR image of OpenCV's in RGB order, its middle cut and scaled to a sensor's size."""
+    return np.asarray(cv2.cvtColor(_covering(image, width, height), cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def _covering(image: Image, width: int, height: int) -> Image:
