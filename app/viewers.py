@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.viewer import Viewer
-from streams import open_source
+from streams import RecordingError, open_source
+from streams.source import kind_of
 
 if TYPE_CHECKING:
     from velora import Recognizer
@@ -95,6 +96,8 @@ class Viewers:
         Gradio keeps one file for all uploads of the same content, so the tab gets a private one.
         """
         try:
+            if not kind_of(uploaded).hardened:
+                raise RecordingError(f"{uploaded}: only AEDAT recordings are taken here; convert it by `velora record`")
             open_source(uploaded).close()
         except Exception:
             uploaded.unlink(missing_ok=True)

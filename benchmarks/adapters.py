@@ -107,8 +107,8 @@ def speed_of(name: str, arguments: argparse.Namespace) -> float:
     if not (out / SUMMARY).exists():
         few = ["--clips", str(_MEASURED), "--validate-every", "1000000"]
         train(name, arguments, out, "--epochs", "1000", "--max-minutes", str(_MEASURED_MINUTES), *few)
-    found: float = json.loads((out / SUMMARY).read_text(encoding="utf-8"))["clips_s"]
-    return found
+    found = json.loads((out / SUMMARY).read_text(encoding="utf-8"))["clips_s"]
+    return float(found)
 
 
 def train(name: str, arguments: argparse.Namespace, out: Path, *budget: str) -> None:
@@ -145,7 +145,7 @@ def gflops(checkpoint: Path) -> float:
     images = torch.zeros(2, 1, model.config.frames, 3, size, size)
     with FlopCounterMode(display=False) as counted, torch.inference_mode():
         model(images[0], images[1])
-    return counted.get_total_flops() / 1e9
+    return float(counted.get_total_flops()) / 1e9
 
 
 def run(*line: str) -> str:

@@ -32,6 +32,8 @@ class Placed(NamedTuple):
 class Aedat4Source(Source):
     """The first camera of an AEDAT 4 file. Raises RecordingError where the file holds neither events nor frames."""
 
+    hardened = True
+
     @classmethod
     def reads(cls, head: bytes, path: Path) -> bool:
         return head.startswith(MAGIC)

@@ -291,8 +291,8 @@ class _Patience:
     Waiting longer than needed would bunch the frames of a scene in which nothing moves; less would lose late events.
     """
 
-    _FIRST_S, _LEAST_S, _MOST_S = 0.2, 0.04, 0.5
-    _TIMES, _REMEMBERED = 3, 64
+    _FIRST_S, _LEAST_S, _MOST_S = 0.2, 0.1, 0.5
+    _TIMES, _REMEMBERED = 4, 64
 
     def __init__(self) -> None:
         self._waits: deque[float] = deque(maxlen=self._REMEMBERED)

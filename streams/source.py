@@ -35,6 +35,7 @@ class Source(ABC):
 
     schemes: tuple[str, ...] = ()  # how the addresses of this kind begin, without the colon
     options: frozenset[str] = frozenset()  # keywords that the class takes beside the address
+    hardened = False  # its reader stands files that were made to harm, so that uploads may be of this kind
     simulated = False  # its events come from frames, not from an event camera
     live = False
     path: Path | None = None  # of a recording
@@ -110,14 +111,15 @@ def open_source(uri: str | Path, **options: Any) -> Source:
 
     Raises StreamError, for recordings RecordingError, with one line that names the file and the fix.
     """
-    kind = _kind_of(uri)
+    kind = kind_of(uri)
     given = {name: value for name, value in options.items() if value is not None}
     if odd := given.keys() - kind.options:
         raise StreamError(f"{uri}: {', '.join(sorted(odd))} cannot be chosen for this kind of source")
     return cast("Callable[..., Source]", kind)(uri, **given)
 
 
-def _kind_of(uri: str | Path) -> type[Source]:
+def kind_of(uri: str | Path) -> type[Source]:
+    """The class that opens an address. Raises as `open_source`."""
     kinds = [_class(name) for name in KINDS]
     scheme = re.match(r"([a-z]+):", str(uri)) if isinstance(uri, str) else None
     if scheme is not None and not Path(uri).exists():

@@ -207,6 +207,17 @@ def test_a_bad_upload_is_refused_and_removed(small_recording: Path, tmp_path: Pa
     viewers.close()
 
 
+def test_uploads_reach_only_readers_that_stand_hostile_files(small_recording: Path, tmp_path: Path) -> None:
+    viewers = Viewers(FakeRecognizer())
+    token = viewers.open("tab", small_recording)
+    video = tmp_path / "holiday.mp4"
+    video.write_bytes(b"whatever a decoder chokes on")
+    with pytest.raises(RecordingError, match="only AEDAT recordings are taken here"):
+        viewers.play_upload(token, video)
+    assert not video.exists()
+    viewers.close()
+
+
 def test_viewers_that_nobody_asks_are_freed(small_recording: Path) -> None:
     viewers = Viewers(FakeRecognizer())
     token = viewers.open("tab", small_recording)
