@@ -89,10 +89,31 @@ class VELoRA(nn.Module):
             batches.append(difference(rgb, event))  # T - 1 images a window
         counts = torch.tensor([images.shape[0] * images.shape[1] for images in batches], device=rgb.device)
         streams = torch.arange(len(batches), device=rgb.device).repeat_interleave(counts)
-        codes = self.encode(torch.cat([images.flatten(0, 1) for images in batches]), streams)
+        codes = self._encode_distinct(torch.cat([images.flatten(0, 1) for images in batches]), streams)
         parts = zip(torch.split(codes, counts.tolist()), batches, strict=True)
         pooled = [pool(part.reshape(*images.shape[:2], *part.shape[1:]), dim=1) for part, images in parts]
         return pooled[0], pooled[1], pooled[2] if len(pooled) == len(STREAMS) else None
+
+    def _encode_distinct(self, images: Tensor, streams: Tensor) -> Tensor:
+        """As `encode`, but blanks are encoded once, so that a modality that is left out costs next to nothing."""
+        kept, places = _distinct(images, streams)
+        if len(kept) == len(images):
+            return self.encode(images, streams)
+        return self.encode(images[kept], streams[kept])[places]
+
+
+def _distinct(images: Tensor, streams: Tensor) -> tuple[Tensor, Tensor]:
+    """Which images [n, 3, H, W] to encode, of those of one colour one a stream, and where each image's code will be."""
+    least, most = torch.aminmax(images.flatten(2), dim=2)
+    blank = (least == most).all(dim=1).nonzero()[:, 0]
+    first = torch.arange(len(images), device=images.device)
+    if len(blank) > 1:
+        keys = torch.cat([streams[blank, None].to(least.dtype), least[blank]], dim=1)
+        colours, group = torch.unique(keys, dim=0, return_inverse=True)
+        firsts = torch.full((len(colours),), len(images), device=images.device)
+        first[blank] = firsts.scatter_reduce(0, group, blank, "amin")[group]
+    kept, places = torch.unique(first, return_inverse=True)
+    return kept, places
 
 
 def pool(codes: Tensor, dim: int) -> Tensor:
