@@ -18,7 +18,7 @@ _LOOK_S = 0.5
 
 def open_feed(arguments: argparse.Namespace, address: str | Path) -> Source:
     """A source with the filters asked for. Raises StreamError, and ValueError for filters that do not fit it."""
-    source = open_source(address, size=arguments.size)
+    source = open_source(address, size=arguments.size, chip=arguments.chip)
     try:
         return filtered(
             source,

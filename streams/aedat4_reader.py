@@ -220,5 +220,5 @@ def _what_it_is(start: bytes) -> str:
         return "the file is empty; record or copy it again"
     if start.startswith(b"#!AER-DAT"):
         version = start[9:].split(b"\r")[0].decode(errors="replace")
-        return f"AEDAT {version} is not supported here; convert it to AEDAT 4.0 (DV can export it)"
+        return f"AEDAT {version} is not read here; `velora record` makes AEDAT 4.0 of it"
     return "not an AEDAT 4 recording; give a .aedat4 file"

@@ -13,7 +13,7 @@ import numpy as np
 from streams.aedat4 import EVENTS, FRAMES, MAGIC, MAX_TIME_US, StreamInfo
 from streams.aedat4_reader import Aedat4Reader
 from streams.errors import RecordingError
-from streams.items import EventPacket, Events, Item, RgbFrame, in_order, join_events, no_events
+from streams.items import EVENT_DTYPE, EventPacket, Events, Item, RgbFrame, in_order, join_events, no_events
 from streams.source import DEFAULT_PERIOD_US, JUMP_US, Source
 
 _MAX_HELD_EVENTS = 1 << 22
@@ -175,7 +175,7 @@ class Spans:
         cut = int(np.searchsorted(times, last))
         if start < last:
             yield EventPacket(start, last, join_events([self._held, events[:cut]]))
-            self._held = events[cut:].copy()  # a view would keep the whole packet alive
+            self._held = _copied(events[cut:])  # a view would keep the whole packet alive
         else:
             self._held = join_events([self._held, events])
         if len(self._held) > _MAX_HELD_EVENTS:
@@ -187,6 +187,11 @@ class Spans:
             at = int(self._held["t"][0])
             yield EventPacket(at, at + 1, self._held)
             self._held = no_events()
+
+
+def _copied(events: Events) -> Events:
+    """A copy with the same bytes, the padding too, which numpy else leaves to chance."""
+    return np.asarray(events.view(f"V{EVENT_DTYPE.itemsize}").copy().view(EVENT_DTYPE))
 
 
 def merge(events: Iterator[Placed], frames: Iterator[Placed]) -> Iterator[Item]:

@@ -14,6 +14,7 @@ from streams.source import DEFAULT_PERIOD_US, Source
 class EventFile(Source):
     """A file of events and no frames. Derive, set `event_size` and `span_us`, and give `stored`."""
 
+    path: Path
     frame_size = None
     sample_period_us = DEFAULT_PERIOD_US
 

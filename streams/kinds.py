@@ -6,6 +6,8 @@ Its module is imported only then, and must import drivers and rarely installed l
 
 KINDS = (
     "streams.aedat4_source:Aedat4Source",
+    "streams.aedat3:Aedat3Source",
+    "streams.aedat2:Aedat2Source",
     "streams.video_source:VideoSource",
     "streams.webcam:WebcamSource",
     "streams.network:TcpSource",

@@ -1,0 +1,72 @@
+"""The text that AEDAT files of before 4.0 begin with, and how such files are opened and read."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from streams.errors import RecordingError
+
+
+class Header(NamedTuple):
+    """The text that AEDAT files of before 4.0 begin with."""
+
+    version: str
+    lines: list[str]  # without their `#`
+    size: int  # in bytes
+    ended: bool  # its last line says that it is the last
+
+
+_MAX_HEADER_BYTES = 1 << 22
+_TEXT = rb"[^\x00-\x08\x0a-\x1f\x7f]"
+#: Events may begin with a `#` too: a line ends like the first one does, or is too long to be text by chance.
+_LINES = {
+    True: re.compile(rb"#%b*\r\n|#%b{16,}\n" % (_TEXT, _TEXT)),
+    False: re.compile(rb"#(%b+\r?\n|\n(?=#|\Z))" % _TEXT),  # an event at 160, 140 would be an empty line
+}
+_UNFINISHED = re.compile(rb"(#%b*\r?)?" % _TEXT)
+_LAST_LINE = re.compile(r"!END-HEADER|\s*end of ascii header", re.IGNORECASE)
+
+
+def read_header(file: BinaryIO, path: Path, versions: tuple[str, ...]) -> Header:
+    """The header of a file; RecordingError where it does not end, or is of another version."""
+    size = 1 << 14
+    while True:
+        head = read_at(file, 0, size)
+        found = re.match(rb"#!AER-DAT(\d\.\d)\s", head)
+        if found is None or found[1].decode() not in versions:
+            raise RecordingError(f"{path}: not an AEDAT {' or '.join(versions)} recording; choose another file")
+        lines, position, ended = _lines(head)
+        if ended or position == len(head) < size or not _UNFINISHED.fullmatch(head, position):
+            return Header(found[1].decode(), lines, position, ended)
+        if len(head) < size or size >= _MAX_HEADER_BYTES:
+            raise RecordingError(f"{path}: the header is cut off or does not end; record or copy the file again")
+        size = min(8 * size, _MAX_HEADER_BYTES)
+
+
+def _lines(head: bytes) -> tuple[list[str], int, bool]:
+    """The lines that a file begins with, where they end, and whether the last one says that it is the last."""
+    pattern, lines, position = _LINES[head[: head.find(b"\n")].endswith(b"\r")], list[str](), 0
+    while match := pattern.match(head, position):
+        lines.append(match[0][1:].rstrip(b"\r\n").decode(errors="replace"))
+        position = match.end()
+        if _LAST_LINE.match(lines[-1]):
+            return lines, position, True
+    return lines, position, False
+
+
+def open_recording(path: Path) -> BinaryIO:
+    """A file to read from at any place; RecordingError where there is none."""
+    if not path.is_file():
+        raise RecordingError(f"{path}: no such file; check the path")
+    try:
+        return open(path, "rb", buffering=0)  # noqa: SIM115 (closed by its source)
+    except OSError as error:
+        raise RecordingError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
+
+
+def read_at(file: BinaryIO, position: int, size: int) -> bytes:
+    """The bytes from a position on, fewer at the end of the file."""
+    file.seek(position)
+    return file.read(size)
