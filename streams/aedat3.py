@@ -100,7 +100,7 @@ class Aedat3Source(WordFile):
             if len(sizes) == 1:
                 return sizes.pop()
         raise RecordingError(
-            f"{self.path}: its header names no known sensor; give its width and height, as in --size 346x260"
+            f"{self.path}: its header names no known sensor; give it with --size WIDTHxHEIGHT"
         )
 
     def _polarity(self, position: int) -> tuple[NDArray[np.int64], int]:

@@ -121,7 +121,7 @@ def test_the_header_names_the_sensor(tmp_path: Path, lines: str, size: tuple[int
 @pytest.mark.parametrize("lines", [b"", b"#Source 1: DYNAPSE\r\n", b"#Source 5: DVS128\r\n#Source 6: DAVIS240C\r\n"])
 def test_where_the_header_names_no_known_sensor_its_size_has_to_be_given(tmp_path: Path, lines: bytes) -> None:
     path = write(tmp_path / "a.aedat", packets(EVENTS), b"#!AER-DAT3.1\r\n#Format: RAW\r\n" + lines + END)
-    with pytest.raises(RecordingError, match=r"a\.aedat: its header names no known sensor; give its width and height"):
+    with pytest.raises(RecordingError, match=r"a\.aedat: its header names no known sensor; give it with --size"):
         Aedat3Source(path)
     with Aedat3Source(path, size=(200, 150)) as source:
         assert source.event_size == (200, 150) and np.array_equal(everything(source), EVENTS)
