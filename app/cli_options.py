@@ -30,9 +30,7 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
         metavar="WxH",
         help="of the sensor, where a recording does not tell; to which a video or webcam is scaled (default: 346x260)",
     )
-    parser.add_argument(
-        "--chip", metavar="NAME", help="of an old .aedat that does not say: DVS128, DAVIS240, …"
-    )
+    parser.add_argument("--chip", metavar="NAME", help="of an old .aedat that does not say: DVS128, DAVIS240, …")
     parser.add_argument("--denoise", action="store_true", help="take out background activity and hot pixels")
     parser.add_argument("--roi", type=region, metavar="X,Y,W,H", help="use this region of the sensor alone")
     parser.add_argument("--flip", choices=["horizontal", "vertical"], help="mirror left and right, or top and bottom")

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import cv2
-import numpy as np
-from PIL import Image as Pictures
-
 from app.frame_cache import file_fingerprint
 from streams import RenderConfig, Sample, open_source, synchronize
-from streams.items import Image, no_events
+from streams.image_folder import ImageFolderSource, image_pairs
 from streams.simulation.scenes import SceneSource, scene
-
-_PERIOD_US = 33_333  # from one image of a folder to the next: 30 a second
-_MOST_PIXELS = 8192  # of a side
 
 
 class Origin(Protocol):
@@ -64,53 +57,19 @@ class Scene:
 
 
 @dataclass(frozen=True, slots=True)
-class ImagePairs:
-    """RGB and event images that somebody else rendered, as HARDVS and PokerEvent lay them out.
+class ImageFolder:
+    """A clip's folder of RGB and event images that somebody else rendered, as HARDVS and PokerEvent have them."""
 
-    The number in a file's name says when it was taken, at 30 a second.
-    """
-
-    rgb: tuple[Path, ...]
-    events: tuple[Path, ...]  # as many
+    path: Path
 
     def fingerprint(self) -> dict[str, Any]:
-        if not self.rgb:
+        files = [path for pair in image_pairs(self.path).values() for path in pair]
+        if not files:
             raise IndexError
-        states = [(str(path.resolve()), path.stat()) for path in (*self.rgb, *self.events)]
+        states = [(str(path.resolve()), path.stat()) for path in files]
         listed = repr([(name, state.st_size, state.st_mtime_ns) for name, state in states])
         return {"files": hashlib.sha256(listed.encode()).hexdigest()}
 
     def samples(self, rendering: Mapping[str, Any]) -> Iterator[Sample]:
-        for index, (rgb, events) in enumerate(zip(self.rgb, self.events, strict=True)):
-            number = int(rgb.stem)
-            yield Sample(
-                index=index,
-                t_start_us=number * _PERIOD_US,
-                t_end_us=(number + 1) * _PERIOD_US,
-                rgb=read_picture(rgb),
-                event_image=read_picture(events),
-                events=no_events(),
-                has_rgb=True,
-                has_events=True,
-                discontinuity=index == 0,
-            )
-
-
-def span_of(numbers: Sequence[int]) -> tuple[int, int]:
-    """When the images of these numbers begin and end, microseconds."""
-    return numbers[0] * _PERIOD_US, (numbers[-1] + 1) * _PERIOD_US
-
-
-def read_picture(path: Path) -> Image:
-    """A picture as uint8 [H, W, 3], RGB. Raises ValueError for one that is damaged, or larger than any camera's."""
-    try:
-        with Pictures.open(path, formats=("PNG", "JPEG")) as picture:  # reads the size alone
-            width, height = picture.size
-    except (OSError, ValueError, SyntaxError, Pictures.DecompressionBombError) as error:
-        raise ValueError(f"{path} is no picture that can be read ({type(error).__name__})") from None
-    if max(width, height) > _MOST_PIXELS:
-        raise ValueError(f"{path} is {width} x {height}: no camera's picture")
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image is None:
-        raise ValueError(f"{path} is damaged")
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+        with ImageFolderSource(self.path) as source:
+            yield from synchronize(source)

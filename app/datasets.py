@@ -27,9 +27,10 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from app.clip_origins import ImagePairs, Origin, Recording, Scene, span_of
+from app.clip_origins import ImageFolder, Origin, Recording, Scene
 from app.frame_cache import CachedClip, FrameCache, Spans
 from streams import StreamError
+from streams.image_folder import image_pairs, span_of
 from streams.simulation.cards import LABELS
 from streams.simulation.scenes import CardScene, scene
 from velora.training.clips import ClipSet, Span
@@ -185,18 +186,8 @@ def _class_names(folder: Path, rows: Sequence[tuple[str, int]]) -> tuple[str, ..
 
 def _image_clip(folder: Path, path: str, label: int) -> Iterator[Entry]:
     clip = folder / path
-    found = [_numbered(clip / f"{clip.name}_{kind}") for kind in ("aps", "dvs")]
-    numbers = sorted(found[0].keys() & found[1].keys())
-    pairs = ImagePairs(tuple(found[0][n] for n in numbers), tuple(found[1][n] for n in numbers))
-    start_us, end_us = span_of(numbers or [0])
-    yield Entry(path, (Span(start_us, end_us, label),), pairs)
-
-
-def _numbered(folder: Path) -> dict[int, Path]:
-    if not folder.is_dir():
-        return {}
-    files = (path for path in folder.iterdir() if path.suffix.lower() in _EXTENSIONS)
-    return {int(path.stem): path for path in files if re.fullmatch(r"[0-9]{1,12}", path.stem)}
+    start_us, end_us = span_of(image_pairs(clip) or {0: None})
+    yield Entry(path, (Span(start_us, end_us, label),), ImageFolder(clip))
 
 
 def _recordings(folder: Path, split: str, labels: Sequence[str] | None) -> tuple[tuple[str, ...], list[Entry]]:

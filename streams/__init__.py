@@ -2,7 +2,7 @@
 
 from streams.aedat4_writer import write_aedat4
 from streams.errors import RecordingError, StreamError
-from streams.items import EVENT_DTYPE, EventPacket, Gap, RgbFrame, Sample
+from streams.items import EVENT_DTYPE, EventImage, EventPacket, Gap, RgbFrame, Sample
 from streams.live import Live
 from streams.player import Player
 from streams.render import RenderConfig, motion_image, render_events
@@ -14,6 +14,7 @@ __all__ = [
     "EVENT_DTYPE",
     "EVERY",
     "LATEST",
+    "EventImage",
     "EventPacket",
     "Gap",
     "Live",

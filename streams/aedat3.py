@@ -99,9 +99,7 @@ class Aedat3Source(WordFile):
             sizes = {chip.size for name in names if (chip := find_chip(name))}
             if len(sizes) == 1:
                 return sizes.pop()
-        raise RecordingError(
-            f"{self.path}: its header names no known sensor; give it with --size WIDTHxHEIGHT"
-        )
+        raise RecordingError(f"{self.path}: its header names no known sensor; give it with --size WIDTHxHEIGHT")
 
     def _polarity(self, position: int) -> tuple[NDArray[np.int64], int]:
         """[runs, 3] of the first source's events: position in the file, number (CHUNK at most), overflow; the source.

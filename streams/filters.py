@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.items import EventPacket, Events, Gap, Image, Item, RgbFrame
+from streams.items import EventImage, EventPacket, Events, Gap, Image, Item, RgbFrame
 from streams.source import JUMP_US, Source, Through
 
 FLIPS, TURNS = ("horizontal", "vertical"), (90, 180, 270)
@@ -195,6 +195,8 @@ class Turned(Through):
                 yield replace(item, events=self._of_events.events(item.events))
             elif isinstance(item, RgbFrame):
                 yield replace(item, image=self._of_frames.image(item.image))
+            elif isinstance(item, EventImage):
+                yield replace(item, image=self._of_events.image(item.image))
             else:
                 yield item
 

@@ -70,13 +70,24 @@ class RgbFrame:
 
 
 @dataclass(frozen=True, slots=True)
+class EventImage:
+    """The events of an exposure as somebody else has rendered them; they themselves are not to be had."""
+
+    t_start_us: int
+    t_end_us: int
+    image: Image  # uint8 [H, W, 3], RGB order
+    arrival_ns: int | None = None  # host monotonic clock; None for recordings
+
+
+@dataclass(frozen=True, slots=True)
 class Gap:
     """The stream does not continue where it stopped: seek, loop, drop, reconnect, a jump of more than 10 s."""
 
     reason: str
 
 
-Item = EventPacket | RgbFrame | Gap
+Timed = EventPacket | RgbFrame | EventImage
+Item = Timed | Gap
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,7 +100,7 @@ class TcpSource(Source):
             else:
                 yield unroller.unrolled(item)
 
-    def _connected(self) -> Iterator[Item]:
+    def _connected(self) -> Iterator[Arrived | Gap]:
         """What comes over one connection after the other, in the device's time."""
         while not self._closed.is_set():
             yield from self._follow()
@@ -167,7 +167,7 @@ class TcpSource(Source):
 
     # --- items --------------------------------------------------------------------------------------------------------
 
-    def _follow(self) -> Iterator[Item]:
+    def _follow(self) -> Iterator[Arrived | Gap]:
         """What comes until a connection is lost or the source is closed."""
         order = _Order(self.counts, self._links, both=self.event_size is not None and self.frame_size is not None)
         with selectors.DefaultSelector() as selector:
@@ -203,7 +203,7 @@ class _Order:
         self._waiting: deque[tuple[float, int]] = deque()  # when frames came whose events are not all here, their ends
         self._patience = _Patience()
 
-    def push(self, link: Link, item: Arrived) -> Iterator[Item]:
+    def push(self, link: Link, item: Arrived) -> Iterator[Arrived | Gap]:
         """What may be passed on now that an item has come."""
         epoch = link.epoch_of(item)
         if epoch == self._epoch:
@@ -216,7 +216,7 @@ class _Order:
         else:
             self._counts["items from before the clock began anew, dropped"] += 1
 
-    def wait(self) -> Iterator[Item]:
+    def wait(self) -> Iterator[Arrived | Gap]:
         """What may be passed on because time has passed."""
         now = time.monotonic()
         silent_s = self._patience.seconds
@@ -233,7 +233,7 @@ class _Order:
             start = end if self._watermark is None else min(self._watermark, end)
             yield from self._advance(EventPacket(start, end, no_events(), time.monotonic_ns()))
 
-    def _begin_anew(self) -> Iterator[Item]:
+    def _begin_anew(self) -> Iterator[Arrived | Gap]:
         while self._ahead and all(link.epoch > self._epoch for link in self._links):
             self._epoch += 1
             self._watermark, self._joined = None, True
@@ -247,7 +247,7 @@ class _Order:
                 else:
                     self._ahead.append((epoch, item))
 
-    def _pass_on(self, item: Arrived) -> Iterator[Item]:
+    def _pass_on(self, item: Arrived) -> Iterator[Arrived | Gap]:
         if isinstance(item, EventPacket):
             if self._watermark is not None and item.t_start_us < self._watermark:
                 self._patience.was_short()
@@ -265,7 +265,7 @@ class _Order:
             self._early.append((0, item))
             self._bound(self._early)
 
-    def _advance(self, packet: EventPacket) -> Iterator[Item]:
+    def _advance(self, packet: EventPacket) -> Iterator[Arrived | Gap]:
         self._watermark = max(packet.t_end_us, self._watermark or packet.t_end_us)
         yield packet
         yield from self._join(packet.t_start_us)
@@ -276,7 +276,7 @@ class _Order:
             held.pop(0)
             self._counts["items that waited too long for others, dropped"] += 1
 
-    def _join(self, start_us: int) -> Iterator[Item]:
+    def _join(self, start_us: int) -> Iterator[Arrived | Gap]:
         """The frames that came before it was known where the events begin, those that have all of theirs."""
         early, self._early, self._joined = [frame for _, frame in self._early], [], True
         whole = [frame for frame in early if frame.t_start_us >= start_us]

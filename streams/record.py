@@ -24,7 +24,7 @@ from typing import Any, TextIO
 from streams.aedat4_writer import Aedat4Writer, write_aedat4
 from streams.errors import RecordingError
 from streams.files import replaced_when_whole
-from streams.items import EventPacket, Gap, Item, RgbFrame
+from streams.items import EventImage, EventPacket, Gap, Item, RgbFrame
 from streams.source import Source, Through
 
 _SPAN_US = 1_000_000  # of labels that are not on disk yet
@@ -97,6 +97,9 @@ class Tee(Through):
     def _write(self, item: Item) -> None:
         with self._lock:
             if self._writer is None or self.recorded is None or isinstance(item, Gap):
+                return
+            if isinstance(item, EventImage):
+                self.counts["images of events, which a recording cannot hold"] += 1
                 return
             try:
                 self._writer.write(item)

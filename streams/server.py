@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 
 from streams.aedat4_writer import encode_packets, encode_stream_header
 from streams.errors import StreamError
-from streams.items import EventPacket, Gap, RgbFrame
+from streams.items import EventImage, EventPacket, Gap, RgbFrame
 from streams.player import Clock
 from streams.source import JUMP_US, Source
 
@@ -148,7 +148,10 @@ class Server:
                 reached = item.t_end_us
                 if self._stopped.wait(max(0.0, clock.until(item.t_end_us))):
                     return
-                self._share(item)
+                if isinstance(item, EventImage):
+                    self.counts["images of events, which the protocol cannot carry"] += 1
+                else:
+                    self._share(item)
                 count += 1
             if self.source.live or not self.loop or not count:
                 self._drain()

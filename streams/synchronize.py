@@ -11,13 +11,26 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
 
-from streams.items import EventPacket, Events, Gap, Image, Item, RgbFrame, Sample, in_order, join_events, no_events
+from streams.items import (
+    EventImage,
+    EventPacket,
+    Events,
+    Gap,
+    Image,
+    Item,
+    RgbFrame,
+    Sample,
+    Timed,
+    in_order,
+    join_events,
+    no_events,
+)
 from streams.render import RenderConfig, render_events
 from streams.source import JUMP_US, Source
 
@@ -133,6 +146,7 @@ class Synchronizer:
         """Start anew: nothing from before is joined with what follows."""
         self._store = EventStore(self._sensor, self.counts)
         self._frames: list[RgbFrame] = []
+        self._rendered: dict[int, Image] = {}  # event images that came as such, by the end of their exposure
         self._newest: int | None = None  # end of the newest item
         self._last_end = None
         self._discontinuity = True
@@ -145,13 +159,16 @@ class Synchronizer:
         for piece in self._without_holes(item):
             yield from self._push(piece, decode_ms)
 
-    def _push(self, item: EventPacket | RgbFrame, decode_ms: float) -> Iterator[Sample]:
+    def _push(self, item: Timed, decode_ms: float) -> Iterator[Sample]:
         if self._jumps(item):
             yield from self._restart("time jumped", decode_ms)
         self._arrival_ns = item.arrival_ns
         self._newest = item.t_end_us if self._newest is None else max(self._newest, item.t_end_us)
         if isinstance(item, EventPacket):
             self._store.push(item)
+        elif isinstance(item, EventImage):
+            self._store.push(EventPacket(item.t_start_us, item.t_end_us, no_events()))
+            self._rendered[item.t_end_us] = item.image
         elif self.frame_size is None:
             self.counts["frames of no known size, dropped"] += 1
         elif self._last_end is not None and item.t_end_us <= self._last_end:
@@ -161,9 +178,9 @@ class Synchronizer:
             self._frames.sort(key=lambda frame: frame.t_end_us)
         yield from self._complete(decode_ms)
 
-    def _without_holes(self, item: EventPacket | RgbFrame) -> list[EventPacket] | list[RgbFrame]:
+    def _without_holes(self, item: Timed) -> Sequence[Timed]:
         """A packet that jumps in time within itself, in pieces that do not."""
-        if isinstance(item, RgbFrame):
+        if not isinstance(item, EventPacket):
             return [item]
         if item.t_end_us - item.t_start_us <= JUMP_US:
             return [item]
@@ -178,7 +195,7 @@ class Synchronizer:
         pieces = [piece for piece in np.split(events, holes) if len(piece)]
         return [EventPacket(int(piece["t"][0]), int(piece["t"][-1]) + 1, piece) for piece in pieces]
 
-    def _jumps(self, item: EventPacket | RgbFrame) -> bool:
+    def _jumps(self, item: Timed) -> bool:
         if self._newest is None:
             return False
         return item.t_start_us > self._newest + JUMP_US or item.t_end_us < self._newest - JUMP_US
@@ -233,6 +250,7 @@ class Synchronizer:
     def _pass_by(self, end: int, keep_from: int) -> None:
         """A sample from before what is wanted."""
         self._store.forget_before(keep_from)
+        self._rendered.pop(end, None)
         self._last_end = end
 
     def _frame_sample(self, frame: RgbFrame, decode_ms: float) -> Sample:
@@ -256,7 +274,9 @@ class Synchronizer:
     ) -> Sample:
         began, began_ns = time.perf_counter(), time.monotonic_ns()
         events = self._store.between(start, end) if has_events else no_events()
-        image = render_events(events, self._sensor, end, self.config)
+        image = self._rendered.pop(end, None)
+        if image is None:
+            image = render_events(events, self._sensor, end, self.config)
         self._store.forget_before(keep_from)
         sample = Sample(
             index=self._index,
