@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import _thread
 import argparse
+import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from streams import Source, open_source
 from streams.filters import filtered
@@ -51,6 +55,39 @@ def telling(source: Source) -> Iterator[None]:
         yield
     finally:
         ended.set()
+
+
+@dataclass
+class Interrupt:
+    """Whether somebody wants it to end."""
+
+    asked: bool = False
+
+
+@contextmanager
+def stopping(stop: Callable[[], None]) -> Iterator[Interrupt]:
+    """Ctrl-C, or a request to end, calls `stop` in a thread of its own; the second one raises KeyboardInterrupt.
+
+    Raised anywhere, as Python does, it can leave a lock locked for ever in whoever was just taking it.
+    """
+    interrupt = Interrupt()
+
+    def heed(*_: object) -> None:
+        if interrupt.asked:
+            raise KeyboardInterrupt
+        interrupt.asked = True
+        _thread.start_new_thread(stop, ())  # which takes no lock that the one who was interrupted may hold
+
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():  # signals reach no other
+        for number in (int(signal.SIGINT), int(signal.SIGTERM)):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                before[number] = signal.signal(number, heed)
+    try:
+        yield interrupt
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def losses(counts: Counter[str]) -> list[str]:

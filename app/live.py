@@ -7,7 +7,7 @@ import sys
 from contextlib import ExitStack
 
 from app.demo import watch
-from app.feed import losses, open_feed, telling
+from app.feed import losses, open_feed, stopping, telling
 from app.model import leave_a_core, load_model, render_config, window_stride
 from app.recorder import Recorder
 from app.replay import JsonLines, LiveTable, Tally, closing
@@ -34,7 +34,7 @@ def live(arguments: argparse.Namespace) -> int:
 def _headless(arguments: argparse.Namespace, tee: Tee, recognizer: Recognizer) -> int:
     stride = arguments.stride or window_stride(recognizer, tee)
     samples, tally, summary = Live(tee, render=render_config(recognizer)), Tally(), RunSummary()
-    recorder, interrupted = Recorder(tee), False
+    recorder = Recorder(tee)
     with ExitStack() as stack:
         stack.callback(_tell, tee, recorder, tally, summary, recognizer, stride)
         shown = JsonLines() if arguments.json else LiveTable(recognizer, arguments.source, stride, lambda: tee.warning)
@@ -43,21 +43,18 @@ def _headless(arguments: argparse.Namespace, tee: Tee, recognizer: Recognizer) -
             recorder.start(arguments.record)
         if arguments.json:  # the table shows it
             stack.enter_context(telling(tee))
-        try:
-            run(
-                samples,
-                recognizer,
-                sinks=sinks,
-                policy=LATEST,
-                stride=stride,
-                hop=arguments.hop or 1,
-                summary=summary,
-                max_lag_ms=arguments.max_lag_ms,
-            )
-        except KeyboardInterrupt:
-            interrupted = True
-            samples.stop()
-    return 130 if interrupted else 0
+        interrupt = stack.enter_context(stopping(samples.stop))
+        run(
+            samples,
+            recognizer,
+            sinks=sinks,
+            policy=LATEST,
+            stride=stride,
+            hop=arguments.hop or 1,
+            summary=summary,
+            max_lag_ms=arguments.max_lag_ms,
+        )
+    return 130 if interrupt.asked else 0
 
 
 def _tell(tee: Tee, recorder: Recorder, tally: Tally, summary: RunSummary, recognizer: Recognizer, stride: int) -> None:

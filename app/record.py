@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.live import Live as Display
 from rich.text import Text
 
-from app.feed import losses, open_feed
+from app.feed import losses, open_feed, stopping
 from app.model import leave_a_core, load_model, render_config, window_stride
 from app.recorder import Recorder
 from streams import EVERY, LATEST, Gap, Live, Source, run, synchronize
@@ -30,16 +30,13 @@ def record(arguments: argparse.Namespace) -> int:
         recorder, progress = Recorder(tee), Progress(tee, arguments.seconds)
         recorder.start(arguments.out, replace=arguments.force, labels=recognizer is not None)
         stack.callback(_tell, tee, recorder)
-        try:
-            with progress, _ending(source, arguments.seconds):
-                if recognizer is None:
-                    for item in tee:
-                        if progress.is_over(None if isinstance(item, Gap) else item.t_end_us):
-                            break
-                else:
-                    _recognise(tee, recognizer, recorder, progress)
-        except KeyboardInterrupt:
-            progress.interrupted = True
+        with progress, _ending(source, arguments.seconds), stopping(progress.interrupt):
+            if recognizer is None:
+                for item in tee:
+                    if progress.is_over(None if isinstance(item, Gap) else item.t_end_us):
+                        break
+            else:
+                _recognise(tee, recognizer, recorder, progress)
     if tee.recorded is not None and tee.recorded.failure:
         return 1
     return 130 if progress.interrupted else 0
@@ -89,8 +86,16 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         self._display.stop()
 
+    def interrupt(self) -> None:
+        """Let it be over."""
+        self.interrupted = True
+        if self._tee.live:  # it may say nothing
+            self._tee.source.close()
+
     def is_over(self, t_us: int | None) -> bool:
-        """Whether the recording has become as long as it was to, or has failed."""
+        """Whether the recording has become as long as it was to, has failed, or was interrupted."""
+        if self.interrupted:
+            return True
         if t_us is None or self._tee.recorded is None:
             return False
         self._first_us = t_us if self._first_us is None else self._first_us

@@ -17,7 +17,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from app.feed import losses, open_feed
+from app.feed import losses, open_feed, stopping
 from app.model import load_model, random_note, render_config, window_stride
 from streams import EVERY, Player, RecordingError, RunSummary, Sample, Sink, run
 from streams.filters import NOISE
@@ -35,27 +35,25 @@ def replay(arguments: argparse.Namespace) -> int:
         stride = arguments.stride or window_stride(recognizer, source)
     player = Player(arguments.source, render=render_config(recognizer), speed=arguments.speed, opened=opened)
     tally, summary = Tally(), RunSummary()
-    interrupted = False
-    with JsonLines() if arguments.json else LiveTable(recognizer, player.uri, stride) as shown:
-        try:
-            run(
-                player,
-                recognizer,
-                sinks=[tally, shown],
-                policy=EVERY,
-                stride=stride,
-                hop=arguments.hop,
-                summary=summary,
-            )
-        except KeyboardInterrupt:
-            interrupted = True
-            player.stop()
-    if summary.samples == 0 and not interrupted:
+    with (
+        JsonLines() if arguments.json else LiveTable(recognizer, player.uri, stride) as shown,
+        stopping(player.stop) as interrupt,
+    ):
+        run(
+            player,
+            recognizer,
+            sinks=[tally, shown],
+            policy=EVERY,
+            stride=stride,
+            hop=arguments.hop,
+            summary=summary,
+        )
+    if summary.samples == 0 and not interrupt.asked:
         lost = ", ".join(losses(player.counts))
         raise RecordingError(f"{arguments.source}: nothing in it can be read ({lost}); record or copy it again")
     for line in closing(tally, summary, player.counts, recognizer, stride):
         print(line, file=sys.stderr)
-    if interrupted:
+    if interrupt.asked:
         return 130
     damaged = any(count and reason != NOISE for reason, count in player.counts.items())
     return 1 if arguments.strict and damaged else 0

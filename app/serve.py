@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.live import Live as Display
 from rich.text import Text
 
-from app.feed import losses, open_feed, telling
+from app.feed import losses, open_feed, stopping, telling
 from streams.server import Server
 
 _ROUND_S = 0.5
@@ -28,15 +28,13 @@ def serve_source(arguments: argparse.Namespace) -> int:
         print(address, flush=True)
         print(f"velora: {source.name} is at {address} (Ctrl-C stops it)", file=sys.stderr, flush=True)
         try:
-            with telling(source):
+            with telling(source), stopping(server.stop) as interrupt:
                 _play(server)
-        except KeyboardInterrupt:
-            return 130
         finally:
             server.stop()
             for line in losses(server.counts):
                 print(line, file=sys.stderr)
-    return 0
+    return 130 if interrupt.asked else 0
 
 
 def _play(server: Server) -> None:

@@ -130,23 +130,31 @@ def _recognize(session: Session, sample: Sample, sinks: Sequence[Sink], summary:
 
 
 class Mailbox:
-    """One slot that holds the newest sample; what it overwrites is counted, its discontinuity passed on."""
+    """One slot that holds the newest sample; what it overwrites is counted, its discontinuity passed on.
+
+    A gift, a sample beyond what is due, gives way to what is in the slot, and to what comes: it is `missed`, no drop.
+    """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._sample: Sample | None = None
         self._broken = False  # a discontinuity whose sample was never taken
+        self._gift = False  # what is in the slot
         self.closed = False
-        self.dropped = 0
+        self.dropped = self.missed = 0
 
-    def put(self, sample: Sample, *, wait: bool = False) -> None:
+    def put(self, sample: Sample, *, wait: bool = False, gift: bool = False) -> None:
         """Replace what is in the slot, or `wait` until it is empty."""
         with self._changed:
             if wait:
                 self.wait_empty()
-            self.dropped += self._sample is not None
             self._broken = self._broken or sample.discontinuity
-            self._sample = sample
+            if self._sample is not None:
+                self.missed += gift or self._gift
+                self.dropped += not (gift or self._gift)
+                if gift:
+                    return
+            self._sample, self._gift = sample, gift
             self._changed.notify_all()
 
     def wait_empty(self) -> None:
@@ -185,13 +193,13 @@ class Pace:
     `every` takes the divisors of the stride, then its multiples; beyond the stride the stride grows with it. It begins
     at the stride, which fills the first window without a drop on a busy machine too, and falls where there is room:
     where no sample took longer to compute than would lie between two. Labels more often than the stride asks are a
-    gift: the first drop ends it, and each time it does, the next trial comes later.
+    gift: the first one that is missed ends it, and each time it does, the next trial comes later.
     """
 
     _TRIAL = 8  # samples taken before a verdict
     _RELAX_AFTER = 24  # samples in a row without a drop before a faster pace is tried
     _LONGEST = 16  # times that, where trials have failed
-    _ROOM = 0.7  # share of its time that the model may be busy at the pace tried
+    _ROOM = 0.5  # share of its time that the model may be busy at the pace tried: two samples at once are no drop then
 
     def __init__(self, stride: int) -> None:
         self.base = self.every = stride
@@ -222,6 +230,11 @@ class Pace:
         if self.every <= self._failed:  # it has held this time
             self._patience = self._RELAX_AFTER
         return self._change(self._faster() if self._has_room() else self.every)
+
+    def settle(self) -> None:
+        """After a gap: windows fill anew, and what comes may come at once, so there is no room for gifts."""
+        if self.every < self.base:
+            self._change(self.base)
 
     def _is_too_fast(self) -> bool:
         if self.every < self.base:
@@ -282,6 +295,9 @@ class _LatestRecognizer:
         if sample.lead:
             self._lead.append(sample)
             return
+        if sample.discontinuity:
+            self.pace.settle()
+            self.summary.every = self.pace.every
         lead, self._lead = self._lead, []
         for before in lead:
             if (sample.index - before.index) % self.pace.stride:
@@ -296,7 +312,7 @@ class _LatestRecognizer:
         elif (sample.index - self._phase) % self.pace.every:
             self.mailbox.skip(sample)
         else:
-            self.mailbox.put(sample)
+            self.mailbox.put(sample, gift=bool((sample.index - self._phase) % self.pace.base))
 
     def _is_late(self, sample: Sample) -> bool:
         if self.max_lag_ms is None or sample.arrival_ns is None:
@@ -315,7 +331,7 @@ class _LatestRecognizer:
             self.mailbox.close()
 
     def _recognize_latest(self) -> None:
-        done, dropped = time.perf_counter(), 0
+        done, missed = time.perf_counter(), 0
         while (sample := self.mailbox.take()) is not None:
             began = time.perf_counter()
             late = self._is_late(sample)
@@ -325,7 +341,8 @@ class _LatestRecognizer:
             else:
                 _recognize(self.session, sample, self.sinks, self.summary)
             last, done = done, time.perf_counter()
-            drops, dropped = self.mailbox.dropped - dropped + late, self.mailbox.dropped
-            self.summary.drops[_OVERTAKEN] = dropped
+            so_far = self.mailbox.dropped + self.mailbox.missed
+            drops, missed = so_far - missed + late, so_far
+            self.summary.drops[_OVERTAKEN] = self.mailbox.dropped
             if self.pace.update(drops, done - began, done - last):
                 self.session.stride, self.summary.every = self.pace.stride, self.pace.every

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -151,12 +152,16 @@ def test_an_interrupted_replay_exits_with_130_after_its_summary(small_recording:
     from app.replay import Tally
 
     def interrupt(self: Tally, sample) -> None:
+        tally_sample(self, sample)
         if sample.index == 20:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
 
+    tally_sample = Tally.on_sample
     monkeypatch.setattr(Tally, "on_sample", interrupt)
-    assert main(["replay", str(small_recording), "--json", "--speed", "max", "--stride", "1"]) == 130
-    assert "21 samples, 13 labels" in capsys.readouterr().err
+    assert main(["replay", str(small_recording), "--json", "--speed", "0.5", "--stride", "1"]) == 130
+    told = re.search(r"(\d+) samples, (\d+) labels", capsys.readouterr().err)
+    assert told is not None and 20 <= int(told[1]) < 25 and int(told[1]) - int(told[2]) == 7
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_reader_that_leaves_ends_replay_quietly(small_recording: Path) -> None:

@@ -69,7 +69,7 @@ def test_a_picture_that_has_no_partner_is_left_out(clip: Path) -> None:
 def test_a_damaged_picture_and_one_of_another_size_are_named(clip: Path) -> None:
     picture = clip / f"{clip.name}_aps" / "00000010.png"
     cv2.imwrite(str(picture), np.zeros((5, 5, 3), np.uint8))
-    with open_source(clip) as source, pytest.raises(RecordingError, match="00000010.png is 5 x 5, the first picture 34 x"):
+    with open_source(clip) as source, pytest.raises(RecordingError, match="00000010.png is 5 x 5, the first"):
         list(source)
     picture.write_bytes(picture.read_bytes()[:30])
     with open_source(clip) as source, pytest.raises(RecordingError, match="00000010.png is no picture"):

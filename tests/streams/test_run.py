@@ -154,11 +154,21 @@ def test_a_model_that_is_just_fast_enough_stays_where_it_is() -> None:
     pace = Pace(4)
     paces = []
     for _ in range(1_000):
-        pace.update(
-            drops=0, busy_s=1.3, elapsed_s=pace.every
-        )  # of every second sample, but not of each, it can keep up
+        pace.update(drops=0, busy_s=0.9, elapsed_s=pace.every)  # with every second sample it keeps up, not with each
         paces.append(pace.every)
     assert paces[0] == 4 and set(paces[100:]) == {2}
+
+
+def test_what_is_due_goes_before_gifts() -> None:
+    box = Mailbox()
+    box.put(sample(0, discontinuity=True))
+    box.put(sample(2), gift=True)
+    assert (box.missed, box.dropped) == (1, 0) and box.take().index == 0
+    box.put(sample(2), gift=True)
+    box.put(sample(4))
+    assert (box.missed, box.dropped) == (2, 0)
+    box.put(sample(8))
+    assert (box.missed, box.dropped) == (2, 1) and box.take().index == 8
 
 
 def test_labels_more_often_than_asked_end_with_the_first_drop_and_are_tried_ever_more_seldom() -> None:
@@ -170,6 +180,19 @@ def test_labels_more_often_than_asked_end_with_the_first_drop_and_are_tried_ever
         assert pace.every <= 2 or k < 100
     waits = np.diff(trials)
     assert len(trials) < 20 and (waits[:4] > 1.5 * np.roll(waits, 1)[:4])[1:].all()
+
+
+def test_after_a_gap_there_are_no_gifts_at_first() -> None:
+    pace = Pace(4)
+    for _ in range(1_000):
+        pace.update(drops=0, busy_s=0.01, elapsed_s=pace.every)
+    assert pace.every == 1
+    pace.settle()
+    assert pace.every == 4
+    while pace.every < 8:
+        pace.update(drops=1, busy_s=1.0, elapsed_s=1.0)
+    pace.settle()
+    assert pace.every == 8  # a model that cannot keep up still cannot
 
 
 def test_one_slow_sample_in_many_forbids_a_pace_that_it_would_not_keep() -> None:
