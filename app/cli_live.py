@@ -5,13 +5,17 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from app.cli_options import add_filters, add_model, add_page, duration, positive_int
+from app.cli_options import add_camera, add_filters, add_model, add_page, duration, positive_int
 
 
 def add_live(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """`velora live`, `velora serve` and `velora record`."""
     live = commands.add_parser("live", help="the page on a live source; --headless prints labels as replay does")
-    live.add_argument("source", metavar="SOURCE", help="tcp://HOST:PORT[,PORT_OF_FRAMES], webcam:0")
+    live.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="dv: or dv:SERIAL (an iniVation camera), tcp://HOST:PORT[,PORT_OF_FRAMES], webcam:0",
+    )
     live.add_argument("--headless", action="store_true", help="no page: a table on the terminal")
     live.add_argument("--json", action="store_true", help="with --headless: one JSON object a line on stdout")
     live.add_argument(
@@ -33,6 +37,7 @@ def add_live(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         help="for what the page records (default: this one, if the page is for this machine alone; else none)",
     )
     add_filters(live)
+    add_camera(live)
     add_page(live)
     add_model(live)
     live.set_defaults(command=_live)
@@ -43,6 +48,7 @@ def add_live(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     serve.add_argument("--port", type=int, default=0, help="of events; frames are at the next one (default: free ones)")
     serve.add_argument("--host", default="127.0.0.1", help="address to bind (default: %(default)s, this machine only)")
     add_filters(serve)
+    add_camera(serve)
     serve.set_defaults(command=_serve)
 
     record = commands.add_parser("record", help="a live source, or another recording, to AEDAT 4")
@@ -51,6 +57,7 @@ def add_live(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     record.add_argument("--seconds", type=duration, metavar="S", help="stop after so long (default: Ctrl-C)")
     record.add_argument("--force", action="store_true", help="replace FILE")
     add_filters(record)
+    add_camera(record)
     add_model(record)
     record.set_defaults(command=_record)
 

@@ -45,6 +45,17 @@ def size(text: str) -> tuple[int, int]:
     return width, height
 
 
+def add_camera(parser: argparse.ArgumentParser) -> None:
+    """Settings of a camera (`dv:`)."""
+    parser.add_argument("--exposure-us", type=positive_int, metavar="US", help="of a DAVIS (default: automatic)")
+    parser.add_argument("--frame-rate", type=duration, metavar="HZ", help="of a DAVIS (default: as the camera has it)")
+    parser.add_argument(
+        "--contrast",
+        choices=["low", "default", "high"],
+        help="how sensitive the pixels of a camera are: high makes more events",
+    )
+
+
 def region(text: str) -> tuple[int, int, int, int]:
     """Left, top, width and height, with commas."""
     x, y, width, height = (int(part) for part in text.split(","))

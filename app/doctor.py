@@ -7,8 +7,6 @@ import importlib.util
 import json
 import os
 import platform
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -25,9 +23,6 @@ _LIBRARIES = (
     "lz4",
     "zstandard",
 )
-_CAMERA_TIMEOUT_S = 15
-# In a process of its own: a driver that hangs or crashes must not take this one along.
-_FIND_CAMERAS = "import dv_processing as dv; print('\\n'.join(str(camera) for camera in dv.io.camera.discover()))"
 
 
 @dataclass(frozen=True)
@@ -116,20 +111,9 @@ def _models() -> Iterator[Finding]:
 
 
 def _cameras() -> Iterator[Finding]:
-    what = "event cameras"
-    try:
-        done = subprocess.run(
-            [sys.executable, "-I", "-c", _FIND_CAMERAS], capture_output=True, text=True, timeout=_CAMERA_TIMEOUT_S
-        )
-    except subprocess.TimeoutExpired:
-        yield Finding("note", what, f"the driver gave no answer in {_CAMERA_TIMEOUT_S} s", "unplug, plug in, try again")
-        return
-    cameras = ", ".join(done.stdout.split("\n")).strip(", ")
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["crashed"])[-1]
-        yield Finding("note", what, f"the driver failed: {reason}", "pip install dv-processing")
-    else:
-        yield Finding("ok", what, cameras) if cameras else Finding("note", what, "none found")
+    from app.doctor_cameras import cameras
+
+    yield from cameras()
 
 
 def _readers() -> Iterator[Finding]:

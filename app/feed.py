@@ -18,11 +18,16 @@ from streams import Source, open_source
 from streams.filters import filtered
 
 _LOOK_S = 0.5
+_OPTIONS = ("size", "chip", "exposure_us", "frame_rate", "contrast")  # that some sources take
 
 
 def open_feed(arguments: argparse.Namespace, address: str | Path) -> Source:
     """A source with the filters asked for. Raises StreamError, and ValueError for filters that do not fit it."""
-    source = open_source(address, size=arguments.size, chip=arguments.chip)
+    given = {name: getattr(arguments, name, None) for name in _OPTIONS}
+    source = open_source(address, **given)
+    if source.settings:
+        told = ", ".join(f"{name} {value}" for name, value in source.settings.items())
+        print(f"velora: {source.name}: {told}", file=sys.stderr, flush=True)
     try:
         return filtered(
             source,

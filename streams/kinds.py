@@ -12,6 +12,7 @@ KINDS = (
     "streams.hdf5:Hdf5Source",
     "streams.image_folder:ImageFolderSource",
     "streams.video_source:VideoSource",
+    "streams.dv_camera:DvCameraSource",
     "streams.webcam:WebcamSource",
     "streams.network:TcpSource",
 )

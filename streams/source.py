@@ -10,7 +10,7 @@ import importlib
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -36,6 +36,7 @@ class Source(ABC):
     schemes: tuple[str, ...] = ()  # how the addresses of this kind begin, without the colon
     options: frozenset[str] = frozenset()  # keywords that the class takes beside the address
     hardened = False  # its reader stands files that were made to harm, so that uploads may be of this kind
+    settings: Mapping[str, str] = {}  # of a camera, as they were read back
     simulated = False  # its events come from frames, not from an event camera
     live = False
     path: Path | None = None  # of a recording
@@ -84,7 +85,7 @@ class Through(Source):
         self.source, self.counts, self.live = source, source.counts, source.live
         self.name, self.sample_period_us, self.span_us = source.name, source.sample_period_us, source.span_us
         self.event_size, self.frame_size, self.path = source.event_size, source.frame_size, source.path
-        self.simulated = source.simulated
+        self.simulated, self.settings = source.simulated, source.settings
 
     @property
     def warning(self) -> str:

@@ -5,9 +5,11 @@ What they give are real EventStores and Frames, and whatever they can do, the re
 
 from __future__ import annotations
 
-import time
+import contextlib
+import threading
 import weakref
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -47,6 +49,9 @@ def frame_of(start_us: int, exposure_us: int, image: np.ndarray) -> Any:
 class Handle:
     """An open camera; like a real one it is closed when nobody refers to it any more."""
 
+    model = ""
+    defaults: ClassVar[dict[Any, Any]] = {}
+
     def __init__(self, hardware: FakeCamera) -> None:
         self.hardware = hardware
         self.values: dict[Any, Any] = dict(hardware.defaults)
@@ -57,11 +62,11 @@ class Handle:
     def getSerialNumber(self) -> str:
         return self.hardware.serial
 
+    def getCameraName(self) -> str:
+        return f"{self.model}_{self.hardware.serial}"
+
     def getConnectionSpeed(self) -> Any:
         return self.hardware.speed
-
-    def getFirmwareVersion(self) -> int:
-        return 6
 
     def getTimeInterval(self) -> timedelta:
         return timedelta(milliseconds=10)
@@ -89,8 +94,9 @@ class Handle:
 
 
 class Davis(Handle):
-    """A DAVIS346; its biases as jAER and libcaer set them."""
+    """A DAVIS346; its biases much as libcaer sets them."""
 
+    model = "DAVIS346"
     defaults: ClassVar[dict[Any, Any]] = {
         "auto": True,
         "exposure": timedelta(milliseconds=10),
@@ -144,6 +150,7 @@ class Davis(Handle):
 class Dvxplorer(Handle):
     """Events alone, and thresholds."""
 
+    model = "DVXplorer"
     defaults: ClassVar[dict[Any, Any]] = {"On": 9, "Off": 9}
 
     def getContrastThresholdOn(self) -> int:
@@ -162,6 +169,7 @@ class Dvxplorer(Handle):
 class Dvs128(Handle):
     """Events alone, and currents."""
 
+    model = "DVS128"
     defaults: ClassVar[dict[Any, Any]] = {REAL.DVS128.Bias.DIFF_ON: 210_000, REAL.DVS128.Bias.DIFF_OFF: 132}
 
     def getBias(self, bias: Any) -> int:
@@ -187,14 +195,15 @@ class Descriptor:
 class FakeCamera:
     """The camera itself, with the driver's queues: `give` fills them, attributes make it fail."""
 
-    def __init__(self, kind: type = Davis, serial: str = "00000499", size: tuple[int, int] = (64, 48)) -> None:
+    def __init__(self, kind: type[Handle] = Davis, serial: str = "00000499", size: tuple[int, int] = (64, 48)) -> None:
         self.kind, self.serial, self.size = kind, serial, size
-        self.defaults: dict[Any, Any] = dict(kind.defaults)  # type: ignore[attr-defined]
+        self.defaults: dict[Any, Any] = dict(kind.defaults)
         self.stubborn: dict[Any, Any] = {}  # values that it takes whatever is set
         self.plugged = self.running = True
         self.raises: Exception | None = None  # by whatever is asked for next
         self.refuses: Exception | None = None  # to be opened
-        self.asleep_s = 0.0  # how long the next answer takes
+        self.hang, self.hangs = threading.Event(), threading.Event()
+        self.hang.set()
         self.most = 1 << 20  # batches in the queue: what comes while it is full is lost without a word
         self.speed = REAL.libusb_speed.LIBUSB_SPEED_SUPER
         self.events: deque[Any] = deque()
@@ -222,12 +231,23 @@ class FakeCamera:
 
     def next_of(self, queue: deque[Any]) -> Any:
         """What the driver answers."""
-        if self.asleep_s:
-            asleep_s, self.asleep_s = self.asleep_s, 0.0
-            time.sleep(asleep_s)
+        if queue is self.events and not self.hang.is_set():
+            self.hangs.set()
+            self.hang.wait(30)
         if self.raises is not None:
             raise type(self.raises)(*self.raises.args)  # a new one: tracebacks keep handles alive
         return queue.popleft() if queue else None
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """The driver hangs meanwhile, before it looks for events."""
+        self.hangs.clear()
+        self.hang.clear()
+        assert self.hangs.wait(10), "nobody asks it"
+        try:
+            yield
+        finally:
+            self.hang.set()
 
     def unplug(self) -> None:
         """Away with it, and with what it has not handed over."""
@@ -248,13 +268,14 @@ class FakeDriver:
 
     def __init__(self, *cameras: FakeCamera) -> None:
         self.cameras = list(cameras)
-        self.opened = 0
+        self.opened = self.tried = 0
 
     def discover(self) -> list[Descriptor]:
         return [camera.descriptor() for camera in self.cameras if camera.plugged]
 
     def open(self, descriptor: Descriptor, level: Any = REAL.USBDevice.LogLevel.LVL_WARNING) -> Any:
         assert isinstance(level, REAL.USBDevice.LogLevel)
+        self.tried += 1
         camera = next((one for one in self.cameras if one.plugged and one.descriptor() == descriptor), None)
         if camera is None:
             raise failure("Could not find a device with VID=152a, PID=841a and USB Bus Address=2:3.")

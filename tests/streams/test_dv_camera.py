@@ -246,13 +246,14 @@ def test_a_hole_in_time_counts_where_the_driver_was_not_read(camera: FakeCamera,
     feed = taken()
     camera.give(batch(0, 10_000))
     until(lambda: feed.events() > 0)
-    camera.most = 5
-    camera.asleep_s = 0.3
-    until(lambda: not camera.asleep_s)
-    camera.give(*(batch(10_000 * k, 10_000 * k + 10_000) for k in range(1, 25)))  # 19 of them are lost
-    until(lambda: feed.events() > 250)
-    camera.give(batch(250_000, 260_000))
-    until(lambda: feed.source.counts[HOLES] == 1)
+    with camera.held():
+        time.sleep(0.25)
+        camera.most = 5
+        camera.give(*(batch(10_000 * k, 10_000 * k + 10_000) for k in range(1, 24)))  # 18 of them are lost
+        camera.most = 6
+        camera.give(batch(240_000, 250_000))
+    until(lambda: feed.events() == 350)
+    assert feed.source.counts == {HOLES: 1}
 
 
 def test_a_hole_in_a_still_scene_does_not_count(camera: FakeCamera) -> None:
@@ -267,7 +268,8 @@ def test_a_clock_that_begins_anew_makes_a_gap_and_time_goes_on(camera: FakeCamer
     feed = taken()
     camera.give(batch(0, 10_000), frame_of(T0 + 2_000, 5_000, GREY))
     until(lambda: feed.events() == 50 and feed.frames())
-    camera.give(random_events(50, 3_000, 13_000), frame_of(T0 + 42_000, 5_000, GREY), frame_of(4_000, 5_000, GREY))
+    with camera.held():
+        camera.give(random_events(50, 3_000, 13_000), frame_of(T0 + 42_000, 5_000, GREY), frame_of(4_000, 5_000, GREY))
     until(lambda: feed.events() == 100 and len(feed.frames()) == 2)
     assert feed.gaps() == ["the clock began anew"]
     full = [packet for packet in feed.packets() if len(packet.events)]
@@ -302,7 +304,7 @@ def test_one_that_vanishes_is_said_and_found_again(
     until(lambda: feed.events() == 50)
     camera.raises = raises
     camera.unplug()
-    until(lambda: feed.source.warning.startswith("the camera is gone since 0 s"), timeout_s=1)
+    until(lambda: feed.source.warning.startswith("the camera is gone since "))
     driver.cameras.insert(0, FakeCamera(serial="00000001"))  # not this one
     camera.plug_in()
     until(lambda: feed.source.warning == "")
@@ -323,13 +325,15 @@ def test_one_that_stops_running_hands_over_what_it_had(camera: FakeCamera, taken
     until(lambda: "gone" in feed.source.warning)
 
 
-def test_one_that_is_refused_for_a_while_is_tried_on(camera: FakeCamera, taken: Callable[..., Taken]) -> None:
+def test_one_that_is_refused_for_a_while_is_tried_on(
+    camera: FakeCamera, driver: FakeDriver, taken: Callable[..., Taken]
+) -> None:
     feed = taken()
     camera.unplug()
     until(lambda: "gone" in feed.source.warning)
     camera.refuses = failure(NOT_ALLOWED)
     camera.plug_in()
-    time.sleep(0.15)
+    until(lambda: driver.tried > 3)
     assert "gone" in feed.source.warning
     camera.refuses = None
     until(lambda: feed.source.warning == "")
@@ -348,7 +352,7 @@ def test_one_that_comes_back_as_another_sensor_ends_the_feed(camera: FakeCamera,
 def test_a_stall_is_said(camera: FakeCamera, taken: Callable[..., Taken], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("streams.dv_camera.STALL_S", 0.2)
     feed = taken()
-    until(lambda: feed.source.warning == "no data for 0 s")
+    until(lambda: feed.source.warning.startswith("no data for "))
     stop = threading.Event()
 
     def look() -> None:
@@ -360,7 +364,7 @@ def test_a_stall_is_said(camera: FakeCamera, taken: Callable[..., Taken], monkey
     looking = threading.Thread(target=look)
     looking.start()
     try:
-        until(lambda: feed.source.warning == "no frames for 0 s")
+        until(lambda: feed.source.warning.startswith("no frames for "))
     finally:
         stop.set()
         looking.join()
@@ -371,12 +375,11 @@ def test_a_driver_that_hangs_is_said_and_holds_nobody_up(
 ) -> None:
     monkeypatch.setattr("streams.dv_camera.STALL_S", 0.2)
     feed = taken()
-    camera.asleep_s = 2
-    until(lambda: feed.source.warning.startswith("no data for"))
-    began = time.monotonic()
-    feed.source.close()
-    feed.thread.join(5)
-    assert not feed.thread.is_alive() and time.monotonic() - began < 1.8
+    with camera.held():
+        until(lambda: feed.source.warning.startswith("no data for"))
+        feed.source.close()
+        feed.thread.join(5)
+        assert not feed.thread.is_alive()
     feed.source.close()
 
 
