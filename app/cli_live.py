@@ -14,7 +14,7 @@ def add_live(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     live.add_argument(
         "source",
         metavar="SOURCE",
-        help="dv: or dv:SERIAL (an iniVation camera), tcp://HOST:PORT[,PORT_OF_FRAMES], webcam:0",
+        help="dv: (an iniVation camera), tcp://HOST:PORT[,PORT], webcam:0",
     )
     live.add_argument("--headless", action="store_true", help="no page: a table on the terminal")
     live.add_argument("--json", action="store_true", help="with --headless: one JSON object a line on stdout")

@@ -52,7 +52,7 @@ def add_camera(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--contrast",
         choices=["low", "default", "high"],
-        help="how sensitive the pixels of a camera are: high makes more events",
+        help="sensitivity of a camera: high makes more events",
     )
 
 
