@@ -15,7 +15,19 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from app.cli_live import add_live
-from app.cli_options import add_filters, add_model, add_page, classes, lamp, positive_int, ranks, seconds, seed, speed
+from app.cli_options import (
+    add_filters,
+    add_format,
+    add_model,
+    add_page,
+    classes,
+    lamp,
+    positive_int,
+    ranks,
+    seconds,
+    seed,
+    speed,
+)
 
 _LONGEST = 800  # characters of an error
 _OPENCV_HINT = "OpenCV needs the system's libGL; on Debian or Ubuntu: apt-get install libgl1 libglib2.0-0"
@@ -221,7 +233,8 @@ def _add_info(commands: _Commands[argparse.ArgumentParser]) -> None:
         help="what a recording or a checkpoint holds; how many parameters a model has",
         description="Without FILE, it counts the parameters of a model that the options describe; no weights needed.",
     )
-    info.add_argument("file", metavar="FILE", type=Path, nargs="?", help="a recording, or a checkpoint's folder")
+    info.add_argument("file", metavar="FILE", nargs="?", help="a recording, or a checkpoint's folder")
+    add_format(info)
     info.add_argument("--preset", choices=["paper", "released"], default="paper", help="(default: paper)")
     info.add_argument("--adapter", choices=["lora", "clora", "none", "full"], default="lora", help="(default: lora)")
     info.add_argument("--backbone", default="ViT-B-16-quickgelu", help="a model of open_clip (default: %(default)s)")

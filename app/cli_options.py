@@ -22,8 +22,8 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_filters(parser: argparse.ArgumentParser) -> None:
-    """What is done to a feed before anything else."""
+def add_format(parser: argparse.ArgumentParser) -> None:
+    """What some recordings do not say of themselves."""
     parser.add_argument(
         "--size",
         type=size,
@@ -31,6 +31,11 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
         help="of the sensor, where a recording does not tell; to which a video or webcam is scaled (default: 346x260)",
     )
     parser.add_argument("--chip", metavar="NAME", help="of an old .aedat that does not say: DVS128, DAVIS240, …")
+
+
+def add_filters(parser: argparse.ArgumentParser) -> None:
+    """What is done to a feed before anything else."""
+    add_format(parser)
     parser.add_argument("--denoise", action="store_true", help="take out background activity and hot pixels")
     parser.add_argument("--roi", type=region, metavar="X,Y,W,H", help="use this region of the sensor alone")
     parser.add_argument("--flip", choices=["horizontal", "vertical"], help="mirror left and right, or top and bottom")

@@ -37,6 +37,7 @@ class Aedat2Source(WordFile):
     Raises RecordingError where the file is not of this format, its chip is unknown, or it holds no events.
     """
 
+    format = "AEDAT 2"
     hardened = True
     options = frozenset({"chip"})
 

@@ -57,6 +57,7 @@ class Aedat3Source(WordFile):
     sensor's size is not known, or it holds no polarity events.
     """
 
+    format = "AEDAT 3"
     hardened = True
     options = frozenset({"size"})
 

@@ -32,6 +32,7 @@ class Placed(NamedTuple):
 class Aedat4Source(Source):
     """The first camera of an AEDAT 4 file. Raises RecordingError where the file holds neither events nor frames."""
 
+    format = "AEDAT 4.0"
     hardened = True
 
     @classmethod

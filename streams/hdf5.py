@@ -67,6 +67,7 @@ class Hdf5Source(EventFile):
     Raises RecordingError where the file holds no such events or cannot be read safely, or a library is missing.
     """
 
+    format = "HDF5"
     options = frozenset({"size"})
 
     @classmethod

@@ -28,6 +28,7 @@ _MOST_PIXELS = 8192  # of a side
 class ImageFolderSource(Source):
     """RGB and event images of one clip. Raises RecordingError where there are none; reading, for a damaged one."""
 
+    format = "folder of images"
     schemes = ("hardvs",)
 
     @classmethod

@@ -49,6 +49,7 @@ class FaerySource(EventFile):
     Raises RecordingError where the file cannot be read, holds no events or tells no size, or faery is not installed.
     """
 
+    format = "Prophesee or Event Stream"
     options = frozenset({"size"})
 
     @classmethod

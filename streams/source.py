@@ -33,6 +33,7 @@ class Source(ABC):
     thread.
     """
 
+    format = ""  # of a recording, for people
     schemes: tuple[str, ...] = ()  # how the addresses of this kind begin, without the colon
     options: frozenset[str] = frozenset()  # keywords that the class takes beside the address
     hardened = False  # its reader stands files that were made to harm, so that uploads may be of this kind

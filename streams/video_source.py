@@ -23,6 +23,7 @@ class VideoSource(Source):
     """
 
     options = frozenset({"size"})
+    format = "video, its events are simulated"
     simulated = True
 
     @classmethod
