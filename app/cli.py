@@ -89,7 +89,9 @@ _Commands = argparse._SubParsersAction  # argparse gives no public name to it
 
 
 def _add_demo(commands: _Commands[argparse.ArgumentParser]) -> None:
-    demo = commands.add_parser("demo", help="the page, playing the bundled recording with the bundled model")
+    demo = commands.add_parser("demo", help="the page, playing a bundled recording, or yours, with a model")
+    demo.add_argument("sources", metavar="SOURCE", nargs="*", help="recordings, videos, clips (default: bundled)")
+    add_filters(demo)
     add_page(demo)
     add_model(demo)
     demo.set_defaults(command=_demo)

@@ -1,13 +1,13 @@
-"""`velora demo`: the page, playing the bundled recordings; `velora live`: the page on a live source."""
+"""`velora demo`: the page, playing recordings, by default the bundled ones; `velora live`: on a live source."""
 
 from __future__ import annotations
 
 import argparse
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from app.feed import open_feed
 from app.page import serve
@@ -18,26 +18,25 @@ if TYPE_CHECKING:
 
 
 def demo(arguments: argparse.Namespace) -> int:
-    """Serve the page until it is interrupted."""
-    serve(_loader(arguments), bundled(), host=arguments.host, port=arguments.port)
-    return 0
+    """Serve the page until it is interrupted. Raises StreamError for a source that cannot be opened."""
+    return _serve(arguments, arguments.sources)
 
 
 def watch(arguments: argparse.Namespace) -> int:
-    """Serve the page on a live source, until it is interrupted. Raises StreamError where the source is not there."""
+    """The same on a live source."""
+    more = {"stride": arguments.stride, "max_lag_ms": arguments.max_lag_ms, "record_to": recordings_of(arguments)}
+    return _serve(arguments, [arguments.source], **more)
+
+
+def _serve(arguments: argparse.Namespace, sources: Sequence[str], **more: Any) -> int:
     opened = partial(open_feed, arguments)
-    opened(arguments.source).close()
-    recordings = {arguments.source: arguments.source, **bundled()}
-    serve(
-        _loader(arguments),
-        recordings,
-        host=arguments.host,
-        port=arguments.port,
-        stride=arguments.stride,
-        max_lag_ms=arguments.max_lag_ms,
-        record_to=recordings_of(arguments),
-        opened=opened,
-    )
+    offered: dict[str, Path | str] = {}
+    for address in sources:
+        opened(address).close()  # what is wrong with it is said before the page is there
+        path = Path(address)
+        offered[path.name if path.exists() else address] = path if path.exists() else address
+    recordings = {**offered, **bundled()}
+    serve(_loader(arguments), recordings, host=arguments.host, port=arguments.port, opened=opened, **more)
     return 0
 
 

@@ -54,7 +54,7 @@ def build(viewers: Viewers, recognizer: Recognizer, recordings: Mapping[str, Pat
             restart = gr.Button("Restart", elem_id="restart", size="md")
             record = gr.Button("Record", elem_id="record", size="md")
             choice = gr.Dropdown(names, value=names[0], show_label=False, container=False, elem_id="choice")
-            upload = gr.UploadButton("Open a recording…", file_types=[".aedat4"], elem_id="upload", size="md")
+            upload = gr.UploadButton("Open a recording…", file_types=[".aedat4", ".aedat"], elem_id="upload", size="md")
         demo.load(actions.enter, outputs=[view, choice], **quick)
         demo.unload(actions.leave)
         play.click(actions.toggle, view, **quick)

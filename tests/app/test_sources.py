@@ -1,0 +1,130 @@
+"""Every kind of recording goes the same way: info, replay, record, and the page."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import h5py
+import numpy as np
+import pytest
+
+from app.cli import main
+from app.feed import open_feed
+from app.viewer import Viewer
+from streams import EventPacket, RgbFrame, open_source
+from streams.items import Events, join_events
+from tests.app.test_viewer import FakeRecognizer, until
+from tests.conftest import random_events
+from tests.streams import test_aedat2, test_aedat3, test_hdf5, test_prophesee
+
+EVENTS = random_events(4_000, 1_000_000, 3_000_000, (128, 96))
+
+
+def _aedat2(folder: Path) -> Path:
+    pairs = test_aedat2.pairs_of("DVS128", EVENTS)
+    return test_aedat2.write(folder / "a.aedat", pairs, test_aedat2.header("DVS128"))
+
+
+def _aedat3(folder: Path) -> Path:
+    return test_aedat3.write(folder / "a.aedat", test_aedat3.packets(EVENTS))
+
+
+def _raw(folder: Path) -> Path:
+    return test_prophesee.write(folder, "a.raw", b"% geometry 128x96\n% evt 2.0\n% end\n" + test_prophesee.evt2(EVENTS))
+
+
+def _hdf5(folder: Path) -> Path:
+    with h5py.File(folder / "a.h5", "w") as file:
+        test_hdf5.columns(file, events=EVENTS)
+    return folder / "a.h5"
+
+
+def _images(folder: Path) -> Path:
+    clip = folder / "dvSave-1"
+    for kind in ("aps", "dvs"):
+        (clip / f"dvSave-1_{kind}").mkdir(parents=True)
+        for number in range(60):
+            cv2.imwrite(str(clip / f"dvSave-1_{kind}" / f"{number:08d}.png"), np.full((26, 34, 3), number, np.uint8))
+    return clip
+
+
+def _video(folder: Path) -> Path:
+    path = folder / "a.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 30, (128, 96))
+    for k in range(60):
+        image = np.full((96, 128, 3), 60, np.uint8)
+        image[30:60, k : k + 30] = 220
+        writer.write(image)
+    writer.release()
+    return path
+
+
+KINDS: dict[str, tuple[Callable[[Path], Path], str]] = {
+    "aedat 2": (_aedat2, "AEDAT 2"),
+    "aedat 3": (_aedat3, "AEDAT 3"),
+    "raw": (_raw, "Prophesee or Event Stream"),
+    "hdf5": (_hdf5, "HDF5"),
+    "images": (_images, "folder of images"),
+    "video": (_video, "video, its events are simulated"),
+}
+
+
+@pytest.fixture(params=KINDS)
+def recording(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    return KINDS[request.param][0](tmp_path)
+
+
+def stored(uri: Path) -> tuple[Events, list[np.ndarray]]:
+    with open_source(uri) as source:
+        items = list(source)
+    events = [item.events for item in items if isinstance(item, EventPacket)]
+    return join_events(events), [item.image for item in items if isinstance(item, RgbFrame)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_info_says_what_it_is_and_holds(tmp_path: Path, kind: str, capsys) -> None:
+    make, called = KINDS[kind]
+    assert main(["info", str(make(tmp_path)), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["format"] == called and facts["bytes"] > 1_000 and facts["damage"] == {}
+    amounts = {stream["kind"]: stream["count"] for stream in facts["streams"]}
+    expected = {"images": {"images of events": 60, "FRME": 60}, "video": {"FRME": 60}}
+    assert amounts == expected.get(kind, {"EVTS": len(EVENTS)})
+    assert main(["info", str(make(tmp_path / "again" if kind == "images" else tmp_path))]) == 0
+    assert called in capsys.readouterr().out
+
+
+def test_record_makes_aedat4_of_it(recording: Path, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "out.aedat4"
+    assert main(["record", str(recording), str(out)]) == 0
+    (events, images), (copied, copied_images) = stored(recording), stored(out)
+    assert np.array_equal(events, copied) and len(images) == len(copied_images)
+    assert all(np.array_equal(a, b) for a, b in zip(images, copied_images, strict=True))
+    assert ("images of events, which a recording cannot hold" in capsys.readouterr().err) == recording.is_dir()
+
+
+def test_replay_labels_it(recording: Path, capsys) -> None:
+    assert main(["replay", str(recording), "--json", "--speed", "max", "--stride", "4"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(lines) > 20 and all(line["label"] for line in lines)
+
+
+def test_the_page_plays_it(recording: Path) -> None:
+    arguments = Namespace(denoise=False, roi=None, flip=None, rotate=0)
+    viewer = Viewer(recording, FakeRecognizer(), opened=lambda uri: open_feed(arguments, uri))
+    until(lambda: viewer.state()["position_s"] > 0.3 and viewer.state()["labels"])
+    assert not viewer.state()["message"] and viewer.state()["simulated"] == (recording.suffix == ".avi")
+    viewer.close()
+
+
+def test_the_page_is_given_recordings_by_the_command_line(tmp_path: Path, monkeypatch) -> None:
+    given: dict[str, object] = {}
+    monkeypatch.setattr("app.demo.serve", lambda load, recordings, **more: given.update(recordings))
+    path = _aedat2(tmp_path)
+    assert main(["demo", str(path)]) == 0
+    assert list(given.items())[0] == ("a.aedat", path) and "cards" in given
+    assert main(["demo", str(tmp_path / "missing.aedat")]) == 1
