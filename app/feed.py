@@ -16,6 +16,7 @@ from typing import Any
 
 from streams import Source, open_source
 from streams.filters import filtered
+from streams.reconstruct import Reconstructed
 
 _LOOK_S = 0.5
 _OPTIONS = ("size", "chip", "exposure_us", "frame_rate", "contrast")  # that some sources take
@@ -29,13 +30,14 @@ def open_feed(arguments: argparse.Namespace, address: str | Path) -> Source:
         told = ", ".join(f"{name} {value}" for name, value in source.settings.items())
         print(f"velora: {source.name}: {told}", file=sys.stderr, flush=True)
     try:
-        return filtered(
+        feed = filtered(
             source,
             denoise=arguments.denoise,
             roi=arguments.roi,
             flip=arguments.flip,
             rotate=arguments.rotate,
         )
+        return Reconstructed(feed) if getattr(arguments, "rgb_from", None) == "events" else feed
     except BaseException:
         source.close()
         raise

@@ -20,7 +20,7 @@ _SCRIPT = Path(__file__).with_name("page.js")
 
 # page.js fills it, and writes Play or Pause on the button; the controls stand at @children.
 _VIEW = """
-<div class="panes titles"><b>RGB</b><i></i><b id="events">Events</b><i></i><b>Motion</b></div>
+<div class="panes titles"><b id="rgb">RGB</b><i></i><b id="events">Events</b><i></i><b>Motion</b></div>
 <div id="stage"><img id="strip" alt="RGB, events and motion">
 <div class="panes"><b></b><i></i><b></b><i></i><b></b></div></div>
 @children

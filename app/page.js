@@ -78,6 +78,7 @@ function showRecording(possible, recorded) {
 
 function show(state) {
   put(find("play"), state.playing ? "Pause" : "Play");
+  put(find("rgb"), state.reconstructed ? "RGB (from events)" : "RGB");
   put(find("events"), state.simulated ? "Events (simulated)" : "Events");
   showRecording(state.can_record, state.recorded);
   showLabels(state.labels, state.stale, state.unsure);

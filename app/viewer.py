@@ -119,7 +119,7 @@ class Viewer(Sink):
         self._began_at = self._newest = 0
         self._start_us: int | None = None  # of a live feed: where we joined it
         self._message, self._failed, self._closed = "", False, False
-        self._simulated = False  # the events
+        self._simulated = self._reconstructed = False  # the events, the frames
         self._thread = threading.Thread(target=self._play, name=f"viewer of {self.name}", daemon=True)
         self._thread.start()
 
@@ -192,6 +192,7 @@ class Viewer(Sink):
             "recording": self.name,
             "playing": self.playing,
             "simulated": self._simulated,
+            "reconstructed": self._reconstructed,
             "can_record": self._recorder is not None and self._record_to is not None,
             "recorded": self._recorded(),
             "message": self._message or (self._live.source.warning if self._live else ""),
@@ -246,7 +247,7 @@ class Viewer(Sink):
     def _play(self) -> None:
         try:
             with self._opened(self.recording) as source:
-                self._simulated = source.simulated
+                self._simulated, self._reconstructed = source.simulated, source.reconstructed
                 self._stride = stride = self._stride or window_stride(self.recognizer, source)
                 if source.live:
                     self._follow(source, stride)

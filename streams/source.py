@@ -39,6 +39,7 @@ class Source(ABC):
     hardened = False  # its reader stands files that were made to harm, so that uploads may be of this kind
     settings: Mapping[str, str] = {}  # of a camera, as they were read back
     simulated = False  # its events come from frames, not from an event camera
+    reconstructed = False  # its frames come from events, not from a camera
     live = False
     path: Path | None = None  # of a recording
     name: str
@@ -87,6 +88,7 @@ class Through(Source):
         self.name, self.sample_period_us, self.span_us = source.name, source.sample_period_us, source.span_us
         self.event_size, self.frame_size, self.path = source.event_size, source.frame_size, source.path
         self.simulated, self.settings = source.simulated, source.settings
+        self.reconstructed = self.reconstructed or source.reconstructed
 
     @property
     def warning(self) -> str:

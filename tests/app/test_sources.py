@@ -113,6 +113,15 @@ def test_replay_labels_it(recording: Path, capsys) -> None:
     assert len(lines) > 20 and all(line["label"] for line in lines)
 
 
+def test_events_alone_may_have_grey_frames(tmp_path: Path, capsys) -> None:
+    out = tmp_path / "out.aedat4"
+    assert main(["record", str(_aedat3(tmp_path)), str(out), "--rgb-from", "events"]) == 0
+    events, images = stored(out)
+    assert np.array_equal(events, EVENTS) and len(images) > 55 and images[30].std() > 10
+    assert main(["record", str(out), str(tmp_path / "again.aedat4"), "--rgb-from", "events"]) == 1
+    assert "grey frames are made for events without frames" in capsys.readouterr().err
+
+
 def test_the_page_plays_it(recording: Path) -> None:
     arguments = Namespace(denoise=False, roi=None, flip=None, rotate=0)
     viewer = Viewer(recording, FakeRecognizer(), opened=lambda uri: open_feed(arguments, uri))
