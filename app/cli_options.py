@@ -36,9 +36,7 @@ def add_format(parser: argparse.ArgumentParser) -> None:
 def add_filters(parser: argparse.ArgumentParser) -> None:
     """What is done to a feed before anything else."""
     add_format(parser)
-    parser.add_argument(
-        "--rgb-from", choices=["events"], help="grey frames, where a source has none"
-    )
+    parser.add_argument("--rgb-from", choices=["events"], help="grey frames, where a source has none")
     parser.add_argument("--denoise", action="store_true", help="take out background activity and hot pixels")
     parser.add_argument("--roi", type=region, metavar="X,Y,W,H", help="use this region of the sensor alone")
     parser.add_argument("--flip", choices=["horizontal", "vertical"], help="mirror left and right, or top and bottom")

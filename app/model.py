@@ -73,7 +73,8 @@ def read_label_file(path: Path) -> list[str]:
 def render_config(recognizer: Recognizer) -> RenderConfig:
     """How the recogniser's event images are drawn. Raises ModelError for a checkpoint that asks for the impossible."""
     try:
-        return RenderConfig(**recognizer.config.rendering)
+        window_us = recognizer.config.exposure_us or None  # where a source does not tell its exposures
+        return RenderConfig(**{"window_us": window_us, **recognizer.config.rendering})
     except (TypeError, ValueError) as error:
         raise ModelError(f"{recognizer.name}: its config.json has a rendering that cannot be used ({error})") from None
 

@@ -57,6 +57,8 @@ def train(arguments: argparse.Namespace) -> int:
     for line in [line for found in sets.values() for line in found.skipped]:
         _say(f"left out: {line}")
     config = _config(arguments, base, sets["train"].labels, rendering)
+    if not is_rendered(arguments.data):  # else only those who rendered them know
+        config = dataclasses.replace(config, exposure_us=_exposure_us(sets["train"], rendering))
     tower = None if config.own_towers and base else _tower(config, arguments)
     if tower is not None and not config.own_towers:
         check_digest(config, tower)
@@ -109,6 +111,12 @@ def _rendering(arguments: argparse.Namespace) -> dict[str, Any]:
     if is_rendered(arguments.data):
         raise ValueError(f"--max-window-us: the event images of {arguments.data} are rendered already, leave it out")
     return {"max_window_us": arguments.max_window_us}
+
+
+def _exposure_us(data: ClipSet, rendering: Mapping[str, Any]) -> int:
+    """The median time whose events are in an event image."""
+    spans = np.concatenate([np.diff(clip.times, axis=1)[:, 0] for clip in data.clips])
+    return int(np.median(np.minimum(spans, rendering.get("max_window_us") or spans.max())))
 
 
 def _config(

@@ -26,6 +26,7 @@ _RANGES: dict[str, tuple[type, float, float]] = {
     "dropout": (float, 0.0, 0.9),
     "frames": (int, 1, 256),
     "sample_period_us": (int, 100, 60_000_000),
+    "exposure_us": (int, 0, 60_000_000),
     "temperature": (float, 1e-2, 1e2),
     "unsure_below": (float, 0.0, 1.0),
 }
@@ -59,6 +60,7 @@ class VELoRAConfig:
     own_towers: int = 0  # towers that the checkpoint brings: none (the backbone's serves all streams), 1, or 3
     frames: int = 8  # T, samples of a window
     sample_period_us: int = 133_333  # from one sample of a window to the next, as trained
+    exposure_us: int = 0  # whose events an event image usually shows, as trained; 0: not known
     rendering: Mapping[str, Any] = field(default_factory=dict)  # fields of streams.render.RenderConfig, as trained
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)  # of the normalisation, RGB order, for images in 0..1
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)

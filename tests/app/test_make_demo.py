@@ -25,6 +25,7 @@ def test_a_quick_recipe_makes_a_checkpoint_and_a_backbone(made: Path) -> None:
     assert checkpoint.config.backbone == "demo" and checkpoint.config.trained
     assert checkpoint.config.labels == load_recognizer("demo").config.labels
     assert 0 < checkpoint.config.unsure_below <= 0.9
+    assert checkpoint.config.exposure_us == 8_000
     load_tower("demo", file=made / BACKBONE)
     sizes = [path.stat().st_size for path in (made / BACKBONE, *(made / "checkpoint").glob("*.*"))]
     assert sum(sizes) < 12e6

@@ -42,3 +42,9 @@ def test_an_impossible_rendering_names_the_checkpoint(rendering: dict[str, Any])
 
 def test_a_trained_model_has_no_note() -> None:
     assert random_note(recognizer()) is None
+
+
+def test_where_a_source_tells_no_exposures_windows_are_as_long_as_those_trained_on() -> None:
+    assert render_config(recognizer(exposure_us=8_000)).window_us == 8_000
+    assert render_config(recognizer()).window_us is None
+    assert render_config(recognizer(exposure_us=8_000, rendering={"window_us": 5_000})).window_us == 5_000
