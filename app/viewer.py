@@ -19,13 +19,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from app.feeds import Feed, Feeds
 from app.meters import LabelLatency, Rate
 from app.model import render_config, window_stride
-from app.recorder import Recorder, new_file
+from app.recorder import new_file
 from app.strip import Panes, encode_strip
-from streams import LATEST, Live, Player, RunSummary, Sample, Sink, Source, StreamError, open_source, run
+from streams import LATEST, Player, RenderConfig, RunSummary, Sample, Sink, Source, StreamError, open_source, run
 from streams.clock import Delay
-from streams.record import Tee
+from streams.live import Follower
+from streams.record import Recorded
+from streams.source import kind_of
 
 if TYPE_CHECKING:
     from velora import Prediction, Recognizer
@@ -88,8 +91,9 @@ class Slot:
 class Viewer(Sink):
     """Plays `recording` in a loop, or follows a live source, in a thread of its own, until `close`.
 
-    `stride` None is derived: the recogniser's sample period in samples of the source; `opened` opens it; a live one can
-    be recorded to the folder `record_to`. What goes wrong ends the thread and is told by `state`; nothing is raised.
+    `stride` None is derived: the recogniser's sample period in samples of the source; `opened` opens it; a live one is
+    of `feeds`, which other viewers follow too, and can be recorded to the folder `record_to`. What goes wrong ends the
+    thread and is told by `state`; nothing is raised.
     """
 
     def __init__(
@@ -101,13 +105,16 @@ class Viewer(Sink):
         max_lag_ms: float | None = None,
         record_to: Path | None = None,
         opened: Callable[[Path | str], Source] = open_source,
+        feeds: Feeds | None = None,
     ) -> None:
         self.recording, self.recognizer, self._opened = recording, recognizer, opened
         self.name = recording.name if isinstance(recording, Path) else recording
         self._stride, self._max_lag_ms, self._record_to = stride, max_lag_ms, record_to
         self._player = Player(recording, render=render_config(recognizer), loop=True, opened=opened)
-        self._live: Live | None = None
-        self._recorder: Recorder | None = None  # of what is live
+        self._feeds = feeds or Feeds(opened, self._player.render or RenderConfig())
+        self._feed: Feed | None = None  # what is live
+        self._follower: Follower | None = None
+        self._mine: Recorded | None = None  # the recording that was begun here, to which our labels belong
         self._frozen = False  # a live picture is held
         self._summary, self._slot, self._panes = RunSummary(), Slot(), Panes()
         self._source_rate, self._shown_rate, self._label_rate = Rate(), Rate(), Rate()
@@ -142,15 +149,16 @@ class Viewer(Sink):
         self.say("")
 
     def record(self) -> None:
-        """Record a live feed to a new file from now on, or end that."""
-        if self._recorder is None or self._record_to is None:
+        """Record a live feed to a new file from now on, or end that, whoever began it."""
+        if self._feed is None or self._record_to is None:
             return
-        if self._recorder.under_way:
-            self.say(" · ".join(self._recorder.stop()))
+        if self._feed.recorder.under_way:
+            self.say(" · ".join(self._feed.recorder.stop()))
             return
         self.say("")
         try:
-            self._recorder.start(new_file(self._record_to, self.name))
+            self._feed.recorder.start(new_file(self._record_to, self.name))
+            self._mine = self._feed.recorder.under_way
         except (StreamError, OSError) as error:
             self.say(one_line(error, self._record_to))
 
@@ -169,8 +177,8 @@ class Viewer(Sink):
         """Let the thread end, without waiting for it."""
         self._closed = True
         self._player.stop()
-        if self._live is not None:
-            self._live.stop()
+        if self._follower is not None:
+            self._follower.stop()
         self._slot.wake()
 
     def close(self) -> None:
@@ -193,9 +201,9 @@ class Viewer(Sink):
             "playing": self.playing,
             "simulated": self._simulated,
             "reconstructed": self._reconstructed,
-            "can_record": self._recorder is not None and self._record_to is not None,
+            "can_record": self._feed is not None and self._record_to is not None,
             "recorded": self._recorded(),
-            "message": self._message or (self._live.source.warning if self._live else ""),
+            "message": self._message or (self._feed.source.warning if self._feed else ""),
             "labels": [(label, round(p, 4)) for label, p in self._top],
             "stale": self._stale,
             "unsure": self._unsure,
@@ -221,7 +229,7 @@ class Viewer(Sink):
         self._stale = self._stale or sample.discontinuity
         self._began_at = sample.index if sample.discontinuity else self._began_at
         self._newest = sample.index
-        if self._frozen and self._live is not None:
+        if self._frozen and self._feed is not None:
             return
         panes = self._panes.of(sample, self._stride_in_force)
         widths = tuple(pane.shape[1] for pane in panes)
@@ -230,6 +238,8 @@ class Viewer(Sink):
     def on_prediction(self, prediction: Prediction) -> None:
         """Keep the labels. Called by `run`."""
         self._label_rate.count()
+        if self._feed is not None and self._mine is not None and self._feed.recorder.under_way is self._mine:
+            self._feed.recorder.on_prediction(prediction)
         self._latency.labelled(prediction.index)
         if not self._began_at <= prediction.index <= self._newest:
             return  # of what was played before a restart or a gap
@@ -246,12 +256,11 @@ class Viewer(Sink):
 
     def _play(self) -> None:
         try:
-            with self._opened(self.recording) as source:
-                self._simulated, self._reconstructed = source.simulated, source.reconstructed
-                self._stride = stride = self._stride or window_stride(self.recognizer, source)
-                if source.live:
-                    self._follow(source, stride)
-            if self._live is None:
+            if isinstance(self.recording, str) and kind_of(self.recording).live:
+                self._follow(self.recording)
+            else:
+                with self._opened(self.recording) as source:
+                    stride = self._learn(source)
                 self._player.lead = (self.recognizer.config.frames - 1) * stride
                 self._run(self._player, stride)
             if not self._closed:
@@ -259,28 +268,37 @@ class Viewer(Sink):
         except Exception as error:
             self._fail(one_line(error, self.recording))
 
-    def _follow(self, source: Source, stride: int) -> None:
-        tee = Tee(source)
-        self._recorder, self._live = Recorder(tee), Live(tee, render=self._player.render)
+    def _learn(self, source: Source) -> int:
+        """What has to be known of a source; its stride."""
+        self._simulated, self._reconstructed = source.simulated, source.reconstructed
+        self._stride = self._stride or window_stride(self.recognizer, source)
+        return self._stride
+
+    def _follow(self, address: str) -> None:
+        feed = self._feeds.join(address)
         try:
-            self._run(self._live, stride, self._recorder)
+            stride = self._learn(feed.source)
+            self._follower, self._feed = feed.live.follow(), feed
+            self._run(self._follower, stride)
         finally:
-            self._recorder.stop()
+            if self._mine is not None and feed.recorder.under_way is self._mine:
+                feed.recorder.stop()
+            self._feeds.leave(address, feed)
 
     def _recorded(self) -> dict[str, Any] | None:
         """How the recording goes that is under way."""
-        recorded = self._recorder.under_way if self._recorder is not None else None
+        recorded = self._feed.recorder.under_way if self._feed is not None else None
         if recorded is None:
             return None
         return {"seconds": int(recorded.seconds), "mb": round(recorded.size / 1e6, 1), "failure": recorded.failure}
 
-    def _run(self, samples: Player | Live, stride: int, *more: Sink) -> None:
+    def _run(self, samples: Player | Follower, stride: int) -> None:
         if self._closed:
             return
         run(
             samples,
             self.recognizer,
-            sinks=[self, *more],
+            sinks=[self],
             policy=LATEST,
             stride=stride,
             summary=self._summary,

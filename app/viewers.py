@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from app.feeds import Feeds
+from app.model import render_config
 from app.viewer import Viewer
 from streams import RecordingError, open_source
 from streams.source import kind_of
@@ -43,7 +45,8 @@ class Viewers:
     """
 
     def __init__(self, recognizer: Recognizer, **options: Any) -> None:
-        self._recognizer, self._options = recognizer, options
+        feeds = Feeds(options.get("opened", open_source), render_config(recognizer))
+        self._recognizer, self._options = recognizer, {"feeds": feeds, **options}
         self._lock = threading.Lock()
         self._tabs: dict[str, _Tab] = {}
 

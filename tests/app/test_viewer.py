@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,8 +18,9 @@ from app.meters import LabelLatency
 from app.strip import GAP, Panes, encode_strip
 from app.viewer import Frame, Slot, Viewer
 from app.viewers import MOST_VIEWERS, Viewers
-from streams import RecordingError, Sample
-from streams.items import no_events
+from streams import RecordingError, Sample, Source
+from streams.items import Item, no_events
+from tests.conftest import moving_square
 from velora import VELoRAConfig
 
 LABELS = ("<b>A</b>", "7 ♥", "K", "JOKER", "no card", "2")
@@ -216,6 +217,57 @@ def test_uploads_reach_only_readers_that_stand_hostile_files(small_recording: Pa
         viewers.play_upload(token, video)
     assert not video.exists()
     viewers.close()
+
+
+class FakeCamera(Source):
+    """A live source that only one may open at a time."""
+
+    live, opened = True, 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        assert not FakeCamera.opened
+        FakeCamera.opened += 1
+        self.name, self.event_size, self.frame_size, self.sample_period_us = "camera", (64, 48), (64, 48), 20_000
+        self._closed = threading.Event()
+
+    def __iter__(self) -> Iterator[Item]:
+        for item in moving_square(100_000, period_us=20_000):
+            if self._closed.wait(0.01):
+                return
+            yield item
+
+    def close(self) -> None:
+        FakeCamera.opened -= not self._closed.is_set()
+        self._closed.set()
+
+
+def test_tabs_share_a_live_source_and_its_recording(tmp_path: Path) -> None:
+    viewers = Viewers(FakeRecognizer(), opened=lambda _: FakeCamera(), record_to=tmp_path)
+    viewers.prepare("webcam:0")
+    first, second = (viewers.get(viewers.open(name, "webcam:0")) for name in "ab")
+    until(lambda: first.state()["labels"] and second.state()["labels"])
+    assert FakeCamera.opened == 1
+    first.record()
+    until(lambda: second.state()["recorded"] and second.state()["recorded"]["seconds"] >= 1)
+    second.record()  # ends it
+    assert first.state()["recorded"] is None
+    second.record()
+    until(lambda: first.state()["recorded"] and first.state()["recorded"]["seconds"] >= 1)
+    viewers.leave("a")
+    assert FakeCamera.opened == 1 and second.state()["recorded"] and not second.state()["message"]
+    viewers.leave("b")
+    until(lambda: FakeCamera.opened == 0 and not viewer_threads())
+    recordings = sorted(tmp_path.glob("*.aedat4"))
+    assert len(recordings) == 2
+    for path in recordings:
+        rows = path.with_name(f"{path.stem}.labels.csv").read_text().splitlines()[1:]
+        ends = [int(row.split(",")[2]) for row in rows]
+        assert rows and ends == sorted(ends)  # of one viewer, not of both
+    again = viewers.get(viewers.open("c", "webcam:0"))
+    until(lambda: again.state()["labels"])
+    viewers.close()
+    assert FakeCamera.opened == 0
 
 
 def test_viewers_that_nobody_asks_are_freed(small_recording: Path) -> None:
