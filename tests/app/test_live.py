@@ -13,6 +13,7 @@ import threading
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from queue import Empty, Queue
 
@@ -100,9 +101,9 @@ def test_live_labels_equal_those_of_replay(start: Callable[..., Program], record
     address = start("serve", str(recording), "--loop").line().strip()
     assert address.startswith("tcp://127.0.0.1:") and "," in address
     live = start("live", address, "--headless", "--json", "--stride", "2")
-    rows = [json.loads(live.line()) for _ in range(12)]
+    rows = (json.loads(live.line()) for _ in range(80))
+    equal = list(islice((row for row in rows if tuple(row[k] for k in PAIR) in replayed), 6))
     took, told = live.interrupt()
-    equal = [row for row in rows if tuple(row[k] for k in PAIR) in replayed]
     assert len(equal) >= 3  # the others are of a slow machine's wider stride, or of the loop's next pass
     for row in equal:
         other = replayed[tuple(row[k] for k in PAIR)]
