@@ -16,51 +16,24 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from app.cli_options import add_camera, add_format, duration, seconds
-from app.feed import losses, stopping, telling
+from app.feed import SOURCE_OPTIONS, losses, stopping, telling
 from streams import Source, open_source
 from streams.align import BIN_US, Activity, Alignment, Curve, events_in
-from streams.beside import Beside
 from streams.files import replaced_when_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _PICTURE = Path("align.png")
-_OPTIONS = ("size", "chip", "exposure_us", "frame_rate", "contrast")
 _BLUE, _ORANGE = "#0072B2", "#E69F00"  # Okabe and Ito's
-
-
-def add_align(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """`velora align`."""
-    align = commands.add_parser(
-        "align",
-        help="the offset between an event camera and another camera, from a hand waved before both",
-        description="Wave a hand before both cameras, now fast, now slow. It prints the offset as the option to use, "
-        "and draws how both feeds moved.",
-        allow_abbrev=False,
-    )
-    align.add_argument("events", metavar="EVENTS", help="a recording of events, dv:, or tcp://HOST:PORT")
-    align.add_argument(
-        "--rgb", required=True, metavar="FRAMES", help="webcam:0 beside a live feed; else a video, or a folder"
-    )
-    align.add_argument(
-        "--rgb-fps", type=duration, metavar="HZ", help="of a video or a folder (default: as it says; 30)"
-    )
-    align.add_argument("--seconds", type=seconds, default=5.0, metavar="S", help="how long to listen (default: 5)")
-    align.add_argument("--out", type=Path, metavar="FILE", help=f"the picture to write (default: {_PICTURE})")
-    align.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    add_format(align)
-    add_camera(align)
-    align.set_defaults(command=align_command)
 
 
 def align_command(arguments: argparse.Namespace) -> int:
     """Listen, and tell the offset: 0, or 1 where it is not sure. Raises StreamError, ValueError and NoMatplotlib."""
     if arguments.out is not None:
         _figure()  # not only after the hand was waved
-    events = open_source(arguments.events, **{name: getattr(arguments, name, None) for name in _OPTIONS})
-    with Beside(events, arguments.rgb, fps=arguments.rgb_fps) as source:
+    given = {name: getattr(arguments, name, None) for name in SOURCE_OPTIONS}
+    with open_source(arguments.events, rgb=arguments.rgb, rgb_fps=arguments.rgb_fps, **given) as source:
         activity, interrupted = _listened(source, arguments.seconds)
     for line in losses(source.counts):
         print(line, file=sys.stderr)

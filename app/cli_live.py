@@ -1,11 +1,20 @@
-"""The options of the commands that deal with live feeds."""
+"""The options of the commands that deal with live feeds, and with two of them."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from app.cli_options import add_camera, add_filters, add_model, add_page, duration, positive_int
+from app.cli_options import (
+    add_camera,
+    add_filters,
+    add_format,
+    add_model,
+    add_page,
+    duration,
+    positive_int,
+    seconds,
+)
 
 
 def add_live(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -62,6 +71,30 @@ def add_live(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     record.set_defaults(command=_record)
 
 
+def add_align(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """`velora align`."""
+    align = commands.add_parser(
+        "align",
+        help="the offset between an event camera and another camera, from a hand waved before both",
+        description="Wave a hand before both cameras, now fast, now slow. It prints the offset as the option to use, "
+        "and draws how both feeds moved.",
+        allow_abbrev=False,
+    )
+    align.add_argument("events", metavar="EVENTS", help="a recording of events, dv:, or tcp://HOST:PORT")
+    align.add_argument(
+        "--rgb", required=True, metavar="FRAMES", help="webcam:0 beside a live feed; else a video, or a folder"
+    )
+    align.add_argument(
+        "--rgb-fps", type=duration, metavar="HZ", help="of a video or a folder (default: as it says; 30)"
+    )
+    align.add_argument("--seconds", type=seconds, default=5.0, metavar="S", help="how long to listen (default: 5)")
+    align.add_argument("--out", type=Path, metavar="FILE", help="the picture to write (default: align.png)")
+    align.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    add_format(align)
+    add_camera(align)
+    align.set_defaults(command=_align)
+
+
 def _live(arguments: argparse.Namespace) -> int:
     from app.live import live
 
@@ -78,3 +111,9 @@ def _record(arguments: argparse.Namespace) -> int:
     from app.record import record
 
     return record(arguments)
+
+
+def _align(arguments: argparse.Namespace) -> int:
+    from app.align import align_command
+
+    return align_command(arguments)

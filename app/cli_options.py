@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +38,14 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
     """What is done to a feed before anything else."""
     add_format(parser)
     parser.add_argument("--rgb-from", choices=["events"], help="grey frames, where a source has none")
+    parser.add_argument(
+        "--rgb", metavar="FRAMES", help="frames from elsewhere: webcam:0 beside a live feed; else a video, or a folder"
+    )
+    parser.add_argument("--rgb-offset-ms", type=float, metavar="MS", help="by which they are late: see velora align")
+    parser.add_argument("--rgb-fps", type=duration, metavar="HZ", help="of a folder of pictures (default: 30)")
+    parser.add_argument(
+        "--rgb-homography", type=Path, metavar="FILE", help="nine numbers: from pixels of events to those of --rgb"
+    )
     parser.add_argument("--denoise", action="store_true", help="take out background activity and hot pixels")
     parser.add_argument("--roi", type=region, metavar="X,Y,W,H", help="use this region of the sensor alone")
     parser.add_argument("--flip", choices=["horizontal", "vertical"], help="mirror left and right, or top and bottom")

@@ -16,15 +16,22 @@ from typing import Any
 
 from streams import Source, open_source
 from streams.filters import filtered
+from streams.homography import load_homography
 from streams.reconstruct import Reconstructed
 
 _LOOK_S = 0.5
-_OPTIONS = ("size", "chip", "exposure_us", "frame_rate", "contrast")  # that some sources take
+SOURCE_OPTIONS = ("size", "chip", "exposure_us", "frame_rate", "contrast")  # that some sources take
+RGB_OPTIONS = ("rgb_offset_ms", "rgb_fps", "rgb_homography")
 
 
 def open_feed(arguments: argparse.Namespace, address: str | Path) -> Source:
-    """A source with the filters asked for. Raises StreamError, and ValueError for filters that do not fit it."""
-    given = {name: getattr(arguments, name, None) for name in _OPTIONS}
+    """A source with the frames and filters asked for.
+
+    Raises StreamError, and ValueError for options that do not fit it or one another.
+    """
+    given = {name: getattr(arguments, name, None) for name in ("rgb", *SOURCE_OPTIONS, *RGB_OPTIONS)}
+    if given["rgb_homography"] is not None:
+        given["rgb_homography"] = load_homography(given["rgb_homography"])
     source = open_source(address, **given)
     if source.settings:
         told = ", ".join(f"{name} {value}" for name, value in source.settings.items())

@@ -108,18 +108,27 @@ class Through(Source):
         """The items, changed or not."""
 
 
-def open_source(uri: str | Path, **options: Any) -> Source:
+def open_source(uri: str | Path, *, rgb: str | None = None, **options: Any) -> Source:
     """Open a source by its address; a recording's format is told by its content, not by its name.
 
-    `options` are what cannot be told from the address; None stands for an option that is not given.
+    `rgb` is where frames come from instead of its own: see `streams.beside`, whose options are here `rgb_offset_ms`,
+    `rgb_fps` and `rgb_homography`. `options` are what cannot be told from the address; None is an option not given.
 
     Raises StreamError, for recordings RecordingError, with one line that names the file and the fix.
     """
     kind = kind_of(uri)
     given = {name: value for name, value in options.items() if value is not None}
+    beside = {name.removeprefix("rgb_"): given.pop(name) for name in list(given) if name.startswith("rgb_")}
+    if beside and rgb is None:
+        raise StreamError(f"{uri}: rgb_{next(iter(beside))} needs rgb: where the frames come from")
     if odd := given.keys() - kind.options:
         raise StreamError(f"{uri}: {', '.join(sorted(odd))} cannot be chosen for this kind of source")
-    return cast("Callable[..., Source]", kind)(uri, **given)
+    source = cast("Callable[..., Source]", kind)(uri, **given)
+    if rgb is None:
+        return source
+    from streams.beside import Beside
+
+    return Beside(source, rgb, **beside)
 
 
 def kind_of(uri: str | Path) -> type[Source]:

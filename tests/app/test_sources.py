@@ -137,3 +137,19 @@ def test_the_page_is_given_recordings_by_the_command_line(tmp_path: Path, monkey
     assert main(["demo", str(path)]) == 0
     assert list(given.items())[0] == ("a.aedat", path) and "cards" in given
     assert main(["demo", str(tmp_path / "missing.aedat")]) == 1
+
+
+def test_events_of_one_file_beside_the_frames_of_another(tmp_path: Path, capsys) -> None:
+    events, video, matrix = _aedat3(tmp_path), _video(tmp_path), tmp_path / "h.txt"
+    matrix.write_text("1 0 0\n0 0.75 0\n0 0 1\n")
+    both = [str(events), "--rgb", str(video), "--rgb-homography", str(matrix)]
+    out = tmp_path / "out.aedat4"
+    assert main(["record", both[0], str(out), *both[1:]]) == 0
+    copied, images = stored(out)
+    assert np.array_equal(copied, EVENTS) and len(images) == 60 and images[0].shape == (128, 128, 3)
+    assert main(["replay", *both, "--json", "--speed", "max", "--stride", "4"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) > 20
+    assert main(["replay", str(events), "--rgb-offset-ms", "5"]) == 1
+    assert "rgb_offset_ms needs rgb: where the frames come from" in capsys.readouterr().err
+    assert main(["replay", str(events), "--rgb", "webcam:0"]) == 1
+    assert "beside a recording only the frames of a video" in capsys.readouterr().err
