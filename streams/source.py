@@ -150,7 +150,11 @@ def kind_of(uri: str | Path) -> type[Source]:
         raise RecordingError(f"{path}: is a folder; name one recording in it")
     if not head:
         raise RecordingError(f"{path}: the file is empty; record or copy it again")
-    raise RecordingError(f"{path}: not a recording of a known format; `velora --help` says which there are")
+    if version := re.match(rb"#!AER-DAT([0-9.]{1,8})", head):
+        raise RecordingError(
+            f"{path}: AEDAT {version[1].decode()} is not known; convert it with the program that made it"
+        )
+    raise RecordingError(f"{path}: not a recording of a known format; README.md lists them")
 
 
 def _class(name: str) -> type[Source]:

@@ -131,7 +131,8 @@ def test_an_unreadable_file_is_named(tmp_path: Path, capsys, monkeypatch) -> Non
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("streams.aedat4_reader.open", refuse, raising=False)  # root may read everything
+    (tmp_path / "secret.aedat4").touch()
+    monkeypatch.setattr("pathlib.Path.open", refuse)  # root may read everything
     assert main(["info", str(tmp_path / "secret.aedat4")]) == 1
     assert "secret.aedat4: cannot be read (Permission denied)" in capsys.readouterr().err
 

@@ -153,3 +153,10 @@ def test_events_of_one_file_beside_the_frames_of_another(tmp_path: Path, capsys)
     assert "rgb_offset_ms needs rgb: where the frames come from" in capsys.readouterr().err
     assert main(["replay", str(events), "--rgb", "webcam:0"]) == 1
     assert "beside a recording only the frames of a video" in capsys.readouterr().err
+
+
+def test_an_aedat_of_a_version_to_come_says_which(tmp_path: Path, capsys) -> None:
+    path = tmp_path / "new.aedat"
+    path.write_bytes(b"#!AER-DAT5.1\r\n" + bytes(100))
+    assert main(["replay", str(path)]) == 1
+    assert "new.aedat: AEDAT 5.1 is not known" in capsys.readouterr().err
