@@ -62,9 +62,8 @@ def main() -> None:
     if arguments.json:
         print(json.dumps(figures))
     else:
-        print(
-            f"{figures['frames_per_s']} frames a second of one core, {figures['mega_events_per_s_of_scene']:.2f} M events/s"
-        )
+        rate = figures["mega_events_per_s_of_scene"]
+        print(f"{figures['frames_per_s']} frames a second of one core, {rate:.2f} million events a second of the scene")
 
 
 if __name__ == "__main__":
