@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import ipaddress
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from app.page import serve
 from recordings import bundled
 
 if TYPE_CHECKING:
+    from streams import Source
     from velora import Recognizer
 
 
@@ -29,15 +29,35 @@ def watch(arguments: argparse.Namespace) -> int:
 
 
 def _serve(arguments: argparse.Namespace, sources: Sequence[str], **more: Any) -> int:
-    opened = partial(open_feed, arguments)
     offered: dict[str, Path | str] = {}
-    for address in sources:
-        opened(address).close()  # what is wrong with it is said before the page is there
+    kept: dict[Path | str, Source] = {}  # live ones that are open already, for the first who watches
+    for address in sources:  # what is wrong with one is said before the page is there
         path = Path(address)
-        offered[path.name if path.exists() else address] = path if path.exists() else address
+        uri = path if path.exists() else address
+        offered[path.name if path.exists() else address] = uri
+        source = open_feed(arguments, uri)
+        if source.live:
+            kept[uri] = source
+        else:
+            source.close()
+
+    def opened(uri: Path | str) -> Source:
+        own = uri in offered.values()
+        return kept.pop(uri, None) or open_feed(arguments if own else _for_others(arguments), uri)
+
     recordings = {**offered, **bundled()}
-    serve(_loader(arguments), recordings, host=arguments.host, port=arguments.port, opened=opened, **more)
+    try:
+        serve(_loader(arguments), recordings, host=arguments.host, port=arguments.port, opened=opened, **more)
+    finally:
+        for source in kept.values():
+            source.close()
     return 0
+
+
+def _for_others(arguments: argparse.Namespace) -> argparse.Namespace:
+    """Of the options for the sources that are named, those that fit any recording."""
+    fitting = {name: getattr(arguments, name) for name in ("denoise", "flip", "rotate")}
+    return argparse.Namespace(**fitting, roi=None)
 
 
 def recordings_of(arguments: argparse.Namespace) -> Path | None:

@@ -34,7 +34,10 @@ class Feeds:
         """The feed of an address, to be left by `leave`. Raises StreamError where it cannot be opened."""
         with self._lock:  # two tabs that open it at once get the same one
             feed = self._feeds.get(address)
-            if feed is None or feed.live.ended:
+            if feed is not None and feed.live.ended:
+                feed.live.stop()  # so that it can be opened again
+                feed = None
+            if feed is None:
                 tee = Tee(self._opened(address))
                 feed = self._feeds[address] = Feed(tee, Live(tee, render=self._render), Recorder(tee))
             feed.count += 1
@@ -48,5 +51,5 @@ class Feeds:
                 return
             if self._feeds.get(address) is feed:
                 del self._feeds[address]
-        feed.recorder.stop()
-        feed.live.stop()
+            feed.recorder.stop()
+            feed.live.stop()  # before the lock is free: who opens it next would find it in use

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import threading
 import time
 from pathlib import Path
 
 from streams import Sink
-from streams.record import LabelLog, Recorded, Tee
+from streams.record import LabelLog, Recorded, Tee, check_free, labels_of
 from velora import Prediction
 
 
@@ -17,27 +18,32 @@ class Recorder(Sink):
     def __init__(self, tee: Tee) -> None:
         self._tee = tee
         self._log: LabelLog | None = None
+        self._lock = threading.RLock()
 
     def start(self, path: Path, *, replace: bool = False, labels: bool = True) -> None:
         """Record from now on. Raises RecordingError where there is such a file, or it cannot be written."""
-        log = LabelLog(path, replace=replace) if labels else None
-        try:
+        with self._lock:
+            self.stop()
+            if labels:
+                check_free(labels_of(path), replace)
             self._tee.start(path, replace=replace)
-        except BaseException:
-            if log is not None:
-                log.close()
-                log.path.unlink(missing_ok=True)
-            raise
-        self._log = log
+            if replace:  # those of the recording that was here
+                labels_of(path).unlink(missing_ok=True)
+            try:
+                self._log = LabelLog(path) if labels else None
+            except BaseException:
+                self._tee.stop()
+                raise
 
     def stop(self) -> list[str]:
         """Finish the files: a line on what is in them, one on what is not. Does nothing where nothing is recorded."""
-        if not self._tee.recording and self._log is None:
-            return []
-        log, self._log = self._log, None
-        recorded = self._tee.stop()
-        if log is not None:
-            log.close()
+        with self._lock:
+            if not self._tee.recording and self._log is None:
+                return []
+            log, self._log = self._log, None
+            recorded = self._tee.stop()
+            if log is not None:
+                log.close()
         return [line for line in (str(recorded), log.failure if log is not None else "") if line]
 
     @property
@@ -46,9 +52,9 @@ class Recorder(Sink):
         return self._tee.recorded if self._tee.recording or self._log is not None else None
 
     def on_prediction(self, prediction: Prediction) -> None:
-        log = self._log
-        if log is not None:
-            log.add(prediction)
+        with self._lock:
+            if self._log is not None:
+                self._log.add(prediction)
 
 
 def new_file(folder: Path, source: str) -> Path:

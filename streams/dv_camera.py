@@ -86,7 +86,7 @@ class DvCameraSource(Source):
         self._heard_at = self._frame_at = time.monotonic()
         self._away_us, self._away_at_ns, self._asked_at_ns = 0, 0, time.monotonic_ns()
         lost = "packets of the camera, left out since too many came"
-        self._pump: Pump[Arrived] = Pump(self._read, most=_WAITING, counts=self.counts, lost=lost)
+        self._pump: Pump[Arrived] = Pump(self._read, most=_WAITING, counts=self.counts, lost=lost, free=self._free)
         self._pump.start()
 
     @property
@@ -104,8 +104,10 @@ class DvCameraSource(Source):
     def close(self) -> None:
         """End the iteration at once, from any thread, and free the camera as soon as its driver lets us."""
         self._pump.stop()
-        if self._pump.join(_JOIN_S):
-            self._camera = None
+        self._pump.join(_JOIN_S)
+
+    def _free(self) -> None:
+        self._camera = None
 
     def __iter__(self) -> Iterator[Item]:
         unroller, run = Unroller(), -1

@@ -77,7 +77,12 @@ class PictureFrames(RecordedFrames):
 
     def __init__(self, folder: Path, fps: float | None) -> None:
         files = (path for path in folder.iterdir() if path.suffix.lower() in _EXTENSIONS)
-        numbered = {int(found[1]): path for path in files if (found := re.search(r"(?<!\d)(\d{1,9})$", path.stem))}
+        numbered: dict[int, Path] = {}
+        for path in sorted(files):
+            found = re.search(r"(?<!\d)(\d{1,9})$", path.stem)
+            other = numbered.setdefault(int(found[1]), path) if found else path
+            if other != path:
+                raise RecordingError(f"{folder}: {other.name} and {path.name} have one number; keep one series")
         if not numbered:
             raise RecordingError(
                 f"{folder}: no pictures in it (000001.png, 000002.png, …); name a folder that has some"
@@ -164,7 +169,7 @@ def recorded_frames(address: str, fps: float | None) -> RecordedFrames:
 
 def _size_of(path: Path) -> tuple[int, int]:
     """Width and height of a video's first frame, as it is decoded."""
-    capture = cv2.VideoCapture(str(path)) if path.is_file() else None
+    capture = cv2.VideoCapture(str(path.absolute())) if path.is_file() else None
     there, image = capture.read() if capture is not None else (False, None)
     if capture is not None:
         capture.release()

@@ -83,7 +83,8 @@ def read_picture(path: Path, size: tuple[int, int] | None = None) -> Image:
     Raises RecordingError for one that is damaged, larger than any camera's, or not of `size` (width, height).
     """
     found = _size(path)
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    data = np.fromfile(path, np.uint8)  # which takes names that OpenCV does not on every system
+    image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     if image is None:
         raise RecordingError(f"{path} is damaged: copy it again, or leave it out")
     if size is not None and found != size:

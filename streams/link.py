@@ -225,8 +225,9 @@ class Link:
 
 def _connected(host: str, port: int, gone: threading.Event) -> socket.socket:
     """A connection to any address of a host, made within CONNECT_S. Raises OSError, within a moment of `gone` too."""
-    until, failure = time.monotonic() + CONNECT_S, OSError("it has no address")
-    for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+    found, failure = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM), OSError("it has no address")
+    for family, kind, protocol, _, address in found:
+        until = time.monotonic() + CONNECT_S / len(found)  # one that never answers leaves the others their time
         own = socket.socket(family, kind, protocol)
         try:
             _connect(own, address, until, gone)

@@ -174,7 +174,7 @@ class Player:
             margin *= 2
         if sample is None:
             return
-        lead = [*before][len(before) - self.lead :] if self.lead else []
+        lead = [*before][max(0, len(before) - self.lead) :] if self.lead else []
         self._ends.extend(one.t_end_us for one in before)
         for k, one in enumerate([*lead, sample]):
             yield replace(one, lead=k < len(lead), discontinuity=one.discontinuity or k == 0)

@@ -16,9 +16,19 @@ class Pump(Generic[T]):
     """Calls `read` for ever in a thread, and keeps what it returns, `most` at a time; the oldest go, counted as `lost`.
 
     `read` may block for a while, and returns what has come, perhaps nothing. What it raises is raised by `taken`.
+    `free` is called in the same thread when it ends, whenever the driver lets it.
     """
 
-    def __init__(self, read: Callable[[], Sequence[T]], *, most: int, counts: Counter[str], lost: str) -> None:
+    def __init__(
+        self,
+        read: Callable[[], Sequence[T]],
+        *,
+        most: int,
+        counts: Counter[str],
+        lost: str,
+        free: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._free = free
         self._read, self._most, self._counts, self._lost = read, most, counts, lost
         self._changed = threading.Condition()
         self._waiting: deque[T] = deque()
@@ -37,11 +47,10 @@ class Pump(Generic[T]):
         with self._changed:
             self._changed.notify_all()
 
-    def join(self, timeout_s: float) -> bool:
-        """Wait for the driver's thread; False where it is still in the driver."""
+    def join(self, timeout_s: float) -> None:
+        """Wait for the driver's thread, which may still be in the driver."""
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
-        return not self._thread.is_alive()
 
     def taken(self) -> Iterator[T]:
         """What the driver brings, until `stop`. Raises what `read` raises."""
@@ -60,6 +69,8 @@ class Pump(Generic[T]):
                 self._keep(self._read())
         except Exception as error:  # raised again by `taken`
             self._failure = error
+        finally:
+            self._free()
 
     def _keep(self, brought: Sequence[T]) -> None:
         if not brought:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from streams.items import EventPacket, Events, Gap, Image, Item, RgbFrame
 from streams.source import JUMP_US, Source, Through
+from streams.synchronize import without_holes
 
 PERIOD_US = 33_333
 LEAK_US = 200_000  # in which a pixel comes back by 63 %
@@ -46,7 +47,7 @@ class Reconstructed(Through):
     def _through(self, items: Iterator[Item]) -> Iterator[Item]:
         assert self.event_size is not None
         grey, due, reached = Accumulator(self.event_size), None, None
-        for item in items:
+        for item in self._pieces(items):
             if isinstance(item, EventPacket):
                 if reached is not None and not -JUMP_US < item.t_start_us - reached < JUMP_US:
                     grey, due = Accumulator(self.event_size), None
@@ -63,6 +64,16 @@ class Reconstructed(Through):
                 if isinstance(item, Gap):
                     grey, due, reached = Accumulator(self.event_size), None, None
                 yield item
+
+    def _pieces(self, items: Iterator[Item]) -> Iterator[Item]:
+        """Packets that jump in time as packets that do not."""
+        for item in items:
+            if not isinstance(item, EventPacket) or item.t_end_us - item.t_start_us <= JUMP_US:
+                yield item
+            elif pieces := without_holes(item, self.counts):
+                yield from pieces
+            else:
+                self.counts["events scattered in time, dropped"] += len(item.events)
 
     def _due(self, first_us: int) -> int:
         """When the first frame ends: frames of a recording are the same wherever reading begins."""

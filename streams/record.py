@@ -68,7 +68,7 @@ class Tee(Through):
 
     def start(self, path: Path, *, replace: bool = False) -> None:
         """Write what comes from now on. Raises RecordingError where there is such a file, or it cannot be written."""
-        _check_free(path, replace)
+        check_free(path, replace)
         if path.exists() and self.path is not None and path.samefile(self.path):
             raise RecordingError(f"{path} is what is to be recorded: choose another name")
         self.stop()
@@ -134,7 +134,7 @@ class LabelLog:
         self.path = labels_of(recording)
         self.failure = ""
         self._name = recording.name
-        _check_free(self.path, replace)
+        check_free(self.path, replace)
         try:
             self._file: TextIO = open(self.path, "w", newline="", encoding="utf-8")  # noqa: SIM115 (closed by close)
         except OSError as error:
@@ -190,7 +190,8 @@ class LabelLog:
         return self._name, row[0], row[1], row[2], f"{row[3]:.4f}"
 
 
-def _check_free(path: Path, replace: bool) -> None:
+def check_free(path: Path, replace: bool) -> None:
+    """Raise RecordingError where there is such a file that is not to be replaced."""
     if path.exists() and not replace:
         raise RecordingError(f"{path} is there already: choose another name, or allow it to be replaced")
 

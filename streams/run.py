@@ -148,12 +148,12 @@ class Mailbox:
         with self._changed:
             if wait:
                 self.wait_empty()
+            if gift and self._sample is not None:
+                self.missed += 1
+                self._pass_by(sample)
+                return
+            self._clear()
             self._broken = self._broken or sample.discontinuity
-            if self._sample is not None:
-                self.missed += gift or self._gift
-                self.dropped += not (gift or self._gift)
-                if gift:
-                    return
             self._sample, self._gift = sample, gift
             self._changed.notify_all()
 
@@ -163,10 +163,26 @@ class Mailbox:
             while self._sample is not None and not self.closed:
                 self._changed.wait(timeout=1.0)
 
+    def pass_by(self, sample: Sample) -> None:
+        """Leave a new sample out, but not its discontinuity, which stands behind what is in the slot."""
+        with self._changed:
+            self._pass_by(sample)
+
     def skip(self, sample: Sample) -> None:
-        """Pass a sample by, but not its discontinuity."""
+        """Leave out a sample that was taken, but not its discontinuity."""
         with self._changed:
             self._broken = self._broken or sample.discontinuity
+
+    def _pass_by(self, sample: Sample) -> None:
+        if sample.discontinuity:
+            self._clear()
+            self._broken = True
+
+    def _clear(self) -> None:
+        if self._sample is not None:
+            self.missed += self._gift
+            self.dropped += not self._gift
+            self._sample = None
 
     def take(self) -> Sample | None:
         """Wait for a sample; None once the mailbox is closed."""
@@ -203,6 +219,7 @@ class Pace:
 
     def __init__(self, stride: int) -> None:
         self.base = self.every = stride
+        self._lock = threading.Lock()
         self._patience, self._failed = self._RELAX_AFTER, 0  # the gift that ended last
         self._begin()
 
@@ -217,6 +234,10 @@ class Pace:
 
     def update(self, drops: int, busy_s: float, elapsed_s: float) -> bool:
         """After each sample taken: drops, time computing and time passed since the last. True if `every` changed."""
+        with self._lock:
+            return self._update(drops, busy_s, elapsed_s)
+
+    def _update(self, drops: int, busy_s: float, elapsed_s: float) -> bool:
         self._taken, self._drops = self._taken + 1, self._drops + drops
         self._busy, self._elapsed = self._busy + busy_s, self._elapsed + elapsed_s
         self._longest = max(self._longest, busy_s)
@@ -233,8 +254,9 @@ class Pace:
 
     def settle(self) -> None:
         """After a gap: windows fill anew, and what comes may come at once, so there is no room for gifts."""
-        if self.every < self.base:
-            self._change(self.base)
+        with self._lock:
+            if self.every < self.base:
+                self._change(self.base)
 
     def _is_too_fast(self) -> bool:
         if self.every < self.base:
@@ -301,7 +323,7 @@ class _LatestRecognizer:
         lead, self._lead = self._lead, []
         for before in lead:
             if (sample.index - before.index) % self.pace.stride:
-                self.mailbox.skip(before)
+                self.mailbox.pass_by(before)
             else:
                 self.mailbox.put(before, wait=True)
         if lead:
@@ -310,7 +332,7 @@ class _LatestRecognizer:
             self.mailbox.wait_empty()  # what comes next must not overtake it: it has the first label
             self._raise()
         elif (sample.index - self._phase) % self.pace.every:
-            self.mailbox.skip(sample)
+            self.mailbox.pass_by(sample)
         else:
             self.mailbox.put(sample, gift=bool((sample.index - self._phase) % self.pace.base))
 

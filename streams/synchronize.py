@@ -184,16 +184,10 @@ class Synchronizer:
             return [item]
         if item.t_end_us - item.t_start_us <= JUMP_US:
             return [item]
-        events = in_order(item.events, self.counts)
-        times = np.concatenate([[item.t_start_us], events["t"], [item.t_end_us]])
-        holes = np.flatnonzero(np.diff(times) > JUMP_US)
-        if not len(holes):
-            return [replace(item, events=events)]
-        if len(holes) > _MAX_HOLES:
-            self.counts["events scattered in time, dropped"] += len(events)
-            return []
-        pieces = [piece for piece in np.split(events, holes) if len(piece)]
-        return [EventPacket(int(piece["t"][0]), int(piece["t"][-1]) + 1, piece) for piece in pieces]
+        pieces = without_holes(item, self.counts)
+        if not pieces:
+            self.counts["events scattered in time, dropped"] += len(item.events)
+        return pieces
 
     def _jumps(self, item: Timed) -> bool:
         if self._newest is None:
@@ -294,6 +288,20 @@ class Synchronizer:
         )
         self._index, self._last_end, self._discontinuity = self._index + 1, end, False
         return sample
+
+
+def without_holes(packet: EventPacket, counts: Counter[str]) -> list[EventPacket]:
+    """A packet in pieces that do not jump in time; none where it jumps so often that its times are damage."""
+    events = in_order(packet.events, counts)
+    times = np.concatenate([[packet.t_start_us], events["t"], [packet.t_end_us]])
+    holes = np.flatnonzero(np.diff(times) > JUMP_US)
+    if not len(holes):
+        return [replace(packet, events=events)]
+    if len(holes) > _MAX_HOLES:
+        return []
+    pieces = [piece for piece in np.split(events, holes) if len(piece)]
+    ends = [(int(piece["t"][0]), int(piece["t"][-1]) + 1) for piece in pieces]
+    return [EventPacket(start, end, own, packet.arrival_ns) for (start, end), own in zip(ends, pieces, strict=True)]
 
 
 def _as_rgb(image: Image) -> Image:

@@ -43,12 +43,16 @@ class Webcam:
             raise StreamError(f"{address}: write it as webcam:0, the first one")
         self._address, self._number = address, int(found[1])
         self._capture = self._opened()
-        self.fps = float(self._capture.get(cv2.CAP_PROP_FPS)) or 1e6 / DEFAULT_PERIOD_US
+        fps = float(self._capture.get(cv2.CAP_PROP_FPS))
+        self.fps = fps if 1 <= fps <= 1000 else 1e6 / DEFAULT_PERIOD_US  # drivers say 0, -1 or nan
         self._lost = False
         self._times: deque[int] = deque(maxlen=30)
         lost = "frames of the webcam, left out since too many came"
-        self._pump: Pump[Arrived] = Pump(self._read, most=_WAITING, counts=source.counts, lost=lost)
+        self._pump: Pump[Arrived] = Pump(self._read, most=_WAITING, counts=source.counts, lost=lost, free=self._free)
         self._pump.start()
+
+    def _free(self) -> None:
+        self._capture.release()
 
     def _opened(self) -> cv2.VideoCapture:
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # else many lines for a missing one
@@ -65,8 +69,7 @@ class Webcam:
     def close(self) -> None:
         """End `frames` at once, and free the webcam as soon as its driver lets us."""
         self._pump.stop()
-        if self._pump.join(_JOIN_S):
-            self._capture.release()
+        self._pump.join(_JOIN_S)
 
     @property
     def warning(self) -> str:

@@ -29,7 +29,7 @@ class Video:
         if not path.is_file():
             raise ValueError(f"{path}: no such file; simulate takes `cards` or a video")
         self.path = path
-        self._capture = cv2.VideoCapture(str(path))
+        self._capture = cv2.VideoCapture(str(path.absolute()))  # a colon in a relative name would be a protocol
         self.fps = self._capture.get(cv2.CAP_PROP_FPS)
         if not self._capture.isOpened() or not 1 <= self.fps <= 100_000:
             self._capture.release()

@@ -15,7 +15,7 @@ import pytest
 from app.cli import main
 from app.feed import open_feed
 from app.viewer import Viewer
-from streams import EventPacket, RgbFrame, open_source
+from streams import EventPacket, RgbFrame, Source, open_source
 from streams.items import Events, join_events
 from tests.app.test_viewer import FakeRecognizer, until
 from tests.conftest import random_events
@@ -153,6 +153,19 @@ def test_events_of_one_file_beside_the_frames_of_another(tmp_path: Path, capsys)
     assert "rgb_offset_ms needs rgb: where the frames come from" in capsys.readouterr().err
     assert main(["replay", str(events), "--rgb", "webcam:0"]) == 1
     assert "beside a recording only the frames of a video" in capsys.readouterr().err
+
+
+def test_options_for_what_is_named_do_not_bar_what_the_page_offers_beside_it(tmp_path: Path, monkeypatch) -> None:
+    sizes: list[tuple[int, int] | None] = []
+
+    def offer(load: object, recordings: dict[str, Path], *, opened: Callable[..., Source], **more: object) -> None:
+        for uri in recordings.values():
+            with opened(uri) as source:
+                sizes.append(source.event_size)
+
+    monkeypatch.setattr("app.demo.serve", offer)
+    assert main(["demo", str(_video(tmp_path)), "--size", "64x48"]) == 0
+    assert sizes == [(64, 48), (346, 260)]
 
 
 def test_an_aedat_of_a_version_to_come_says_which(tmp_path: Path, capsys) -> None:

@@ -238,8 +238,10 @@ class FakeCamera(Source):
             yield item
 
     def close(self) -> None:
-        FakeCamera.opened -= not self._closed.is_set()
-        self._closed.set()
+        if not self._closed.is_set():
+            self._closed.set()
+            time.sleep(0.2)  # as drivers take
+            FakeCamera.opened -= 1
 
 
 def test_tabs_share_a_live_source_and_its_recording(tmp_path: Path) -> None:
@@ -257,6 +259,9 @@ def test_tabs_share_a_live_source_and_its_recording(tmp_path: Path) -> None:
     viewers.leave("a")
     assert FakeCamera.opened == 1 and second.state()["recorded"] and not second.state()["message"]
     viewers.leave("b")
+    at_once = viewers.get(viewers.open("b again", "webcam:0"))
+    until(lambda: at_once.state()["labels"])
+    viewers.leave("b again")
     until(lambda: FakeCamera.opened == 0 and not viewer_threads())
     recordings = sorted(tmp_path.glob("*.aedat4"))
     assert len(recordings) == 2

@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image as Pictures
 
 from streams import EventImage, RecordingError, open_source, synchronize
 from streams.filters import filtered
@@ -74,6 +75,17 @@ def test_a_damaged_picture_and_one_of_another_size_are_named(clip: Path) -> None
     picture.write_bytes(picture.read_bytes()[:30])
     with open_source(clip) as source, pytest.raises(RecordingError, match="00000010.png is no picture"):
         list(source)
+
+
+def test_how_a_camera_was_held_turns_no_picture(clip: Path) -> None:
+    for path in clip.rglob("*.png"):
+        with Pictures.open(path) as picture:
+            turned = Pictures.Exif()
+            turned[0x0112] = 6  # a quarter
+            picture.convert("RGB").save(path.with_suffix(".jpg"), exif=turned)
+        path.unlink()
+    with open_source(clip) as source:
+        assert next(iter(synchronize(source))).rgb.shape == (26, 34, 3)
 
 
 def test_a_folder_that_is_no_clip_is_explained(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from streams import EVENT_DTYPE, EventPacket, RgbFrame, open_source, synchronize, write_aedat4
-from streams.items import Item
+from streams.items import Item, no_events
 from streams.reconstruct import PERIOD_US, Reconstructed
 from tests.conftest import moving_square, random_events
 from tests.streams.test_synchronize import Feed
@@ -73,6 +73,12 @@ def test_after_a_jump_in_time_it_begins_anew() -> None:
     after = EventPacket(60_000_000, 60_000_000 + 2 * PERIOD_US, events)
     found = frames([at_pixel([5, 6], True), after])
     assert len(found) == 12 and found[10].t_start_us == 60_000_000 and found[10].image[20, 10] < 127
+
+
+def test_a_jump_within_a_packet_is_not_filled_with_frames() -> None:
+    events = at_pixel([5, 6, 3_600_000_000, 3_600_000_001], True)
+    packet = EventPacket(0, 3_600_000_000 + PERIOD_US, events.events)
+    assert len(frames([packet, EventPacket(packet.t_end_us, packet.t_end_us + 3 * PERIOD_US, no_events())])) < 8
 
 
 def test_it_is_for_events_without_frames() -> None:

@@ -159,6 +159,20 @@ def test_a_model_that_is_just_fast_enough_stays_where_it_is() -> None:
     assert paces[0] == 4 and set(paces[100:]) == {2}
 
 
+@pytest.mark.parametrize("gift", [False, True])
+def test_a_gap_stands_behind_what_waits_not_before_it(gift: bool) -> None:
+    box = Mailbox()
+    box.put(sample(20))
+    if gift:
+        box.put(sample(21, discontinuity=True), gift=True)
+    else:
+        box.pass_by(sample(21, discontinuity=True))
+    assert box.dropped == 1  # of a window that nothing follows
+    box.put(sample(24))
+    taken = box.take()
+    assert (taken.index, taken.discontinuity) == (24, True)
+
+
 def test_what_is_due_goes_before_gifts() -> None:
     box = Mailbox()
     box.put(sample(0, discontinuity=True))

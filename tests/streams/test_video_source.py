@@ -63,6 +63,13 @@ def test_packets_and_frames_meet_without_holes(video: Path) -> None:
     assert len(packets) * 2 == len(items)
 
 
+def test_a_name_with_a_colon_is_a_file(video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cam1:b.avi").write_bytes(video.read_bytes())
+    with open_source("cam1:b.avi") as source:
+        assert isinstance(next(iter(source)), EventPacket)
+
+
 def test_what_is_no_video_is_named(tmp_path: Path) -> None:
     path = tmp_path / "holiday.mp4"
     path.write_bytes(b"no video at all" * 100)

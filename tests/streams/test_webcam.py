@@ -112,6 +112,37 @@ def test_a_driver_that_hangs_is_said_and_holds_nobody_up(
     assert not reader.is_alive() and time.monotonic() - began < 1.5
 
 
+def test_one_that_is_closed_before_its_first_frame_is_free_as_soon_as_the_driver_lets_go(
+    camera: type[FakeCapture], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streams.webcam._JOIN_S", 0.05)
+    captures: list[FakeCapture] = []
+    made = camera.__init__
+
+    def noted(self: FakeCapture, number: int) -> None:
+        made(self, number)
+        captures.append(self)
+
+    monkeypatch.setattr(camera, "__init__", noted)
+    camera.stalled = True
+    open_source("webcam:0", size=(64, 48)).close()
+    assert not captures[0].released
+    camera.stalled = False
+    end = time.monotonic() + 5
+    while not captures[0].released:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("fps", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_rate_that_a_driver_makes_up_is_not_believed(
+    camera: type[FakeCapture], monkeypatch: pytest.MonkeyPatch, fps: float
+) -> None:
+    monkeypatch.setattr(camera, "get", lambda *_: fps)
+    with open_source("webcam:0", size=(64, 48)) as source:
+        assert source.sample_period_us == 33_333
+
+
 @pytest.mark.parametrize(
     ("address", "message"),
     [("webcam:3", "no such webcam, or another program uses it"), ("webcam:front", "write it as webcam:0")],
