@@ -33,7 +33,7 @@ from streams.source import kind_of
 if TYPE_CHECKING:
     from velora import Prediction, Recognizer
 
-_CLOSE_TIMEOUT_S = 10
+_CLOSE_TIMEOUT_S = 1  # who is still opening a source then is left to the end of the process
 _MAX_MESSAGE = 300
 # One count for all viewers: a tab that opens another recording goes on asking for what is newer than its last picture.
 _numbers = itertools.count(1)

@@ -98,13 +98,18 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_live_labels_equal_those_of_replay(start: Callable[..., Program], recording: Path, capsys) -> None:
     assert main(["replay", str(recording), "--json", "--speed", "max", "--stride", "2"]) == 0
     replayed = {tuple(row[k] for k in PAIR): row for row in map(json.loads, capsys.readouterr().out.splitlines())}
-    address = start("serve", str(recording), "--loop").line().strip()
-    assert address.startswith("tcp://127.0.0.1:") and "," in address
-    live = start("live", address, "--headless", "--json", "--stride", "2")
-    rows = (json.loads(live.line()) for _ in range(80))
-    equal = list(islice((row for row in rows if tuple(row[k] for k in PAIR) in replayed), 6))
-    took, told = live.interrupt()
-    assert len(equal) >= 3  # the others are of a slow machine's wider stride, or of the loop's next pass
+    for _ in range(4):  # a machine that is slow just then has a wider stride
+        server = start("serve", str(recording), "--loop")
+        address = server.line().strip()
+        assert address.startswith("tcp://127.0.0.1:") and "," in address
+        live = start("live", address, "--headless", "--json", "--stride", "2")
+        rows = (json.loads(live.line()) for _ in range(40))  # after its first pass a loop has other times
+        equal = list(islice((row for row in rows if tuple(row[k] for k in PAIR) in replayed), 6))
+        took, told = live.interrupt()
+        server.kill()
+        if len(equal) >= 3:
+            break
+    assert len(equal) >= 3
     for row in equal:
         other = replayed[tuple(row[k] for k in PAIR)]
         assert row["label"] == other["label"] and row["confidence"] == pytest.approx(other["confidence"], abs=1e-5)
