@@ -84,11 +84,13 @@ function show(state) {
   showLabels(state.labels, state.stale, state.unsure);
   showStatus(state);
   showPanes(state.panes);
-  say(state.recorded?.failure || state.message);
+  find("restart").classList.toggle("live", state.live);  // what is live has no beginning
+  say(state.recorded?.failure || state.message, state.done && !state.recorded?.failure);
 }
 
-function say(message) {
+function say(message, done = false) {  // done: good news, not a warning
   put(find("message"), message);
+  find("message").classList.toggle("done", done);
   find("message").title = message;
 }
 

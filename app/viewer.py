@@ -126,6 +126,7 @@ class Viewer(Sink):
         self._began_at = self._newest = 0
         self._start_us: int | None = None  # of a live feed: where we joined it
         self._message, self._failed, self._closed = "", False, False
+        self._done = False  # the message is good news
         self._simulated = self._reconstructed = False  # the events, the frames
         self._thread = threading.Thread(target=self._play, name=f"viewer of {self.name}", daemon=True)
         self._thread.start()
@@ -153,7 +154,9 @@ class Viewer(Sink):
         if self._feed is None or self._record_to is None:
             return
         if self._feed.recorder.under_way:
-            self.say(" · ".join(self._feed.recorder.stop()))
+            recorded, lines = self._feed.recorder.under_way, self._feed.recorder.stop()
+            whole = len(lines) == 1 and recorded is not None and not recorded.failure
+            self.say(" · ".join(lines), done=whole)
             return
         self.say("")
         try:
@@ -167,10 +170,13 @@ class Viewer(Sink):
         """Neither paused nor ended."""
         return not self._player.paused and not self._failed
 
-    def say(self, message: str) -> None:
-        """Show one line on the page until the next control is used; the line of a failure stays."""
+    def say(self, message: str, *, done: bool = False) -> None:
+        """Show one line on the page until the next control is used; the line of a failure stays.
+
+        `done` is good news, which is not shown as a warning.
+        """
         if not self._failed:
-            self._message = message
+            self._message, self._done = message, done
         self._slot.wake()
 
     def stop(self) -> None:
@@ -203,6 +209,8 @@ class Viewer(Sink):
             "reconstructed": self._reconstructed,
             "can_record": self._feed is not None and self._record_to is not None,
             "recorded": self._recorded(),
+            "live": self._feed is not None,
+            "done": self._done and bool(self._message),
             "message": self._message or (self._feed.source.warning if self._feed else ""),
             "labels": [(label, round(p, 4)) for label, p in self._top],
             "stale": self._stale,
@@ -306,7 +314,7 @@ class Viewer(Sink):
         )
 
     def _fail(self, message: str) -> None:
-        self._message, self._failed = message, True
+        self._message, self._done, self._failed = message, False, True
         self._slot.wake()
 
 
