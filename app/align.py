@@ -31,7 +31,7 @@ _BLUE, _ORANGE = "#0072B2", "#E69F00"  # Okabe and Ito's
 def align_command(arguments: argparse.Namespace) -> int:
     """Listen, and tell the offset: 0, or 1 where it is not sure. Raises StreamError, ValueError and NoMatplotlib."""
     if arguments.out is not None:
-        _figure()  # not only after the hand was waved
+        _empty()  # not only after the hand was waved
     given = {name: getattr(arguments, name, None) for name in SOURCE_OPTIONS}
     with open_source(arguments.events, rgb=arguments.rgb, rgb_fps=arguments.rgb_fps, **given) as source:
         activity, interrupted = _listened(source, arguments.seconds)
@@ -115,7 +115,7 @@ def _picture(out: Path | None, found: Alignment) -> Path | None:
 
 def _drawn(found: Alignment) -> Figure:
     """Both curves before, both after, and the correlation at each lag."""
-    figure = _figure()
+    figure = _empty()
     before, after, lags = figure.subplots(3, 1)
     sure = found.offset_us is not None
     _curves(before, found, 0.0, "As they came")
@@ -146,12 +146,8 @@ def _of_one(values: Curve) -> Curve:
     return values / largest if largest > 0 else values
 
 
-def _figure() -> Figure:
-    """An empty figure. Raises NoMatplotlib."""
-    from app.report import NoMatplotlib
+def _empty() -> Figure:
+    """Raises NoMatplotlib."""
+    from app.report import empty_figure
 
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise NoMatplotlib("pictures need matplotlib: pip install 'velora-rgbe[train]'") from error
-    return Figure((9, 8), layout="constrained")
+    return empty_figure(9, 8)

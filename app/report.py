@@ -88,7 +88,7 @@ def bubble_chart(path: Path, rows: Sequence[tuple[str, float, float, int]], *, o
     """
     if not rows:
         raise ValueError("there is nothing to draw bubbles of")
-    figure = _figure(8, 5)
+    figure = empty_figure(8, 5)
     axis = figure.add_subplot()
     most = max(1, *(trained for *_, trained in rows))
     for i, (name, seconds, top1, trained) in enumerate(rows):
@@ -118,7 +118,7 @@ def _draw(e: Evaluation, scores: metrics.Scores) -> Iterator[tuple[str, Figure]]
 def _confusion(counts: NDArray[np.int64], labels: Sequence[str]) -> Figure:
     classes = len(labels)
     side = max(3.0, classes * (0.45 if classes <= _FEW else 0.1 if classes > 100 else 0.17))
-    figure = _figure(side + 2.5, side + 2)
+    figure = empty_figure(side + 2.5, side + 2)
     axis = figure.add_subplot()
     windows = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, windows, out=np.full(counts.shape, np.nan), where=windows > 0)
@@ -138,7 +138,7 @@ def _confusion(counts: NDArray[np.int64], labels: Sequence[str]) -> Figure:
 
 def _reliability(e: Evaluation) -> Figure:
     found = metrics.reliability(e.probabilities, e.truth)
-    figure = _figure(6, 6.5)
+    figure = empty_figure(6, 6.5)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     width = 1 / len(found.count)
     above.bar(found.edges[:-1], np.nan_to_num(found.accuracy), width, align="edge", color=_COLOURS[0], edgecolor="w")
@@ -156,7 +156,7 @@ def _reliability(e: Evaluation) -> Figure:
 def _per_class(scores: metrics.Scores) -> Figure:
     rows = sorted(scores.per_class.items(), key=lambda row: -np.nan_to_num(row[1]["recall"], nan=-1.0))
     columns = [rows[k : k + _IN_A_COLUMN] for k in range(0, len(rows), _IN_A_COLUMN)]
-    figure = _figure(2 + 3.5 * len(columns), max(3.0, 1 + 0.17 * len(columns[0])))
+    figure = empty_figure(2 + 3.5 * len(columns), max(3.0, 1 + 0.17 * len(columns[0])))
     figure.suptitle("Recall, and windows of the class")
     for axis, column in zip(figure.subplots(1, len(columns), squeeze=False)[0], columns, strict=True):
         axis.barh(range(len(column)), [np.nan_to_num(row["recall"]) for _, row in column], color=_COLOURS[5])
@@ -169,7 +169,7 @@ def _per_class(scores: metrics.Scores) -> Figure:
 
 def _features(features: NDArray[np.float32], truth: NDArray[np.int64], labels: Sequence[str]) -> Figure:
     points, explained = _pca(features)
-    figure = _figure(8, 6)
+    figure = empty_figure(8, 6)
     axis = figure.add_subplot()
     if len(labels) <= len(_MARKERS):
         for k, label in enumerate(labels):
@@ -219,7 +219,7 @@ def _motion(film: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _strips(films: Mapping[str, NDArray[np.uint8]], note: str) -> Figure:
     """Films [2, T, S, S, 3] below each other, each a row of RGB images above a row of event images."""
     _, frames, size, _, _ = next(iter(films.values())).shape
-    figure = _figure(1.5 * frames + 0.8, 3.4 * len(films) + 0.4)
+    figure = empty_figure(1.5 * frames + 0.8, 3.4 * len(films) + 0.4)
     figure.suptitle(note, fontsize=10)
     for axis, (caption, film) in zip(figure.subplots(len(films), 1, squeeze=False)[:, 0], films.items(), strict=True):
         axis.imshow(_sheet(film), interpolation="nearest" if size < 100 else "antialiased")
@@ -281,7 +281,7 @@ def _plain(text: str) -> str:
     return line.replace("$", r"\$")
 
 
-def _figure(width: float, height: float) -> Figure:
+def empty_figure(width: float, height: float) -> Figure:
     """An empty figure, inches. Raises NoMatplotlib."""
     try:
         from matplotlib.figure import Figure

@@ -15,7 +15,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import TypeVar
 from xml.etree import ElementTree
 
 import numpy as np
@@ -37,6 +37,7 @@ from streams.aedat4 import (
     parse_table,
 )
 from streams.errors import RecordingError
+from streams.files import open_recording
 from streams.flatbuffer import Buffer
 from streams.items import Events, RgbFrame
 
@@ -55,7 +56,7 @@ class Aedat4Reader:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.counts: Counter[str] = Counter()
-        self._file = _open(self.path)
+        self._file = open_recording(self.path)
         try:
             self.size = os.fstat(self._file.fileno()).st_size
             self.header = self._read_header()
@@ -200,19 +201,6 @@ class Aedat4Reader:
             chunk = self._at(start, min(block + 3, end - start))
             yield from (start + match.start() for match in pattern.finditer(chunk))
             start, block = start + block, min(2 * block, 1 << 20)
-
-
-def _open(path: Path) -> BinaryIO:
-    if path.exists() and not path.is_file() and not path.is_dir():  # opening a pipe would wait for its other end
-        raise RecordingError(f"{path}: is not a regular file; give a .aedat4 recording")
-    try:
-        return open(path, "rb", buffering=0)  # noqa: SIM115 (closed by the reader)
-    except FileNotFoundError:
-        raise RecordingError(f"{path}: no such file; check the path") from None
-    except IsADirectoryError:
-        raise RecordingError(f"{path}: is a folder; name one recording in it") from None
-    except OSError as error:
-        raise RecordingError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
 
 
 def _what_it_is(start: bytes) -> str:

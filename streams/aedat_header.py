@@ -1,4 +1,4 @@
-"""The text that AEDAT files of before 4.0 begin with, and how such files are opened and read."""
+"""The text that AEDAT files of before 4.0 begin with, and how such files are read."""
 
 from __future__ import annotations
 
@@ -54,16 +54,6 @@ def _lines(head: bytes) -> tuple[list[str], int, bool]:
         if _LAST_LINE.match(lines[-1]):
             return lines, position, True
     return lines, position, False
-
-
-def open_recording(path: Path) -> BinaryIO:
-    """A file to read from at any place; RecordingError where there is none."""
-    if not path.is_file():
-        raise RecordingError(f"{path}: no such file; check the path")
-    try:
-        return open(path, "rb", buffering=0)  # noqa: SIM115 (closed by its source)
-    except OSError as error:
-        raise RecordingError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
 
 
 def read_at(file: BinaryIO, position: int, size: int) -> bytes:

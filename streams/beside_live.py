@@ -8,11 +8,11 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import replace
 
+from streams.clock import DeviceClock
 from streams.errors import StreamError
 from streams.items import EventImage, EventPacket, Gap, Item, RgbFrame, no_events
 
 EVENTS, FRAMES = 0, 1
-_KEPT_S = 30  # seconds over which the smallest delay is looked for
 _ROUND_S = 0.05
 _PATIENCE_S = 0.5  # a frame waits so long for its events to come; then there are none
 _MOST = {EVENTS: 200, FRAMES: 4}  # items that wait to be taken
@@ -91,32 +91,6 @@ def _may_go(item: Item) -> bool:
     return not isinstance(item, Gap)
 
 
-class DeviceClock:
-    """What a device's clock shows at a time of the host's: the packet that came with the least delay of late tells."""
-
-    def __init__(self) -> None:
-        self._smallest: deque[tuple[int, int]] = deque()  # second of arrival, smallest difference in it; rising
-
-    def heard(self, packet: EventPacket) -> None:
-        """A packet has arrived, as its `arrival_ns` says."""
-        arrival_ns = time.monotonic_ns() if packet.arrival_ns is None else packet.arrival_ns
-        difference, second = arrival_ns // 1_000 - packet.t_end_us, arrival_ns // 1_000_000_000
-        while self._smallest and self._smallest[-1][1] >= difference:
-            self._smallest.pop()
-        if not self._smallest or self._smallest[-1][0] < second:
-            self._smallest.append((second, difference))
-        while self._smallest[0][0] < second - _KEPT_S:
-            self._smallest.popleft()
-
-    def begin_anew(self) -> None:
-        """Its clock may have been set anew."""
-        self._smallest.clear()
-
-    def at(self, host_us: int) -> int | None:
-        """Microseconds of the device; None where nothing was heard of it."""
-        return host_us - self._smallest[0][1] if self._smallest else None
-
-
 class Meeting:
     """The items of two feeds on the clock of the events; frames are put `offset_us` later than they came.
 
@@ -141,7 +115,7 @@ class Meeting:
         elif isinstance(item, EventImage):
             raise StreamError("its events are pictures already, which have frames of their own; leave out the others")
         elif isinstance(item, EventPacket):
-            self._clock.heard(item)
+            self._clock.heard(item.t_end_us, item.arrival_ns or time.monotonic_ns())
             yield self._advanced(item)
 
     def frame(self, item: Item) -> Iterator[Item]:

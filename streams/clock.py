@@ -54,23 +54,43 @@ class Unroller:
         return replace(item, t_start_us=start, t_end_us=end, events=events)
 
 
-class Delay:
-    """How much later than at best samples arrive: the offset of the clocks is the smallest difference of late."""
+class DeviceClock:
+    """What a device's clock shows at a time of the host's: what came with the least delay of late tells."""
 
     def __init__(self) -> None:
         self._smallest: deque[tuple[int, int]] = deque()  # second of arrival, smallest difference in it; rising
 
-    def of(self, sample: Sample) -> float | None:
-        """Milliseconds from the end of an exposure to its arrival beyond the least of late; None for recordings."""
-        if sample.arrival_ns is None:
-            return None
-        difference, second = sample.arrival_ns // 1_000 - sample.t_end_us, sample.arrival_ns // 1_000_000_000
-        if sample.discontinuity:
-            self._smallest.clear()
+    def heard(self, t_end_us: int, arrival_ns: int) -> None:
+        """Something that ended then by the device's clock has come then by the host's."""
+        difference, second = arrival_ns // 1_000 - t_end_us, arrival_ns // 1_000_000_000
         while self._smallest and self._smallest[-1][1] >= difference:
             self._smallest.pop()
         if not self._smallest or self._smallest[-1][0] < second:
             self._smallest.append((second, difference))
         while self._smallest[0][0] < second - _KEPT_S:
             self._smallest.popleft()
-        return (difference - self._smallest[0][1]) / 1e3
+
+    def begin_anew(self) -> None:
+        """It may have been set anew."""
+        self._smallest.clear()
+
+    def at(self, host_us: int) -> int | None:
+        """Microseconds of the device; None where nothing was heard of it."""
+        return host_us - self._smallest[0][1] if self._smallest else None
+
+
+class Delay:
+    """How much later than at best samples arrive: the offset of the clocks is the smallest difference of late."""
+
+    def __init__(self) -> None:
+        self._clock = DeviceClock()
+
+    def of(self, sample: Sample) -> float | None:
+        """Milliseconds from the end of an exposure to its arrival beyond the least of late; None for recordings."""
+        if sample.arrival_ns is None:
+            return None
+        if sample.discontinuity:
+            self._clock.begin_anew()
+        self._clock.heard(sample.t_end_us, sample.arrival_ns)
+        at_best = self._clock.at(sample.arrival_ns // 1_000)
+        return None if at_best is None else (at_best - sample.t_end_us) / 1e3

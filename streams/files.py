@@ -1,4 +1,4 @@
-"""Files that are there as a whole or not at all."""
+"""Recordings are opened here, and files written so that they are there as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
+
+from streams.errors import RecordingError
 
 _ABANDONED_S = 3600.0
 
@@ -35,3 +38,18 @@ def _tidy(path: Path) -> None:
         for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
             if time.time() - part.stat().st_mtime > _ABANDONED_S:
                 part.unlink(missing_ok=True)
+
+
+def open_recording(path: Path, buffering: int = 0) -> BinaryIO:
+    """A file to read bytes from. Raises RecordingError, one line, for what is no file or cannot be read."""
+    if path.exists() and not path.is_file() and not path.is_dir():  # opening a pipe would wait for its other end
+        raise RecordingError(f"{path}: is not a regular file; give a recording")
+    try:
+        return path.open("rb", buffering=buffering)
+    except FileNotFoundError:
+        raise RecordingError(f"{path}: no such file; check the path") from None
+    except IsADirectoryError:
+        raise RecordingError(f"{path}: is a folder; name one recording in it") from None
+    except (OSError, ValueError) as error:  # a name with a null byte is a ValueError
+        reason = getattr(error, "strerror", None) or str(error)
+        raise RecordingError(f"{path}: cannot be read ({reason}); check its permissions") from None

@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from streams.aedat4 import MAX_PIXELS, MAX_SIDE, MAX_TIME_US
 from streams.errors import RecordingError
 from streams.event_file import EventFile
+from streams.files import open_recording
 from streams.items import EVENT_DTYPE, Events
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -297,8 +298,7 @@ def _open(path: Path) -> Any:
         import h5py
     except ImportError:
         raise RecordingError(f"{path}: HDF5 files are read by h5py: pip install 'velora-rgbe[formats]'") from None
-    if not path.is_file():  # opening a pipe would wait for its other end
-        raise RecordingError(f"{path}: no such file; check the path")
+    open_recording(path).close()
     try:
         return h5py.File(path, "r", rdcc_nbytes=_MAX_CHUNK_BYTES, locking="best-effort")
     except _DAMAGE as error:

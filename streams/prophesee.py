@@ -22,6 +22,7 @@ import numpy as np
 from streams.aedat4 import MAX_PIXELS, MAX_SIDE, MAX_TIME_US
 from streams.errors import RecordingError
 from streams.event_file import EventFile
+from streams.files import open_recording
 from streams.items import EVENT_DTYPE, Events
 
 _ES_MAGIC = b"Event Stream"
@@ -190,10 +191,8 @@ def _said(error: BaseException) -> str:
 
 def _beginning(path: Path) -> tuple[bytes, int]:
     """The first bytes of a file, all of a text header among them, and how many it has."""
-    if not path.is_file():  # opening a pipe would wait for its other end
-        raise RecordingError(f"{path}: no such file; check the path")
     try:
-        with path.open("rb") as file:
+        with open_recording(path, buffering=1 << 16) as file:
             head = file.read(_MAX_HEADER_BYTES)
             file.seek(text_header(head)[1])
             if head.startswith(b"% ") and len(file.readline(_MAX_LINE_BYTES)) == _MAX_LINE_BYTES:

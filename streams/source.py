@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from streams.errors import RecordingError, StreamError
+from streams.files import open_recording
 from streams.items import Item
 from streams.kinds import KINDS
 
@@ -167,13 +168,5 @@ def _head(path: Path) -> bytes:
     """How a file begins; nothing for a folder."""
     if path.is_dir():
         return b""
-    if path.exists() and not path.is_file():  # opening a pipe would wait for its other end
-        raise RecordingError(f"{path}: is not a regular file; give a recording")
-    try:
-        with path.open("rb") as file:
-            return file.read(HEAD_BYTES)
-    except FileNotFoundError:
-        raise RecordingError(f"{path}: no such file; check the path") from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise RecordingError(f"{path}: cannot be read ({reason}); check its permissions") from None
+    with open_recording(path) as file:
+        return file.read(HEAD_BYTES)

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.aedat_header import open_recording
 from streams.event_file import EventFile
+from streams.files import open_recording
 from streams.items import EVENT_DTYPE, Events
 from streams.source import JUMP_US
 
