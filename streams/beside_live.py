@@ -123,7 +123,7 @@ class Meeting:
         if not isinstance(item, RgbFrame):
             yield item
             return
-        device_us = self._clock.at(item.t_end_us)
+        device_us = self._clock.steady_at(item.t_end_us)
         if device_us is None:
             self._counts["frames from before the events' clock was known, left out"] += 1
             return

@@ -10,6 +10,7 @@ from streams.errors import StreamError
 from streams.items import EventPacket, RgbFrame, Sample
 
 _KEPT_S = 30  # seconds over which the smallest delay is looked for
+_FALL_US, _STEADY_US = 5_000, 300_000  # a difference that has not fallen by so much for so long is trusted
 
 
 class Unroller:
@@ -59,10 +60,13 @@ class DeviceClock:
 
     def __init__(self) -> None:
         self._smallest: deque[tuple[int, int]] = deque()  # second of arrival, smallest difference in it; rising
+        self._fell_us = 0  # when the difference last became much smaller, by the host's clock
 
     def heard(self, t_end_us: int, arrival_ns: int) -> None:
         """Something that ended then by the device's clock has come then by the host's."""
         difference, second = arrival_ns // 1_000 - t_end_us, arrival_ns // 1_000_000_000
+        if not self._smallest or difference < self._smallest[0][1] - _FALL_US:
+            self._fell_us = arrival_ns // 1_000
         while self._smallest and self._smallest[-1][1] >= difference:
             self._smallest.pop()
         if not self._smallest or self._smallest[-1][0] < second:
@@ -77,6 +81,10 @@ class DeviceClock:
     def at(self, host_us: int) -> int | None:
         """Microseconds of the device; None where nothing was heard of it."""
         return host_us - self._smallest[0][1] if self._smallest else None
+
+    def steady_at(self, host_us: int) -> int | None:
+        """As `at`; None also while a backlog is read, each piece of which was waiting for a shorter time."""
+        return self.at(host_us) if host_us - self._fell_us >= _STEADY_US else None
 
 
 class Delay:
