@@ -39,12 +39,6 @@ def add_live(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         help="samples that arrived longer ago when their turn comes are not recognised (default: %(default)g)",
     )
     live.add_argument("--record", metavar="FILE", type=Path, help="with --headless: record meanwhile, with the labels")
-    live.add_argument(
-        "--record-to",
-        metavar="FOLDER",
-        type=Path,
-        help="for what the page records (default: this one, if the page is for this machine alone; else none)",
-    )
     add_filters(live)
     add_camera(live)
     add_page(live)

@@ -81,6 +81,20 @@ def add_page(parser: argparse.ArgumentParser) -> None:
     """Where the page is served."""
     parser.add_argument("--port", type=port, help="port to serve on (default: the first free one from 7860)")
     parser.add_argument("--host", default="127.0.0.1", help="address to bind (default: %(default)s, this machine only)")
+    parser.add_argument(
+        "--auth",
+        type=Path,
+        metavar="FILE",
+        help="who may see the page: lines of NAME:PASSWORD, with :operator behind it for who may record, label and "
+        "teach (default: the variable VELORA_USERS, if it is set)",
+    )
+    parser.add_argument(
+        "--allow", type=Path, action="append", default=[], metavar="DIR", help="recordings below may be opened by path"
+    )
+    parser.add_argument(
+        "--record-to", metavar="FOLDER", type=Path, help="for what the page records (default: this one)"
+    )
+    parser.add_argument("--allow-uri", action="store_true", help="addresses of cameras and feeds may be opened")
 
 
 def positive_int(text: str) -> int:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import ipaddress
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from app.access import Access, is_this_machine, read_users
+from app.channel import Settings
 from app.feed import open_feed
 from app.page import serve
 from recordings import bundled
@@ -15,6 +17,8 @@ from recordings import bundled
 if TYPE_CHECKING:
     from streams import Source
     from velora import Recognizer
+
+USERS_VARIABLE = "VELORA_USERS"
 
 
 def demo(arguments: argparse.Namespace) -> int:
@@ -24,18 +28,19 @@ def demo(arguments: argparse.Namespace) -> int:
 
 def watch(arguments: argparse.Namespace) -> int:
     """The same on a live source."""
-    more = {"stride": arguments.stride, "max_lag_ms": arguments.max_lag_ms, "record_to": recordings_of(arguments)}
-    return _serve(arguments, [arguments.source], **more)
+    return _serve(arguments, [arguments.source])
 
 
-def _serve(arguments: argparse.Namespace, sources: Sequence[str], **more: Any) -> int:
+def _serve(arguments: argparse.Namespace, sources: Sequence[str]) -> int:
+    access = access_of(arguments)
+    plain = argparse.Namespace(**{**vars(arguments), "denoise": False})  # the page has a switch of its own
     offered: dict[str, Path | str] = {}
     kept: dict[Path | str, Source] = {}  # live ones that are open already, for the first who watches
     for address in sources:  # what is wrong with one is said before the page is there
         path = Path(address)
         uri = path if path.exists() else address
         offered[path.name if path.exists() else address] = uri
-        source = open_feed(arguments, uri)
+        source = open_feed(plain, uri)
         if source.live:
             kept[uri] = source
         else:
@@ -43,11 +48,26 @@ def _serve(arguments: argparse.Namespace, sources: Sequence[str], **more: Any) -
 
     def opened(uri: Path | str) -> Source:
         own = uri in offered.values()
-        return kept.pop(uri, None) or open_feed(arguments if own else _for_others(arguments), uri)
+        return kept.pop(uri, None) or open_feed(plain if own else _for_others(plain), uri)
 
-    recordings = {**offered, **bundled()}
+    settings = Settings(
+        opened=opened,
+        stride=getattr(arguments, "stride", None),
+        denoise=arguments.denoise,
+        max_lag_ms=getattr(arguments, "max_lag_ms", None),
+        record_to=recordings_of(arguments),
+    )
     try:
-        serve(_loader(arguments), recordings, host=arguments.host, port=arguments.port, opened=opened, **more)
+        serve(
+            _loader(arguments),
+            {**offered, **bundled()},
+            host=arguments.host,
+            port=arguments.port,
+            settings=settings,
+            access=access,
+            load_other=_loader_of_others(arguments),
+            models=lambda: {"demo": "demo"},
+        )
     finally:
         for source in kept.values():
             source.close()
@@ -60,20 +80,36 @@ def _for_others(arguments: argparse.Namespace) -> argparse.Namespace:
     return argparse.Namespace(**fitting, roi=None)
 
 
-def recordings_of(arguments: argparse.Namespace) -> Path | None:
-    """Where the page may record to; visitors from other machines may not, unless told otherwise."""
-    if arguments.record_to is None:
-        return Path.cwd() if _is_this_machine(arguments.host) else None
-    folder: Path = arguments.record_to
+def access_of(arguments: argparse.Namespace) -> Access:
+    """Who may do what. Raises ValueError for users that cannot be read, and folders that are none."""
+    users = {}
+    text = os.environ.get(USERS_VARIABLE, "")
+    if arguments.auth is not None:
+        try:
+            text = arguments.auth.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"{arguments.auth}: the users cannot be read ({error})") from None
+    if text or arguments.auth is not None:
+        try:
+            users = read_users(text)
+        except ValueError as error:
+            raise ValueError(f"{arguments.auth or USERS_VARIABLE}: {error}") from None
+    for folder in arguments.allow:
+        if not folder.is_dir():
+            raise ValueError(f"--allow {folder}: is no folder")
+    return Access(
+        open_to_others=not is_this_machine(arguments.host),
+        users=users,
+        folders=tuple(folder.resolve() for folder in arguments.allow),
+        uris=arguments.allow_uri,
+    )
+
+
+def recordings_of(arguments: argparse.Namespace) -> Path:
+    """Where the page records to: the folder it was started in, unless told otherwise."""
+    folder: Path = arguments.record_to or Path.cwd()
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-def _is_this_machine(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:  # a name
-        return host == "localhost"
 
 
 def _loader(arguments: argparse.Namespace) -> Callable[[], Recognizer]:
@@ -81,5 +117,24 @@ def _loader(arguments: argparse.Namespace) -> Callable[[], Recognizer]:
         from app.model import load_model
 
         return load_model(arguments)
+
+    return load
+
+
+def _loader_of_others(arguments: argparse.Namespace) -> Callable[[str, Sequence[str] | None], Recognizer]:
+    """Models that are chosen on the page, on the same device; a backbone's weights are those named at the start."""
+
+    def load(name: str, words: Sequence[str] | None) -> Recognizer:
+        from velora import load_recognizer
+
+        return load_recognizer(
+            "zero-shot" if words else name,
+            device=arguments.device,
+            dtype=arguments.dtype,
+            weights=arguments.weights if words else None,
+            random_weights=arguments.random_weights and bool(words),
+            labels=words,
+            backbone=name if words else None,
+        )
 
     return load

@@ -41,6 +41,11 @@ def cameras() -> Iterator[Finding]:
         yield from _webcams()
 
 
+def camera_addresses() -> list[str]:
+    """Of the event cameras and webcams that are there, as `open_source` takes them."""
+    return [*(f"dv:{camera['serial']}" for camera in _answer().get("cameras", ())), *(name for name, _ in _videos())]
+
+
 def survey() -> None:
     """Print what the driver finds, in JSON on one line; called in a process of its own."""
     try:
@@ -149,16 +154,21 @@ def _rule() -> str:
 
 def _webcams() -> Iterator[Finding]:
     found, closed = [], []
-    for device in sorted((ROOT / "sys/class/video4linux").glob("video*"), key=lambda path: (len(path.name), path.name)):
-        if _read(device / "index") not in ("", "0"):  # the others tell about the pictures of the first
-            continue
-        found.append(f"webcam:{device.name.removeprefix('video')} ({_read(device / 'name')})")
+    for address, device in _videos():
+        found.append(f"{address} ({_read(device / 'name')})")
         node = ROOT / "dev" / device.name
         closed += [str(node)] if node.exists() and not os.access(node, os.R_OK | os.W_OK) else []
     yield Finding("ok", "webcams", ", ".join(found)) if found else Finding("note", "webcams", "none found")
     if closed:
         fix = "sudo usermod -aG video $USER, then log out, and in again"
         yield Finding("bad", "permission for webcams", f"this user may not open {', '.join(closed)}", fix)
+
+
+def _videos() -> Iterator[tuple[str, Path]]:
+    """Webcams that Linux knows: their addresses, and where it tells about them."""
+    for device in sorted((ROOT / "sys/class/video4linux").glob("video*"), key=lambda path: (len(path.name), path.name)):
+        if _read(device / "index") in ("", "0"):  # the others tell about the pictures of the first
+            yield f"webcam:{device.name.removeprefix('video')}", device
 
 
 def _read(path: Path) -> str:

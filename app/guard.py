@@ -12,13 +12,20 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.access import Access
+
+_OWN_START = "/gradio_api/startup-events"  # where Gradio asks its own server to begin
 _EVERYWHERE = ("0.0.0.0", "::", "")
 
 
-def guards(host: str) -> list[Middleware]:
+def guards(host: str, access: Access) -> list[Middleware]:
     """Middleware for a server bound to `host`; bound to every address, its names cannot be known and any will do."""
     names = ["*"] if host.strip("[]") in _EVERYWHERE else ["127.0.0.1", "localhost", "[::1]", host]
-    return [Middleware(TrustedHostMiddleware, allowed_hosts=names), Middleware(OwnSiteOnly)]
+    return [
+        Middleware(TrustedHostMiddleware, allowed_hosts=names),
+        Middleware(OwnSiteOnly),
+        Middleware(KnownOnly, access=access),
+    ]
 
 
 class OwnSiteOnly:
@@ -33,3 +40,21 @@ class OwnSiteOnly:
             await PlainTextResponse("requests from other sites are refused", 403)(scope, receive, send)
         else:
             await self.app(scope, receive, send)
+
+
+class KnownOnly:
+    """Asks for name and password, on every route, where the page has users; by HTTP Basic, which programs speak too."""
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self.app, self.access = app, access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        free = scope["type"] == "lifespan" or scope.get("path") == _OWN_START
+        if free or self.access.admits(Headers(scope=scope)):
+            await self.app(scope, receive, send)
+            return
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        asked = {"WWW-Authenticate": 'Basic realm="velora", charset="UTF-8"'}
+        await PlainTextResponse("sign in with a name and password", 401, asked)(scope, receive, send)

@@ -1,33 +1,25 @@
-"""What is on the page, and what its controls do. Importing this module imports Gradio, which takes seconds."""
+"""What is on the page, and the named endpoints that programs call. Importing this module imports Gradio: seconds."""
 
 from __future__ import annotations
 
-import html
-from collections.abc import Callable, Mapping
+import inspect
+import typing
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
+from gradio.events import api
 
-from app.viewer import Viewer, one_line
+from app.actions import Actions, Gone
+from app.channel import one_line
+from app.palette import FILTERS
 from app.viewers import Viewers
 
-if TYPE_CHECKING:
-    from velora import Recognizer
-
-STYLE = Path(__file__).with_name("page.css")
-_SCRIPT = Path(__file__).with_name("page.js")
-
-# page.js fills it, and writes Play or Pause on the button; the controls stand at @children.
-_VIEW = """
-<div class="panes titles"><b id="rgb">RGB</b><i></i><b id="events">Events</b><i></i><b>Motion</b></div>
-<div id="stage"><img id="strip" alt="RGB, events and motion">
-<div class="panes"><b></b><i></i><b></b><i></i><b></b></div></div>
-@children
-<div id="message" role="status"></div>
-<div id="result"><div id="label"><b></b><span></span></div><ol id="bars"></ol></div>
-<dl id="status"></dl>
-"""
+_HERE = Path(__file__).parent
+STYLE = _HERE / "page.css"
+_SCRIPTS = ("page.js", "page_panes.js", "page_timeline.js", "page_controls.js", "page_pull.js")
+_UPLOADS = [".aedat4", ".aedat"]
 
 
 def theme() -> gr.themes.Base:
@@ -40,88 +32,83 @@ def theme() -> gr.themes.Base:
     )
 
 
-def build(viewers: Viewers, recognizer: Recognizer, recordings: Mapping[str, Path | str]) -> gr.Blocks:
+def build(viewers: Viewers, actions: Actions) -> gr.Blocks:
     """The page, not yet served. The first of the recordings plays in a new tab."""
-    actions, names = Actions(viewers, recordings), list(recordings)
     quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    script = "\n".join((_HERE / name).read_text("utf-8") for name in _SCRIPTS)
+    template = (_HERE / "page.html").read_text("utf-8").replace("<!--filters-->", FILTERS)
     demo = gr.Blocks(title="VELoRA", fill_width=True, analytics_enabled=False)
     with demo:
-        gr.HTML(_header(recognizer), elem_id="header")
         # Its value is the tab's token.
-        view = gr.HTML("", html_template=_VIEW, js_on_load=_SCRIPT.read_text("utf-8"), elem_id="view")
-        with view, gr.Row(elem_id="controls"):
-            play = gr.Button("Pause", elem_id="play", variant="primary", size="md")
-            restart = gr.Button("Restart", elem_id="restart", size="md")
-            record = gr.Button("Record", elem_id="record", size="md")
-            choice = gr.Dropdown(names, value=names[0], show_label=False, container=False, elem_id="choice")
-            upload = gr.UploadButton("Open a recording…", file_types=[".aedat4", ".aedat"], elem_id="upload", size="md")
-        demo.load(actions.enter, outputs=[view, choice], **quick)
-        demo.unload(actions.leave)
-        play.click(actions.toggle, view, **quick)
-        restart.click(actions.restart, view, **quick)
-        record.click(actions.record, view, **quick)
-        choice.input(actions.choose, [view, choice], **quick)
-        upload.upload(actions.open_upload, [view, upload], choice, **quick)
+        view = gr.HTML("", html_template=template, js_on_load=script, elem_id="view")
+        with view:
+            upload = gr.UploadButton("Upload a recording…", file_types=_UPLOADS, elem_id="upload", size="sm")
+
+        def enter(request: gr.Request) -> str:
+            return _told(lambda: actions.enter(str(request.session_hash)))
+
+        def leave(request: gr.Request) -> None:
+            viewers.leave(str(request.session_hash))
+
+        demo.load(enter, outputs=view, **quick)
+        demo.unload(leave)
+        upload.upload(lambda token, file: _take(viewers, token, file), [view, upload], **quick)
+        _offer(actions)
     return demo
 
 
-class Actions:
-    """What the controls do; each gets the token of its tab. Their effect comes back with the next picture's state."""
-
-    def __init__(self, viewers: Viewers, recordings: Mapping[str, Path | str]) -> None:
-        self._viewers, self._recordings = viewers, recordings
-
-    def enter(self, request: gr.Request) -> tuple[str, str]:
-        """A tab was opened: its token, and the name of the recording that plays."""
-        name, recording = next(iter(self._recordings.items()))
-        try:
-            return self._viewers.open(str(request.session_hash), recording), name
-        except ValueError as error:
-            raise gr.Error(str(error), print_exception=False) from None
-
-    def leave(self, request: gr.Request) -> None:
-        """A tab was closed."""
-        self._viewers.leave(str(request.session_hash))
-
-    def toggle(self, token: str) -> None:
-        """Play or pause."""
-        self._act(token, lambda viewer: viewer.pause() if viewer.playing else viewer.resume())
-
-    def restart(self, token: str) -> None:
-        """Play from the start."""
-        self._act(token, Viewer.restart)
-
-    def record(self, token: str) -> None:
-        """Record what is live, or end that."""
-        self._act(token, Viewer.record)
-
-    def choose(self, token: str, name: str) -> None:
-        """Play one of the recordings that the page offers."""
-        self._viewers.play(token, self._recordings[name])
-
-    def open_upload(self, token: str, file: str) -> Any:
-        """Play a recording from the viewer's machine, or say in one line why not, and go on: the choice that stands."""
-        try:
-            self._viewers.play_upload(token, Path(file))
-        except Exception as error:
-            message = one_line(error, Path(file))
-            self._act(token, lambda viewer: viewer.say(message))
-            return gr.skip()
-        return None
-
-    def _act(self, token: str, do: Callable[[Viewer], None]) -> None:
-        viewer = self._viewers.get(token)
-        if viewer is not None:  # else the page finds out with its next pull, and reloads
-            do(viewer)
+def _take(viewers: Viewers, token: str, file: str) -> None:
+    """Play a recording from the viewer's machine, or say in one line why not, and go on."""
+    try:
+        viewers.play_upload(token, Path(file))
+    except Exception as error:
+        viewer = viewers.get(token)
+        if viewer is not None:
+            viewer.say(one_line(error, Path(file)))
 
 
-def _header(recognizer: Recognizer) -> str:
-    from app.model import random_note
+def _offer(actions: Actions) -> None:
+    """An endpoint for each action, with its types."""
 
-    where = f"{recognizer.name} · {recognizer.device} · {str(recognizer.dtype).removeprefix('torch.')}"
-    note = random_note(recognizer)
-    banner = f'<p id="random" role="alert">{html.escape(note)}</p>' if note else ""
-    return (
-        '<div class="line"><h1>VELoRA</h1><span>what an RGB + event camera sees</span>'
-        f'<span class="model">{html.escape(where)}</span></div>{banner}'
-    )
+    def open_tab(request: gr.Request) -> str:
+        """Begin to watch; returns the token that all others take. It is freed when unused for a minute."""
+        return _told(lambda: actions.enter(f"program {request.session_hash}"))
+
+    def state(token: str) -> dict[str, Any]:
+        """Labels, rates and latencies now."""
+        return _told(lambda: actions.state(token))
+
+    plain: dict[str, Any] = {"queue": False}
+    api(open_tab, api_name="open_tab", **plain)
+    api(state, api_name="state", **plain)
+    for name, method in Actions.names().items():
+        api(_endpoint(actions, name, method), api_name=name, **plain)
+
+
+def _endpoint(actions: Actions, name: str, method: Callable[..., str]) -> Callable[..., str]:
+    """A function with the method's parameters, which Gradio also gives its request."""
+    parameters = [p for p in inspect.signature(method).parameters.values() if p.name != "self"]
+    names = [p.name for p in parameters]
+
+    def endpoint(*given: Any) -> str:
+        *values, request = given
+        arguments = dict(zip(names, values, strict=False))
+        token = arguments.pop("token")
+        return _told(lambda: actions.act(name, dict(request.headers), token, **arguments))
+
+    request = inspect.Parameter("request", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None)
+    endpoint.__signature__ = inspect.Signature([*parameters, request])  # type: ignore[attr-defined]
+    endpoint.__annotations__ = {**typing.get_type_hints(method), "request": gr.Request}
+    endpoint.__doc__ = method.__doc__
+    return endpoint
+
+
+Found = typing.TypeVar("Found")
+
+
+def _told(do: Callable[[], Found]) -> Found:
+    """Errors as Gradio tells them to programs."""
+    try:
+        return do()
+    except (ValueError, Gone) as error:
+        raise gr.Error(str(error), print_exception=False) from None

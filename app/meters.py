@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-import statistics
 import threading
 import time
 from collections import deque
 
+import psutil
+
 _SPAN_S = 2.0  # what a rate looks back on
 _KEPT = 512
+_LATE = 120  # latencies that percentiles are of
+
+
+def memory_mb() -> float:
+    """Resident, of this process."""
+    return float(psutil.Process().memory_info().rss) / 1e6
 
 
 class Rate:
@@ -34,13 +41,31 @@ class Rate:
             return (len(self._times) - 1) / max(self._times[-1] - self._times[0], 1e-6)
 
 
-class LabelLatency:
-    """From the moment a sample was there to the moment its label was, by the sample's index."""
+class Latency:
+    """Of the last so many of something, in milliseconds."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._ms: deque[float] = deque(maxlen=_LATE)
+
+    def add(self, ms: float) -> None:
+        """One more."""
+        with self._lock:
+            self._ms.append(ms)
+
+    def percentiles(self) -> tuple[float, float] | None:
+        """p50 and p95; None before the first."""
+        with self._lock:
+            ms = sorted(self._ms)
+        return (ms[len(ms) // 2], ms[len(ms) * 95 // 100]) if ms else None
+
+
+class LabelLatency(Latency):
+    """From the moment a sample was there to the moment its label was, by the sample's index."""
+
+    def __init__(self) -> None:
+        super().__init__()
         self._released: deque[tuple[int, float]] = deque(maxlen=_KEPT)
-        self._latencies_ms: deque[float] = deque(maxlen=60)
 
     def released(self, index: int) -> None:
         """The sample is there now."""
@@ -55,10 +80,24 @@ class LabelLatency:
             while self._released:
                 candidate, released = self._released.popleft()
                 if candidate == index:
-                    self._latencies_ms.append((now - released) * 1e3)
+                    self._ms.append((now - released) * 1e3)
                     return
 
-    def median_ms(self) -> float | None:
-        """Of the last labels; None before the first."""
+
+class Recent:
+    """How much a count has grown of late."""
+
+    def __init__(self, span_s: float = 10.0) -> None:
+        self._span_s = span_s
+        self._lock = threading.Lock()
+        self._seen: deque[tuple[float, int]] = deque()  # when it changed, and to what
+
+    def growth(self, count: int) -> int:
+        """Of a count that is so much now."""
+        now = time.monotonic()
         with self._lock:
-            return statistics.median(self._latencies_ms) if self._latencies_ms else None
+            if not self._seen or self._seen[-1][1] != count:
+                self._seen.append((now, count))
+            while len(self._seen) > 1 and self._seen[1][0] < now - self._span_s:
+                self._seen.popleft()
+            return count - self._seen[0][1]

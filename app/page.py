@@ -2,7 +2,8 @@
 
     serve(lambda: load_recognizer("demo"), {"cards": Path("cards.aedat4")})
 
-layout.py says what is on the page, frames.py brings it pictures, viewers.py keeps what each tab watches.
+layout.py and page.html say what is on the page, routes.py brings it pictures, actions.py is what its controls do,
+viewers.py keeps what each tab watches.
 """
 
 from __future__ import annotations
@@ -16,18 +17,23 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from app.access import Access, is_this_machine
+from app.channel import Settings
+from app.channels import Channels
 from app.fast_import import import_gradio
+from app.models import Models
 from app.viewers import Viewers
 
 if TYPE_CHECKING:
     import gradio as gr
 
+    from app.actions import Actions
     from velora import Recognizer
 
 FIRST_PORT, LAST_PORT = 7860, 7959
@@ -46,7 +52,7 @@ def serve(
     """Serve the page until interrupted (KeyboardInterrupt). `load` makes the recogniser, beside other work.
 
     `recordings`, or addresses of live sources, by name; the first one plays. `port` None is the first free one from
-    7860; `options` are more of what `Viewer` takes. Raises ValueError for a port in use, and what `load` raises.
+    7860; `options` are more of what `Page` takes. Raises ValueError for a port in use, and what `load` raises.
     """
     with Page(load, recordings, host=host, port=port, **options) as page:
         print(f"velora: the page is at {page.url} (Ctrl-C stops it)", file=sys.stderr, flush=True)
@@ -54,8 +60,16 @@ def serve(
             pass
 
 
+def _no_more(name: str, _: Sequence[str] | None) -> Recognizer:
+    raise ValueError(f"{name}: this page has one model only")
+
+
 class Page:
-    """The running page: a context manager that stops the server and frees all viewers."""
+    """The running page: a context manager that stops the server and frees all viewers.
+
+    `settings` say how sources are opened, `access` who may do what, `load_other` loads models that are chosen on the
+    page, of which `models` says which there are.
+    """
 
     def __init__(
         self,
@@ -64,7 +78,10 @@ class Page:
         *,
         host: str = "127.0.0.1",
         port: int | None = None,
-        **options: Any,
+        settings: Settings | None = None,
+        access: Access | None = None,
+        load_other: Callable[[str, Sequence[str] | None], Recognizer] = _no_more,
+        models: Callable[[], Mapping[str, Path | str]] = dict,
     ) -> None:
         if not recordings:
             raise ValueError("no recording to play: reinstall velora-rgbe, which brings some")
@@ -73,15 +90,18 @@ class Page:
             loading = pool.submit(_load, load)
             import_gradio()
             recognizer = loading.result()
+        from app.actions import Actions
         from app.layout import build
 
+        access = access or Access(open_to_others=not is_this_machine(host))
         _keep_uploads_apart()
         self.closed = threading.Event()
-        self.viewers = Viewers(recognizer, **options)
+        self.viewers = Viewers(recognizer, Channels(settings or Settings()))
         self.viewers.prepare(next(iter(recordings.values())))
+        actions = Actions(self.viewers, Models(recognizer, load_other, models), recordings, access)
         try:
-            self._demo = build(self.viewers, recognizer, recordings)
-            self.url = _launch(self._demo, self.viewers, host, port)
+            self._demo = build(self.viewers, actions)
+            self.url = _launch(self._demo, self.viewers, actions, access, host, port)
         except BaseException:
             self.viewers.close()
             raise
@@ -144,20 +164,20 @@ def _load(load: Callable[[], Recognizer]) -> Recognizer:
     return recognizer
 
 
-def _launch(demo: gr.Blocks, viewers: Viewers, host: str, port: int) -> str:
+def _launch(demo: gr.Blocks, viewers: Viewers, actions: Actions, access: Access, host: str, port: int) -> str:
     """Start the server in a thread; returns the page's address."""
-    from app.frames import frame_route, freeing_idle
     from app.guard import guards
     from app.layout import STYLE, theme
+    from app.routes import freeing_idle, routes
 
     _past_proxy(host)
     _, url, _ = demo.launch(
         server_name=host,
         server_port=port,
         app_kwargs={
-            "routes": [frame_route(viewers)],
+            "routes": routes(viewers, actions),
             "lifespan": freeing_idle(viewers),
-            "middleware": guards(host),
+            "middleware": guards(host, access),
         },
         max_file_size=_MAX_UPLOAD,
         theme=theme(),

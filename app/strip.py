@@ -1,9 +1,14 @@
-"""The picture that the page shows: RGB, events and motion of one sample side by side, as one JPEG."""
+"""The picture that the page shows of one sample: the panes that it asks for side by side, as one JPEG.
+
+Made when somebody asks for it, and once, however many do.
+"""
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
@@ -11,46 +16,86 @@ import numpy as np
 from streams.items import Image, Sample
 from streams.render import motion_image
 
-GAP = 8  # columns between two panes; the page draws its own background over them
+PANES = ("rgb", "events", "motion")
+GAP = 8  # columns between two panes; the page draws none of them
 _MOST_HEIGHT, _MOST_WIDTH = 1080, 1920  # of a pane
+_QUALITY = 85
 # Events are single saturated pixels: halved colour resolution would smear red and blue into each other.
-_ENCODING = [
-    cv2.IMWRITE_JPEG_QUALITY,
-    85,
-    cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
-    cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
-]
+_FINE = [cv2.IMWRITE_JPEG_QUALITY, _QUALITY, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 
 
-class Panes:
-    """Makes the three panes of each sample; remembers as many samples as motion needs."""
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a page shows: which of PANES, in that order, and how many pixels of the screen each takes across."""
+
+    panes: tuple[str, ...] = PANES
+    width: int = _MOST_WIDTH
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """Panes as a JPEG with GAP black columns between them."""
+
+    jpeg: bytes
+    widths: tuple[int, ...]  # pixels, of each pane
+    height: int
+
+
+@dataclass(eq=False)
+class Moment:
+    """One sample to show, and the one that its motion is against."""
+
+    number: int  # rising
+    sample: Sample
+    before: tuple[Image, Image] | None  # RGB and event image; None: nothing to compare with
+    shown_at: float  # seconds of the monotonic clock
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _pictures: dict[View, Picture] = field(default_factory=dict)
+
+    def picture(self, view: View) -> Picture:
+        """Its panes, all of the RGB image's height; a large one is reduced to what the view can show."""
+        with self._lock:
+            found = self._pictures.get(view)
+            if found is None:
+                found = self._pictures[view] = encode_strip(self.panes(view))
+            return found
+
+    def panes(self, view: View) -> list[Image]:
+        """Uint8 [H, W, 3] of one height, RGB order. Motion is black where there is nothing to compare with."""
+        now = (self.sample.rgb, self.sample.event_image)
+        images = {
+            "rgb": lambda: now[0],
+            "events": lambda: now[1],
+            "motion": lambda: motion_image(self.before or now, now),
+        }
+        height = min(self.sample.rgb.shape[0], _MOST_HEIGHT)
+        height //= max(1, self.sample.rgb.shape[1] // max(1, view.width))  # whole pixels, each the mean of a square
+        return [_of_height(images[name](), max(1, height)) for name in view.panes]
+
+
+class Past:
+    """Remembers as many samples as motion looks back."""
 
     def __init__(self) -> None:
-        self._past: deque[tuple[Image, Image]] = deque(maxlen=1)
+        self._images: deque[tuple[Image, Image]] = deque(maxlen=1)
 
-    def of(self, sample: Sample, stride: int) -> list[Image]:
-        """RGB, events, and motion against the sample `stride` before, each uint8 [H, W, 3] of one height.
-
-        That is the RGB image's, unless it is larger than a screen.
-        Motion is black where that sample is missing, as after a discontinuity.
-        """
-        if stride != self._past.maxlen:
-            self._past = deque(self._past, maxlen=stride)
+    def before(self, sample: Sample, stride: int) -> tuple[Image, Image] | None:
+        """RGB and event image of the sample `stride` before; None where it is missing, as after a discontinuity."""
+        if stride != self._images.maxlen:
+            self._images = deque(self._images, maxlen=stride)
         if sample.discontinuity:
-            self._past.clear()
-        now = (sample.rgb, sample.event_image)
-        before = self._past[0] if len(self._past) == stride else now
-        self._past.append(now)
-        height = min(sample.rgb.shape[0], _MOST_HEIGHT)
-        return [_of_height(image, height) for image in (*now, motion_image(before, now))]
+            self._images.clear()
+        before = self._images[0] if len(self._images) == stride else None
+        self._images.append((sample.rgb, sample.event_image))
+        return before
 
 
-def encode_strip(panes: Sequence[Image]) -> bytes:
-    """Panes of equal height, uint8 [H, W, 3] in RGB order, as one JPEG with GAP black columns between them."""
+def encode_strip(panes: Sequence[Image]) -> Picture:
+    """Panes of equal height, uint8 [H, W, 3] in RGB order, as one JPEG."""
     gap = np.zeros((panes[0].shape[0], GAP, 3), np.uint8)
     columns = [column for pane in panes for column in (gap, pane)][1:]
-    _, jpeg = cv2.imencode(".jpg", cv2.cvtColor(np.hstack(columns), cv2.COLOR_RGB2BGR), _ENCODING)
-    return jpeg.tobytes()
+    _, jpeg = cv2.imencode(".jpg", cv2.cvtColor(np.hstack(columns), cv2.COLOR_RGB2BGR), _FINE)
+    return Picture(jpeg.tobytes(), tuple(pane.shape[1] for pane in panes), panes[0].shape[0])
 
 
 def _of_height(image: Image, height: int) -> Image:

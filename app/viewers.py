@@ -1,4 +1,4 @@
-"""All viewers of the page, by the token that each tab got when it loaded."""
+"""All tabs of the page, by the token that each got when it loaded; what they may watch, and who they are."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import shutil
 import tempfile
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from app.feeds import Feeds
-from app.model import render_config
+from app.channels import Channels
 from app.viewer import Viewer
-from streams import RecordingError, open_source
+from streams import RecordingError
 from streams.source import kind_of
 
 if TYPE_CHECKING:
@@ -26,40 +26,37 @@ MOST_VIEWERS = 16
 
 
 @dataclass
-class _Tab:
+class Tab:
+    """What a token stands for."""
+
     session: str  # Gradio's name of the tab
     viewer: Viewer
+    recognizer: Recognizer  # chosen, for what is opened next too
     upload: Path | None = None  # a folder that goes when the viewer does
     asked: float = field(default_factory=time.monotonic)  # when it last asked for a picture
 
     def close(self) -> None:
+        """Free the viewer, and what was uploaded for it."""
         self.viewer.close()
         if self.upload is not None:
             shutil.rmtree(self.upload, ignore_errors=True)
 
 
 class Viewers:
-    """Makes, finds and frees viewers; each call may come from any thread.
+    """Makes, finds and frees viewers; each call may come from any thread."""
 
-    `options` are more of what `Viewer` takes.
-    """
-
-    def __init__(self, recognizer: Recognizer, **options: Any) -> None:
-        feeds = Feeds(options.get("opened", open_source), render_config(recognizer))
-        self._recognizer, self._options = recognizer, {"feeds": feeds, **options}
+    def __init__(self, recognizer: Recognizer, channels: Channels) -> None:
+        self._recognizer, self._channels = recognizer, channels
         self._lock = threading.Lock()
-        self._tabs: dict[str, _Tab] = {}
+        self._tabs: dict[str, Tab] = {}
 
     def __len__(self) -> int:
         return len(self._tabs)
 
-    def _make(self, recording: Path | str) -> Viewer:
-        return Viewer(recording, self._recognizer, **self._options)
-
     def prepare(self, recording: Path | str) -> None:
         """Play for the first tab while the server starts: by the time it shows, its first window is full."""
         with self._lock:
-            self._tabs[_PREPARED] = _Tab("", self._make(recording))
+            self._tabs[_PREPARED] = Tab("", self._make(recording, self._recognizer), self._recognizer)
 
     def open(self, session: str, recording: Path | str) -> str:
         """A viewer for a new tab; returns its token. Raises ValueError where there are MOST_VIEWERS already."""
@@ -68,29 +65,38 @@ class Viewers:
         with self._lock:
             if len(self._tabs) >= MOST_VIEWERS:
                 raise ValueError(f"{MOST_VIEWERS} tabs watch already: close one of them, then reload this page")
-            self._tabs[token] = _Tab(session, self._prepared(recording) or self._make(recording))
+            viewer = self._prepared(recording) or self._make(recording, self._recognizer)
+            self._tabs[token] = Tab(session, viewer, self._recognizer)
         return token
+
+    def _make(self, recording: Path | str, recognizer: Recognizer) -> Viewer:
+        return Viewer(self._channels, recording, recognizer)
 
     def _prepared(self, recording: Path | str) -> Viewer | None:
         """The viewer that waits for the first tab, if it plays this recording; from the start if it waited long."""
         prepared = self._tabs.get(_PREPARED)
-        if prepared is None or prepared.viewer.recording != recording:
+        if prepared is None or prepared.viewer.address != recording:
             return None
         del self._tabs[_PREPARED]
-        if time.monotonic() - prepared.asked > _JUST_STARTED_S:
-            prepared.viewer.restart()
+        player = prepared.viewer.channel.player
+        if player is not None and time.monotonic() - prepared.asked > _JUST_STARTED_S:
+            player.restart()
         return prepared.viewer
 
-    def get(self, token: str) -> Viewer | None:
-        """The viewer of a token, which is thereby known to be in use; None if there is none (any more)."""
+    def find(self, token: str) -> Tab | None:
+        """The tab of a token, which is thereby known to be in use; None if there is none (any more)."""
         tab = self._tabs.get(token)
-        if tab is None:
-            return None
-        tab.asked = time.monotonic()
-        return tab.viewer
+        if tab is not None:
+            tab.asked = time.monotonic()
+        return tab
+
+    def get(self, token: str) -> Viewer | None:
+        """The viewer of a token; None if there is none (any more)."""
+        tab = self.find(token)
+        return tab.viewer if tab is not None else None
 
     def play(self, token: str, recording: Path | str) -> None:
-        """Give a tab another recording."""
+        """Give a tab another recording or live source."""
         self._replace(token, recording, None)
 
     def play_upload(self, token: str, uploaded: Path) -> None:
@@ -101,7 +107,7 @@ class Viewers:
         try:
             if not kind_of(uploaded).hardened:
                 raise RecordingError(f"{uploaded}: only AEDAT recordings are taken here; convert it by `velora record`")
-            open_source(uploaded).close()
+            self._channels.settings.opened(uploaded).close()
         except Exception:
             uploaded.unlink(missing_ok=True)
             raise
@@ -118,7 +124,8 @@ class Viewers:
         with self._lock:
             old = self._tabs.get(token)
             if old is not None:
-                self._tabs[token] = _Tab(old.session, self._make(recording), upload)
+                viewer = self._make(recording, old.recognizer)
+                self._tabs[token] = Tab(old.session, viewer, old.recognizer, upload)
         if old is not None:
             old.close()
         elif upload is not None:  # the tab was closed meanwhile
@@ -137,10 +144,15 @@ class Viewers:
         """Free all."""
         self._free(list(self._tabs))
 
+    def counted(self) -> Mapping[str, Viewer]:
+        """All viewers that tabs have, by token."""
+        return {token: tab.viewer for token, tab in list(self._tabs.items()) if token != _PREPARED}
+
     def _free(self, tokens: list[str]) -> None:
         with self._lock:
             tabs = [self._tabs.pop(token) for token in tokens if token in self._tabs]
         for tab in tabs:  # all at once: one after the other, many viewers would take long to end
-            tab.viewer.stop()
+            if not tab.viewer.channel.is_live:  # which others may watch
+                tab.viewer.channel.stop()
         for tab in tabs:
             tab.close()

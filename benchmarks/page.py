@@ -47,7 +47,7 @@ def measure(page: Page) -> dict[str, float]:
         page.wait_for_timeout(WATCH_S * 1000)
         figures["pictures_per_s"] = page.evaluate("loads") / WATCH_S
         shown = [value.split()[0] for value in page.locator("#status dd").all_inner_texts()]
-        figures |= {"labels_per_s": float(shown[4]), "label_latency_ms": float(shown[5])}
+        figures |= {"labels_per_s": float(shown[4]), "label_latency_ms": float(shown[5].rstrip(","))}
         stopping = time.perf_counter()
         demo.send_signal(signal.SIGINT)
         demo.wait(timeout=30)

@@ -53,10 +53,11 @@ def filtered(
 
 
 class Denoised(Through):
-    """A source without its noise; what share of the events that was is among its counts."""
+    """A source without its noise, while it is `on`; what share of the events that was is among its counts."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, *, on: bool = True) -> None:
         super().__init__(source)
+        self.on = on  # may be set while it is read
         self._hot: NDArray[np.bool_] | None = None  # known from then on, also after a seek
 
     def _through(self, items: Iterator[Item]) -> Iterator[Item]:
@@ -65,7 +66,7 @@ class Denoised(Through):
         seen = left = 0
         reached: int | None = None
         for item in items:
-            if isinstance(item, EventPacket):
+            if isinstance(item, EventPacket) and self.on:
                 if reached is not None and not -_STEP_US <= item.t_start_us - reached <= JUMP_US:
                     denoiser = denoiser.after_gap()
                 reached = item.t_end_us

@@ -109,4 +109,5 @@ class Sample:
     arrival_ns: int | None = None  # host monotonic clock when its last item came in; None for recordings
     decode_ms: float = 0.0
     render_ms: float = 0.0
+    windowed: bool = False  # its events are of a window before the frame, whose exposure is not known
     lead: bool = False  # only fills the window of a place that was sought: not shown, no label of its own

@@ -20,6 +20,7 @@ from streams.synchronize import synchronize
 
 _HELD = 8  # samples that wait to be taken; beyond, the oldest goes
 _STOP_TIMEOUT_S = 5
+_AS_PAINTED = RenderConfig()
 
 
 class Live:
@@ -28,7 +29,7 @@ class Live:
     Raises at those who follow what reading the source raises.
     """
 
-    def __init__(self, source: Source, *, render: RenderConfig | None = None) -> None:
+    def __init__(self, source: Source, *, render: RenderConfig = _AS_PAINTED) -> None:
         self.source, self.render = source, render
         self._lock = threading.Lock()
         self._followers: list[Follower] = []
@@ -82,7 +83,7 @@ class Live:
     def _read(self) -> None:
         failure = None
         try:
-            for sample in synchronize(self.source, render=self.render):
+            for sample in synchronize(self.source, render=lambda: self.render):
                 with self._lock:
                     followers = list(self._followers)
                     if self._ended:

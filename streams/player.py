@@ -23,6 +23,7 @@ _LATE_S = 0.25  # later than this, time is taken anew rather than caught up in a
 _LEAD_MARGIN = 1.5  # of the time that some samples take, since frames do not come evenly
 _REMEMBERED = 4096  # samples, to step back to
 _BEGINNING = -(1 << 62)
+_AS_PAINTED = RenderConfig()
 
 
 class Player:
@@ -30,14 +31,15 @@ class Player:
 
     `speed` None plays as fast as the consumer takes. `lead` is how many samples before a place that is sought are given
     first, marked as such, so that a recogniser's window is full there: (T - 1) times its stride. Indices rise through
-    all of it. `opened` opens the source, filtered perhaps. Iterating raises RecordingError as `open_source` does.
+    all of it. `render` may be set while it plays. `opened` opens the source, filtered perhaps. Iterating raises
+    RecordingError as `open_source` does.
     """
 
     def __init__(
         self,
         uri: str | Path,
         *,
-        render: RenderConfig | None = None,
+        render: RenderConfig = _AS_PAINTED,
         loop: bool = False,
         speed: float | None = 1.0,
         lead: int = 0,
@@ -155,13 +157,13 @@ class Player:
     def _samples(self, source: Source, sought: int | None) -> Iterator[Sample]:
         """The samples after a place, those before it that lead there first."""
         if sought is None or source.span_us is None or sought <= source.span_us[0]:
-            yield from synchronize(source, render=self.render, first_index=self._index)
+            yield from synchronize(source, render=self._rendering, first_index=self._index)
             return
         sought = min(sought, source.span_us[1])
         margin = round(_LEAD_MARGIN * (self.lead + 2) * source.sample_period_us)
         while True:  # frames may come slower here than elsewhere, or not at all
             from_us, before = sought - margin, deque[Sample](maxlen=self.lead + 1)
-            samples = synchronize(source, render=self.render, from_us=from_us, first_index=self._index)
+            samples = synchronize(source, render=self._rendering, from_us=from_us, first_index=self._index)
             sample: Sample | None = None
             for sample in samples:
                 if sample.t_end_us > sought:
@@ -197,6 +199,9 @@ class Player:
                     return True
                 self._control.wait(timeout=seconds)
             return False
+
+    def _rendering(self) -> RenderConfig:
+        return self.render
 
     def _interrupted(self) -> bool:
         return self._stopped or self._sought is not None

@@ -81,10 +81,12 @@ def run(
     hop: int = 1,
     summary: RunSummary | None = None,
     max_lag_ms: float | None = None,
+    pace: Pace | None = None,
 ) -> RunSummary:
     """Drive samples to their end (or for ever) through the recogniser to the sinks.
 
     With `max_lag_ms`, samples that arrived longer ago than that when their turn comes are not recognised any more.
+    `pace` is what LATEST goes by instead of one of its own, so that `Pace.rebase` can change the stride meanwhile.
 
     Raises whatever the samples, the recogniser or a sink raise; under LATEST the recogniser runs in a thread of its
     own, whose exception is raised here at the next sample.
@@ -97,7 +99,7 @@ def run(
             screen.show(sample)
             _recognize(session, sample, sinks, summary)
         return summary
-    with _LatestRecognizer(session, sinks, summary, max_lag_ms) as latest:
+    with _LatestRecognizer(session, pace or Pace(stride), sinks, summary, max_lag_ms) as latest:
         for sample in samples:
             screen.show(sample)
             latest.offer(sample)
@@ -220,8 +222,16 @@ class Pace:
     def __init__(self, stride: int) -> None:
         self.base = self.every = stride
         self._lock = threading.Lock()
+        self._rebased = False  # not told by `update` yet
         self._patience, self._failed = self._RELAX_AFTER, 0  # the gift that ended last
         self._begin()
+
+    def rebase(self, stride: int) -> None:
+        """Another stride from now on; safe from any thread."""
+        with self._lock:
+            self.base, self._rebased = stride, True
+            self._patience, self._failed = self._RELAX_AFTER, 0
+            self._change(stride)
 
     def _begin(self) -> None:
         self._taken = self._drops = 0
@@ -235,7 +245,8 @@ class Pace:
     def update(self, drops: int, busy_s: float, elapsed_s: float) -> bool:
         """After each sample taken: drops, time computing and time passed since the last. True if `every` changed."""
         with self._lock:
-            return self._update(drops, busy_s, elapsed_s)
+            rebased, self._rebased = self._rebased, False
+            return self._update(drops, busy_s, elapsed_s) or rebased
 
     def _update(self, drops: int, busy_s: float, elapsed_s: float) -> bool:
         self._taken, self._drops = self._taken + 1, self._drops + drops
@@ -289,9 +300,11 @@ class Pace:
 class _LatestRecognizer:
     """The recogniser's thread under LATEST, behind a mailbox."""
 
-    def __init__(self, session: Session, sinks: Sequence[Sink], summary: RunSummary, max_lag_ms: float | None) -> None:
+    def __init__(
+        self, session: Session, pace: Pace, sinks: Sequence[Sink], summary: RunSummary, max_lag_ms: float | None
+    ) -> None:
         self.session, self.sinks, self.summary, self.max_lag_ms = session, sinks, summary, max_lag_ms
-        self.mailbox, self.pace = Mailbox(), Pace(session.stride)
+        self.mailbox, self.pace = Mailbox(), pace
         summary.every = self.pace.every
         self._lead: list[Sample] = []
         self._phase = 0  # the index from which one sample in `pace.every` is offered

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import cv2
@@ -41,10 +41,15 @@ _BEFORE_ALL = -(1 << 62)
 
 
 def synchronize(
-    source: Source, *, render: RenderConfig | None = None, from_us: int | None = None, first_index: int = 0
+    source: Source,
+    *,
+    render: RenderConfig | Callable[[], RenderConfig] | None = None,
+    from_us: int | None = None,
+    first_index: int = 0,
 ) -> Iterator[Sample]:
     """The samples of a source, in order of time; what had to be dropped is added to `source.counts`.
 
+    `render` may be asked for each sample: it may change between two.
     With `from_us`, those that end after it, equal to what they are in the whole recording but for their indices, which
     begin at `first_index`.
     """
@@ -120,12 +125,18 @@ class EventStore:
 class Synchronizer:
     """The state behind `synchronize`: push items, get the samples that they complete."""
 
-    def __init__(self, source: Source, config: RenderConfig, from_us: int | None = None, first_index: int = 0) -> None:
+    def __init__(
+        self,
+        source: Source,
+        render: RenderConfig | Callable[[], RenderConfig],
+        from_us: int | None = None,
+        first_index: int = 0,
+    ) -> None:
         sensor = source.event_size or source.frame_size
         if sensor is None:
             raise ValueError(f"{source.name}: a source needs events or frames")
         self._sensor = sensor  # (width, height) of event images, and of blanks
-        self.config, self.counts = config, source.counts
+        self._render, self.counts = render, source.counts
         self.event_size, self.frame_size = source.event_size, source.frame_size
         self._period = source.sample_period_us
         self._index = first_index
@@ -136,6 +147,11 @@ class Synchronizer:
         self._begin()
         if from_us is not None and self.frame_size is None and source.span_us is not None:
             self._last_end = self._period_of(max(from_us, source.span_us[0]))
+
+    @property
+    def config(self) -> RenderConfig:
+        """How samples are cut and drawn now."""
+        return self._render() if callable(self._render) else self._render
 
     @property
     def earliest_us(self) -> int:
@@ -249,12 +265,14 @@ class Synchronizer:
 
     def _frame_sample(self, frame: RgbFrame, decode_ms: float) -> Sample:
         start, end = frame.t_start_us, frame.t_end_us
-        if start == end:
+        windowed = start == end
+        if windowed:
             start = end - self._window_before(end)
         first = self._store.start
         covered = first is not None and end > first and start < self._store.watermark
         needed_from = min(start, *(waiting.t_start_us for waiting in self._frames), frame.t_start_us)
-        return self._sample(start, end, needed_from, _as_rgb(frame.image), covered, decode_ms)
+        sample = self._sample(start, end, needed_from, _as_rgb(frame.image), covered, decode_ms)
+        return replace(sample, windowed=True) if windowed else sample
 
     def _window_before(self, end: int) -> int:
         """Length of the window that stands in for an exposure that is not known."""

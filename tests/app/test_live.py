@@ -20,12 +20,13 @@ from queue import Empty, Queue
 import numpy as np
 import pytest
 
+from app.channel import Settings
 from app.cli import main
 from app.demo import recordings_of
 from app.page import Page
 from streams import RgbFrame, open_source, write_aedat4
+from tests.app.fakes import FakeRecognizer, until, viewer_threads
 from tests.app.test_page import CHROMIUM, Tab, browser  # noqa: F401 (a fixture)
-from tests.app.test_viewer import FakeRecognizer, until, viewer_threads
 from tests.conftest import moving_square
 
 PROGRAM = "import sys; from app.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -204,9 +205,9 @@ def test_the_page_shows_a_live_feed_and_says_when_it_is_lost(
         tab.page.click("#play")
         tab.moves()
         server.kill()
-        tab.wait("document.getElementById('message').textContent.includes('connection lost')")
+        tab.wait("document.getElementById('health').textContent.includes('connection lost')")
         start("serve", str(recording), "--loop", "--port", port).line()
-        tab.wait("document.getElementById('message').textContent === ''")
+        tab.wait("!document.getElementById('health').textContent.includes('connection lost')")
         tab.moves()
         tab.page.close()
         assert tab.errors == []
@@ -222,7 +223,7 @@ def test_the_page_records_a_live_feed_and_its_labels(
     server = start("serve", str(recording), "--loop")
     address = server.line().strip()
     sources = {address: address, "recorded": recording}
-    with Page(lambda: FakeRecognizer(), sources, record_to=tmp_path) as page:  # type: ignore[arg-type,return-value]
+    with Page(lambda: FakeRecognizer(), sources, settings=Settings(record_to=tmp_path)) as page:  # type: ignore[arg-type,return-value]
         tab = Tab(browser, page.url)
         tab.moves()
         assert tab.text("record") == "Record"
@@ -246,20 +247,16 @@ def test_the_page_records_a_live_feed_and_its_labels(
 
 
 def test_only_what_is_live_can_be_recorded(browser, recording: Path, tmp_path: Path) -> None:  # noqa: F811
-    with Page(lambda: FakeRecognizer(), {"it": recording}, record_to=tmp_path) as page:  # type: ignore[arg-type,return-value]
+    with Page(lambda: FakeRecognizer(), {"it": recording}, settings=Settings(record_to=tmp_path)) as page:  # type: ignore[arg-type,return-value]
         tab = Tab(browser, page.url)
         tab.moves()
         assert not tab.page.locator("#record").is_visible()
         tab.page.close()
 
 
-def test_others_may_record_only_where_they_are_allowed_to(tmp_path: Path) -> None:
-    def folder(host: str, record_to: Path | None = None) -> Path | None:
-        return recordings_of(Namespace(host=host, record_to=record_to))
-
-    assert folder("127.0.0.1") == folder("localhost") == folder("::1") == Path.cwd()
-    assert folder("0.0.0.0") is folder("camera.lab") is None
-    assert folder("0.0.0.0", tmp_path / "new") == tmp_path / "new" and (tmp_path / "new").is_dir()
+def test_recordings_go_to_the_folder_named_or_this_one(tmp_path: Path) -> None:
+    assert recordings_of(Namespace(record_to=None)) == Path.cwd()
+    assert recordings_of(Namespace(record_to=tmp_path / "new")) == tmp_path / "new" and (tmp_path / "new").is_dir()
 
 
 def test_filters_reach_every_mode(recording: Path, tmp_path: Path, capsys) -> None:

@@ -18,7 +18,7 @@ import pytest
 from app.model import load_model
 from app.page import Page, free_port
 from recordings import bundled
-from tests.app.test_viewer import LABELS, FakeRecognizer, until, viewer_threads
+from tests.app.fakes import LABELS, FakeRecognizer, until, viewer_threads
 from tests.conftest import SMALL_CLIP, SmallClip
 from velora import load_recognizer
 
@@ -189,8 +189,7 @@ def test_the_layout_stands_still(tab: Tab) -> None:
 
 
 def test_another_recording(tab: Tab) -> None:
-    tab.page.click("#choice input")
-    tab.page.click("text=square")
+    tab.page.select_option("#choice", "square")
     tab.wait(f"{SHOWN.format('status')}.includes('square.aedat4')")
     tab.moves()
 

@@ -12,12 +12,14 @@ import h5py
 import numpy as np
 import pytest
 
+from app.channel import Settings
+from app.channels import Channels
 from app.cli import main
 from app.feed import open_feed
 from app.viewer import Viewer
-from streams import EventPacket, RgbFrame, Source, open_source
+from streams import EventPacket, RgbFrame, open_source
 from streams.items import Events, join_events
-from tests.app.test_viewer import FakeRecognizer, until
+from tests.app.fakes import FakeRecognizer, until
 from tests.conftest import random_events
 from tests.streams import test_aedat2, test_aedat3, test_hdf5, test_prophesee
 
@@ -124,9 +126,11 @@ def test_events_alone_may_have_grey_frames(tmp_path: Path, capsys) -> None:
 
 def test_the_page_plays_it(recording: Path) -> None:
     arguments = Namespace(denoise=False, roi=None, flip=None, rotate=0)
-    viewer = Viewer(recording, FakeRecognizer(), opened=lambda uri: open_feed(arguments, uri))
-    until(lambda: viewer.state()["position_s"] > 0.3 and viewer.state()["labels"])
-    assert not viewer.state()["message"] and viewer.state()["simulated"] == (recording.suffix == ".avi")
+    settings = Settings(opened=lambda uri: open_feed(arguments, uri))
+    viewer = Viewer(Channels(settings), recording, FakeRecognizer())  # type: ignore[arg-type]
+    until(lambda: viewer.channel.meters.source.per_second() and viewer.state()["labels"])
+    state = viewer.state()
+    assert not state["message"] and state["simulated"] == (recording.suffix == ".avi")
     viewer.close()
 
 
@@ -158,9 +162,9 @@ def test_events_of_one_file_beside_the_frames_of_another(tmp_path: Path, capsys)
 def test_options_for_what_is_named_do_not_bar_what_the_page_offers_beside_it(tmp_path: Path, monkeypatch) -> None:
     sizes: list[tuple[int, int] | None] = []
 
-    def offer(load: object, recordings: dict[str, Path], *, opened: Callable[..., Source], **more: object) -> None:
+    def offer(load: object, recordings: dict[str, Path], *, settings: Settings, **more: object) -> None:
         for uri in recordings.values():
-            with opened(uri) as source:
+            with settings.opened(uri) as source:
                 sizes.append(source.event_size)
 
     monkeypatch.setattr("app.demo.serve", offer)

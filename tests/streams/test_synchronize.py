@@ -213,6 +213,17 @@ def test_where_the_exposure_is_unknown_a_window_before_the_frame_stands_in(windo
     samples = list(synchronize(Feed(items), render=RenderConfig(window_us=window)))
     assert [s.t_start_us for s in samples] == starts
     assert all(same(s.events, events_of(events, s.t_start_us, s.t_end_us)) for s in samples)
+    assert all(sample.windowed for sample in samples)
+
+
+def test_rendering_may_change_from_one_sample_to_the_next() -> None:
+    wanted = [RenderConfig(window_us=100)]
+    items: list[Item] = [EventPacket(0, 10_000, no_events()), *(frame(t, t) for t in (1_000, 2_000, 3_000))]
+    lengths = []
+    for sample in synchronize(Feed(items), render=lambda: wanted[-1]):
+        lengths.append(sample.t_end_us - sample.t_start_us)
+        wanted.append(RenderConfig(window_us=100 * (len(lengths) + 1)))
+    assert lengths == [100, 200, 300]
 
 
 def test_a_silent_event_feed_does_not_hold_frames_for_ever() -> None:

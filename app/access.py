@@ -1,0 +1,110 @@
+"""Who may do what on the page: anybody who reaches it may watch; operators record, label, teach and open other sources.
+
+On a page that only this machine reaches, everybody is an operator. Elsewhere those are whom a file of users names so:
+lines of NAME:PASSWORD, with :operator behind it for operators. Then nobody gets anywhere without a name and password
+(HTTP Basic, RFC 7617).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from streams.source import kind_of
+
+OPERATOR = "operator"
+_LEAST_PASSWORD = 8
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Somebody whom the file names."""
+
+    name: str
+    password: str = field(repr=False)
+    operator: bool
+
+
+@dataclass(frozen=True)
+class Access:
+    """What is allowed to whom. `folders` are those below which paths may be opened; `uris` whether addresses may."""
+
+    open_to_others: bool = False
+    users: Mapping[str, User] = field(default_factory=dict)
+    folders: tuple[Path, ...] = ()
+    uris: bool = False
+
+    def user(self, headers: Mapping[str, str]) -> User | None:
+        """Who sends these headers; None: nobody that is known."""
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "basic":
+            return None
+        try:
+            name, _, password = base64.b64decode(given, validate=True).decode().partition(":")
+        except (binascii.Error, UnicodeDecodeError):
+            return None
+        user = self.users.get(name)
+        known = hmac.compare_digest((user.password if user else "").encode(), password.encode())
+        return user if known and user is not None else None
+
+    def admits(self, headers: Mapping[str, str]) -> bool:
+        """Whether the page answers at all."""
+        return not self.users or self.user(headers) is not None
+
+    def operates(self, headers: Mapping[str, str]) -> bool:
+        """Whether the sender may do more than watch."""
+        if self.users:
+            user = self.user(headers)
+            return user is not None and user.operator
+        return not self.open_to_others
+
+    def place(self, address: str) -> Path | str:
+        """What may be opened of what somebody typed. Raises ValueError, one line, for what may not.
+
+        StreamError for an address of no known kind.
+        """
+        scheme, colon, rest = address.partition(":")
+        if not colon or Path(address).exists():
+            return self._below(address)
+        if not kind_of(address).live:  # a folder with the kind of its layout before it
+            return f"{scheme}:{self._below(rest)}"
+        if not self.uris:
+            raise ValueError(f"{address}: addresses are not opened here; start velora with --allow-uri")
+        return address
+
+    def _below(self, address: str) -> Path:
+        path = Path(address).expanduser().resolve()
+        if not any(path.is_relative_to(folder) for folder in self.folders):
+            raise ValueError(f"{address}: not in a folder that may be opened here; start velora with --allow FOLDER")
+        return path
+
+
+def read_users(text: str) -> dict[str, User]:
+    """The users that a text names, a line each. Raises ValueError that says which line is wrong, not what is in it."""
+    users: dict[str, User] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        name, _, rest = line.strip().partition(":")
+        password, _, role = rest.rpartition(":") if rest.endswith(f":{OPERATOR}") else (rest, "", "")
+        if not name or len(password) < _LEAST_PASSWORD:
+            raise ValueError(
+                f"line {number} of the users is not NAME:PASSWORD with {_LEAST_PASSWORD} characters or more"
+            )
+        users[name] = User(name, password, role == OPERATOR)
+    if not users:
+        raise ValueError("there are no users: write lines of NAME:PASSWORD, with :operator behind it for operators")
+    return users
+
+
+def is_this_machine(host: str) -> bool:
+    """Whether a server bound to it is reached from this machine alone."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:  # a name
+        return host == "localhost"

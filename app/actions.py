@@ -1,0 +1,219 @@
+"""What the controls of the page do, a method each: the page calls them, and so do programs (gradio_client).
+
+Each takes the token of a tab, and returns a line where there is something to say, else nothing.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError, validate_call
+
+from app.access import Access
+from app.channel import one_line
+from app.doctor_cameras import camera_addresses
+from app.models import Models
+from app.viewers import Tab, Viewers
+from streams import Player
+from velora.config import MAX_STRIDE, check_labels
+
+_SLOWEST, _FASTEST = 0.05, 20.0
+#: What needs the operator's role.
+OPERATORS_ONLY = frozenset({"record", "open", "cameras"})
+
+
+class Gone(LookupError):
+    """There is no such tab (any more)."""
+
+
+class Actions:
+    """The controls. `offers` are recordings and live sources by name; whoever may, adds to them."""
+
+    def __init__(self, viewers: Viewers, models: Models, offers: Mapping[str, Path | str], access: Access) -> None:
+        self._viewers, self._models, self._offers, self._access = viewers, models, dict(offers), access
+        self._found: list[str] = []  # cameras
+
+    def act(self, name: str, headers: Mapping[str, str], token: str, /, **arguments: Any) -> str:
+        """Do what a control is for; its line, which is also told on the page. Raises Gone, and ValueError for what
+        cannot be done."""
+        if name not in self.names():
+            raise ValueError(f"there is no action {name[:40]!r}")
+        if name in OPERATORS_ONLY and not self._access.operates(headers):
+            raise ValueError("that is for operators of this page: sign in as one")
+        viewer = self._tab(token).viewer
+        try:
+            line: str = validate_call(getattr(self, name))(token, **arguments)
+        except ValidationError as error:
+            raise ValueError(f"{name}: {error.errors()[0]['msg']}") from None
+        except Gone:
+            raise
+        except Exception as error:
+            line = one_line(error, viewer.address)
+            viewer.say(line)
+            raise ValueError(line) from None
+        if line:
+            self._tab(token).viewer.say(line, done=True)
+        return line
+
+    @classmethod
+    def names(cls) -> dict[str, Callable[..., str]]:
+        """All controls by name."""
+        own = inspect.getmembers(cls, inspect.isfunction)
+        return {name: method for name, method in own if not name.startswith("_") and _is_control(method)}
+
+    def offers(self) -> list[str]:
+        """What can be chosen to watch."""
+        return [*self._offers, *(address for address in self._found if address not in self._offers)]
+
+    def models(self) -> list[str]:
+        """What can be chosen to recognise by."""
+        return self._models.names()
+
+    def allows(self, headers: Mapping[str, str]) -> dict[str, bool]:
+        """What the sender of these headers may do."""
+        operates = self._access.operates(headers)
+        return {
+            "operates": operates,
+            "opens": operates and bool(self._access.folders or self._access.uris),
+        }
+
+    def enter(self, session: str) -> str:
+        """A tab was opened: its token."""
+        return self._viewers.open(session, next(iter(self._offers.values())))
+
+    def state(self, token: str) -> dict[str, Any]:
+        """What the page tells beside its picture."""
+        return self._tab(token).viewer.state()
+
+    # --- playing ------------------------------------------------------------------------------------------------------
+
+    def play(self, token: str) -> str:
+        """Go on."""
+        self._tab(token).viewer.resume()
+        return ""
+
+    def pause(self, token: str) -> str:
+        """Hold the picture."""
+        self._tab(token).viewer.pause()
+        return ""
+
+    def toggle(self, token: str) -> str:
+        """Play or pause."""
+        viewer = self._tab(token).viewer
+        return self.pause(token) if viewer.playing else self.play(token)
+
+    def restart(self, token: str) -> str:
+        """Play from the start."""
+        self._player(token).restart()
+        return ""
+
+    def step(self, token: str, count: int = 1) -> str:
+        """Pause, and go on by so many samples, or back where that is negative."""
+        if not 0 < abs(count) <= 1000:
+            raise ValueError("steps are 1 to 1000 samples, forward or back")
+        self._player(token).step(count)
+        return ""
+
+    def seek(self, token: str, seconds: float) -> str:
+        """Go on from so many seconds after the beginning."""
+        player = self._player(token)
+        if player.span_us is None:
+            raise ValueError("this recording cannot be sought in: its length is not known")
+        start, end = player.span_us
+        player.seek(start + round(min(max(seconds, 0.0), (end - start) / 1e6) * 1e6) - 1)
+        return ""
+
+    def speed(self, token: str, times: float = 1.0) -> str:
+        """Play so many times as fast as it was recorded."""
+        if not _SLOWEST <= times <= _FASTEST:
+            raise ValueError(f"the speed is {_SLOWEST:g} to {_FASTEST:g} times that of the recording")
+        self._player(token).speed = times
+        return ""
+
+    def loop(self, token: str, on: bool = True) -> str:
+        """Begin again at the end, or stay there."""
+        self._player(token).loop = on
+        return ""
+
+    # --- what is watched ----------------------------------------------------------------------------------------------
+
+    def choose(self, token: str, name: str) -> str:
+        """Watch one of the sources that the page offers."""
+        if name not in self.offers():
+            raise ValueError(f"{name[:80]!r} is not offered here")
+        self._tab(token)
+        self._viewers.play(token, self._offers.get(name, name))
+        return ""
+
+    def open(self, token: str, address: str) -> str:
+        """Watch a recording below a folder that is allowed, or the feed at an address, where those are."""
+        place = self._access.place(address.strip())
+        self._tab(token)
+        self._viewers.play(token, place)
+        return ""
+
+    def cameras(self, token: str) -> str:
+        """Look for cameras, which are then offered."""
+        self._tab(token)
+        self._found = camera_addresses()
+        return f"found {', '.join(self._found)}" if self._found else "no camera found: `velora doctor` tells more"
+
+    def record(self, token: str) -> str:
+        """Record what is live, or end that."""
+        self._tab(token).viewer.record()
+        return ""
+
+    # --- how it is recognised -----------------------------------------------------------------------------------------
+
+    def use_model(self, token: str, name: str) -> str:
+        """Recognise by another model, from now on."""
+        tab = self._tab(token)
+        channel = tab.viewer.decide()
+        tab.recognizer = self._models.get(name)
+        channel.use(tab.recognizer)
+        return ""
+
+    def words(self, token: str, labels: str) -> str:
+        """Let CLIP tell these words apart, which commas separate, without training."""
+        tab = self._tab(token)
+        channel = tab.viewer.decide()
+        words = check_labels([word.strip() for word in labels.split(",") if word.strip()])
+        if len(words) < 2:
+            raise ValueError("give two words or more, with commas between them")
+        tab.recognizer = self._models.of_words(words, channel.recognizer.config.backbone)
+        channel.use(tab.recognizer)
+        return ""
+
+    def stride(self, token: str, samples: int = 0) -> str:
+        """Samples from one of a window to the next; 0: as the model was trained."""
+        if not 0 <= samples <= MAX_STRIDE:
+            raise ValueError(f"the stride is 1 to {MAX_STRIDE} samples, or 0: as the model was trained")
+        self._tab(token).viewer.decide().set_stride(samples or None)
+        return ""
+
+    def denoise(self, token: str, on: bool = True) -> str:
+        """Take background activity and hot pixels out of the events."""
+        self._tab(token).viewer.decide().denoise = on
+        return ""
+
+    # ------------------------------------------------------------------------------------------------------------------
+
+    def _tab(self, token: str) -> Tab:
+        tab = self._viewers.find(token)
+        if tab is None:
+            raise Gone("this tab is not known (any more): load the page again")
+        return tab
+
+    def _player(self, token: str) -> Player:
+        player = self._tab(token).viewer.channel.player
+        if player is None:
+            raise ValueError("what is live can only be watched as it happens: record it first")
+        self._tab(token).viewer.say("")
+        return player
+
+
+def _is_control(method: Callable[..., Any]) -> bool:
+    return list(inspect.signature(method).parameters)[1:2] == ["token"] and method.__name__ != "state"

@@ -1,0 +1,336 @@
+"""One source through the recogniser, for all tabs that watch it: the newest moment, its labels, and how it goes.
+
+    channel = Channel(path, recognizer, together)         # a recording plays in a loop; a live source is followed
+    channel.watch(slot)                                   # who is woken for each moment
+    channel.seek(3.5)                                     # from any thread, as all controls
+    channel.close()
+
+Its thread decodes and feeds the recogniser; pictures are made by those who ask for one.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from app.meters import LabelLatency, Latency, Rate
+from app.model import render_config, window_stride
+from app.predictions import Predictions
+from app.recorder import Recorder, new_file
+from app.steady import Steady
+from app.strip import Moment, Past
+from app.timeline import Timeline
+from app.together import Switch, Together
+from streams import LATEST, Live, Player, RunSummary, Sample, Sink, Source, StreamError, open_source, run
+from streams.clock import Delay
+from streams.filters import Denoised
+from streams.record import Recorded, Tee
+from streams.run import Pace
+from streams.source import kind_of
+
+if TYPE_CHECKING:
+    from velora import Prediction, Recognizer
+
+_CLOSE_TIMEOUT_S = 1  # who is still opening a source then is left to the end of the process
+_MAX_MESSAGE = 300
+SPEEDS = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
+# One count for all channels: a tab that opens another recording goes on asking for what is newer than its last picture.
+_numbers = itertools.count(1)
+_channels = itertools.count(1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How sources are opened and recognised."""
+
+    opened: Callable[[Path | str], Source] = open_source
+    stride: int | None = None  # None: the recogniser's sample period in samples of the source
+    denoise: bool = False
+    max_lag_ms: float | None = None
+    record_to: Path | None = None  # where live feeds may be recorded
+
+
+@dataclass(eq=False)
+class Meters:
+    """How it goes."""
+
+    source: Rate = field(default_factory=Rate)
+    labels: Rate = field(default_factory=Rate)
+    label: LabelLatency = field(default_factory=LabelLatency)  # from sample to label
+    arrival: Latency = field(default_factory=Latency)  # from the end of an exposure to its arrival, beyond the least
+
+
+class Channel(Sink):
+    """Plays or follows `address` in a thread of its own until `close`.
+
+    What goes wrong ends it and is told by `failure`; nothing is raised.
+    """
+
+    def __init__(
+        self, address: Path | str, recognizer: Recognizer, together: Together, settings: Settings | None = None
+    ) -> None:
+        self.number = next(_channels)
+        self.address, self._settings = address, settings or Settings()
+        self.is_live = _is_live(address)
+        self._wanted_stride = self._settings.stride
+        self.name = address.name if isinstance(address, Path) else address
+        self.switch, self.summary, self.meters = Switch(recognizer, together), RunSummary(), Meters()
+        self.moment: Moment | None = None
+        self.prediction: Prediction | None = None  # the newest
+        self.steady = Steady()
+        self.stale = True  # no label since the stream began or jumped
+        self.timeline: Timeline | None = None
+        self.predictions = Predictions()
+        self.failure = ""
+        self.source: Source | None = None  # once it is open
+        self.player: Player | None = None  # of a recording
+        self._live: Live | None = None
+        self._recorder: Recorder | None = None
+        self._mine: Recorded | None = None
+        self._denoised: Denoised | None = None
+        self._denoise = self._settings.denoise
+        self._pace = Pace(1)
+        self._past, self._delay = Past(), Delay()
+        self._began_at = self._newest = 0
+        self._closed = False
+        self._watchers: list[Callable[[], None]] = []
+        self._lock = threading.Lock()
+        if not self.is_live:
+            self.player = Player(address, render=render_config(recognizer), loop=True, opened=self._open)
+        self._thread = threading.Thread(target=self._work, name=f"viewer of {self.name}", daemon=True)
+        self._thread.start()
+
+    # --- who watches --------------------------------------------------------------------------------------------------
+
+    def watch(self, wake: Callable[[], None]) -> None:
+        """Call `wake` from now on, from any thread, whenever there is something new."""
+        with self._lock:
+            self._watchers.append(wake)
+
+    @property
+    def owner(self) -> Callable[[], None] | None:
+        """Who has watched for longest."""
+        with self._lock:
+            return self._watchers[0] if self._watchers else None
+
+    def leave(self, wake: Callable[[], None]) -> int:
+        """Call it no more; how many still watch."""
+        with self._lock:
+            if wake in self._watchers:
+                self._watchers.remove(wake)
+            return len(self._watchers)
+
+    def wake(self) -> None:
+        """Tell all who watch."""
+        with self._lock:
+            watchers = list(self._watchers)
+        for watcher in watchers:
+            watcher()
+
+    # --- controls -----------------------------------------------------------------------------------------------------
+
+    @property
+    def recognizer(self) -> Recognizer:
+        """The one in use."""
+        return self.switch.recognizer
+
+    def use(self, recognizer: Recognizer) -> None:
+        """Go on with another recogniser, at once where its backbone is the same."""
+        render = render_config(recognizer)  # raises before anything has changed
+        self.switch.use(recognizer)
+        if self.player is not None:
+            self.player.render = render
+        if self._live is not None:
+            self._live.render = render
+        self.steady = Steady()
+        self.prediction, self.stale = None, True
+        if self.timeline is not None:
+            self.timeline.forget_labels()
+        self.set_stride(self._wanted_stride)
+
+    def set_stride(self, stride: int | None) -> None:
+        """Samples from one of a window to the next; None: as the recogniser was trained."""
+        self._wanted_stride = stride
+        if self.source is not None:
+            stride = stride or window_stride(self.recognizer, self.source)
+            self._pace.rebase(stride)
+            if self.player is not None:
+                self.player.lead = (self.recognizer.config.frames - 1) * stride
+
+    @property
+    def base_stride(self) -> int:
+        """What was asked for."""
+        return self._pace.base
+
+    @property
+    def stride(self) -> int:
+        """In force."""
+        return max(self._pace.base, self.summary.every)
+
+    @property
+    def denoise(self) -> bool:
+        """Whether noise is taken out of the events."""
+        return self._denoise
+
+    @denoise.setter
+    def denoise(self, on: bool) -> None:
+        self._denoise = on
+        if self._denoised is not None:
+            self._denoised.on = on
+
+    def start_recording(self) -> None:
+        """To a new file. Raises ValueError where it may not be; RecordingError and OSError where it cannot be."""
+        if self._recorder is None or self._settings.record_to is None:
+            raise ValueError("only live sources are recorded, where the program was told to: see --record-to")
+        self._recorder.start(new_file(self._settings.record_to, self.name))
+
+    def start_clip(self, path: Path) -> None:
+        """Record to this file, without labels. Raises as `start_recording`."""
+        if self._recorder is None:
+            raise ValueError("only live sources are recorded: mark a span of a recording instead")
+        self._recorder.start(path, labels=False)
+
+    def stop_recording(self) -> tuple[str, bool]:
+        """A line on what was recorded, and whether all is well; nothing where nothing is recorded."""
+        if self._recorder is None:
+            return "", True
+        recorded, lines = self._recorder.under_way, self._recorder.stop()
+        return " · ".join(lines), len(lines) == 1 and recorded is not None and not recorded.failure
+
+    @property
+    def can_record(self) -> bool:
+        """Whether there is something to record, and somewhere to."""
+        return self._recorder is not None and self._settings.record_to is not None
+
+    @property
+    def recorded(self) -> Recorded | None:
+        """The recording that goes on."""
+        return self._recorder.under_way if self._recorder is not None else None
+
+    def stop(self) -> None:
+        """Let the thread end, without waiting for it."""
+        self._closed = True
+        if self.player is not None:
+            self.player.stop()
+        if self._live is not None:
+            self._live.stop()
+        self.wake()
+
+    def close(self) -> None:
+        """Stop and join the thread. Closing twice does nothing."""
+        self.stop()
+        self._thread.join(_CLOSE_TIMEOUT_S)
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will come."""
+        return self._closed or bool(self.failure)
+
+    # --- what flows through -------------------------------------------------------------------------------------------
+
+    def on_sample(self, sample: Sample) -> None:
+        """Show it. Called by `run`."""
+        self.meters.source.count()
+        self.meters.label.released(sample.index)
+        if (late_ms := self._delay.of(sample)) is not None:
+            self.meters.arrival.add(late_ms)
+        if self.timeline is None:
+            self.timeline = Timeline(self.player.span_us if self.player is not None else None, sample.t_start_us)
+        self.timeline.add_sample(sample)
+        self.stale = self.stale or sample.discontinuity
+        self._began_at = sample.index if sample.discontinuity else self._began_at
+        self._newest = sample.index
+        before = self._past.before(sample, self.stride)
+        self.moment = Moment(next(_numbers), sample, before, time.monotonic())
+        self.wake()
+
+    def on_prediction(self, prediction: Prediction) -> None:
+        """Keep the labels. Called by `run`."""
+        self.meters.labels.count()
+        if self._recorder is not None:
+            self._recorder.on_prediction(prediction)
+        self.meters.label.labelled(prediction.index)
+        if not self._began_at <= prediction.index <= self._newest:
+            return  # of what was played before a restart or a gap
+        if self.stale:
+            self.steady = Steady()
+        self.steady.push(prediction.label, prediction.confidence, prediction.unsure)
+        self.prediction, self.stale = prediction, False
+        self.predictions.add(prediction)
+        if self.timeline is not None:
+            self.timeline.add_prediction(prediction)
+
+    # --- its thread ---------------------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        try:
+            if self.player is not None:
+                with self._open(self.address) as source:  # to learn its stride
+                    self._learn(source)
+                self._run(self.player)
+            else:
+                self._follow()
+            if not self._closed:
+                self._fail(f"{self.name}: holds nothing to show; choose another recording")
+        except Exception as error:
+            self._fail(one_line(error, self.address))
+
+    def _open(self, address: Path | str) -> Source:
+        source = self._settings.opened(address)
+        if source.event_size is None:
+            return source
+        self._denoised = Denoised(source, on=self._denoise)
+        return self._denoised
+
+    def _learn(self, source: Source) -> None:
+        self.source = source
+        self.set_stride(self._wanted_stride)
+
+    def _follow(self) -> None:
+        tee = Tee(self._open(self.address))
+        recorder, live = Recorder(tee), Live(tee, render=render_config(self.recognizer))
+        try:
+            self._learn(tee)
+            self._recorder, self._live = recorder, live
+            if not self._closed:
+                self._run(live)
+        finally:
+            recorder.stop()
+            live.stop()
+
+    def _run(self, samples: Player | Live) -> None:
+        if self._closed:
+            return
+        run(
+            samples,
+            self.switch,
+            sinks=[self],
+            policy=LATEST,
+            stride=self._pace.base,
+            summary=self.summary,
+            max_lag_ms=self._settings.max_lag_ms,
+            pace=self._pace,
+        )
+
+    def _fail(self, message: str) -> None:
+        self.failure = message
+        self.wake()
+
+
+def _is_live(address: Path | str) -> bool:
+    """Told by the address alone; what cannot be opened is no live source, and says so when it plays."""
+    try:
+        return isinstance(address, str) and kind_of(address).live
+    except StreamError:
+        return False
+
+
+def one_line(error: Exception, recording: Path | str) -> str:
+    """An error as one line of bounded length, that calls the recording by its name alone."""
+    text = " ".join(str(error).replace(str(recording), Path(recording).name).split()) or type(error).__name__
+    return text if len(text) <= _MAX_MESSAGE else text[: _MAX_MESSAGE - 1] + "…"

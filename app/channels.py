@@ -1,0 +1,50 @@
+"""The channels that are on: a live source has one, however many watch it; each viewer of a recording has its own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from app.channel import Channel, Settings
+from app.together import Together
+
+if TYPE_CHECKING:
+    from velora import Recognizer
+
+
+class Channels:
+    """Opens channels for who watches, and closes each with the last one."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._together = Together()
+        self._lock = threading.Lock()
+        self._live: dict[Path | str, Channel] = {}
+
+    def join(self, address: Path | str, recognizer: Recognizer, wake: Callable[[], None]) -> Channel:
+        """The channel of an address, to be left by `leave`. A live one that is on stays with its own recogniser."""
+        with self._lock:  # two tabs that open a live source at once get the same channel
+            channel = self._live.get(address)
+            if channel is not None and channel.ended:
+                channel.close()  # so that it can be opened again
+                channel = None
+            if channel is None:
+                channel = Channel(address, recognizer, self._together, self.settings)
+                if channel.is_live:
+                    self._live[address] = channel
+            channel.watch(wake)
+            return channel
+
+    def leave(self, channel: Channel, wake: Callable[[], None]) -> None:
+        """One fewer watches; the last one closes it."""
+        with self._lock:
+            if channel.leave(wake):
+                return
+            if self._live.get(channel.address) is channel:
+                del self._live[channel.address]
+            channel.stop()
+            if channel.is_live:
+                channel.close()  # before the lock is free: who opens it next would find it in use
+        channel.close()

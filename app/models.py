@@ -1,0 +1,53 @@
+"""The models that a page offers: loaded when they are first asked for, a few kept."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from velora.errors import ModelError
+
+if TYPE_CHECKING:
+    from velora import Recognizer
+
+_KEPT = 4
+
+
+class Models:
+    """`offered` says which there are beside the first one, by name: checkpoints' folders, or names of backbones."""
+
+    def __init__(
+        self,
+        first: Recognizer,
+        load: Callable[[str, Sequence[str] | None], Recognizer],
+        offered: Callable[[], Mapping[str, Path | str]] = dict,
+    ) -> None:
+        """`load` makes a recogniser of a model's place, or of words for CLIP to tell apart. Raises ModelError."""
+        self.first, self._load, self._offered = first, load, offered
+        self._lock = threading.Lock()
+        self._loaded: dict[str, Recognizer] = {}
+
+    def names(self) -> list[str]:
+        """Of all that can be chosen."""
+        return list(dict.fromkeys([self.first.name, *self._offered()]))
+
+    def get(self, name: str) -> Recognizer:
+        """The model of a name. Raises ModelError, one line."""
+        if name == self.first.name:
+            return self.first
+        place = self._offered().get(name)
+        if place is None:
+            raise ModelError(f"there is no model {name!r} any more: choose another")
+        with self._lock:  # two at once would need twice the memory
+            found = self._loaded.pop(name, None) or self._load(str(place), None)
+            self._loaded[name] = found
+            while len(self._loaded) > _KEPT:
+                del self._loaded[next(iter(self._loaded))]
+            return found
+
+    def of_words(self, words: Sequence[str], backbone: str) -> Recognizer:
+        """CLIP, asked for these words. Raises ModelError, one line, also where there is no text tower."""
+        with self._lock:
+            return self._load(backbone, words)

@@ -1,0 +1,199 @@
+// What the state says, put on the page; and what the controls and keys do.
+
+const TOP = 5;
+const bars = Array.from({length: TOP}, () => {
+  const row = document.createElement("li");
+  row.append(...["name", "track", "percent"].map((name) => {
+    const cell = document.createElement("span");
+    cell.className = name;
+    return cell;
+  }));
+  const fill = document.createElement("i");
+  row.children[1].append(fill);
+  find("bars").append(row);
+  return {name: row.children[0], fill, percent: row.children[2], row};
+});
+
+const TITLES = ["Recording", "Time", "Source", "Shown", "Labels", "Latency p50, p95", "On screen", "Dropped", "Window", "Runs on"];
+const status = TITLES.map((title) => {
+  const term = document.createElement("dt"), value = document.createElement("dd");
+  term.textContent = title;
+  find("status").append(term, value);
+  return value;
+});
+
+function showLabels({label, labels, stale, unsure}) {
+  const [raw, p] = labels[0] ?? ["", null];
+  put(find("label").children[0], p === null ? "…" : label ?? "unsure");  // steady; the bars show what it would be
+  const told = p === null ? "filling the first window" : label === raw ? percent(p) : `${percent(p)} · now ${raw}`;
+  put(find("label").children[1], told);
+  find("label").classList.toggle("unsure", label === null);
+  find("result").classList.toggle("stale", stale);
+  bars.forEach((bar, i) => {
+    const [name, share] = labels[i] ?? ["", 0];
+    put(bar.name, name);
+    bar.name.title = name;
+    bar.fill.style.transform = `scaleX(${share})`;
+    bar.fill.style.background = name ? colour(name) : "";
+    put(bar.percent, name ? percent(share) : "");
+  });
+  find("bars").classList.toggle("doubt", unsure);
+}
+
+const pair = (ms) => ms === null ? "–" : `${ms[0].toFixed(0)}, ${ms[1].toFixed(0)} ms`;
+
+function showStatus(state) {
+  const spacing = state.every > 1 ? `every ${state.stride}, one in ${state.every} used` : `every ${state.stride}`;
+  const drops = Object.entries(state.dropped), total = drops.reduce((sum, [, count]) => sum + count, 0);
+  const lost = Object.entries(state.lost);
+  [
+    state.recording,
+    `${seconds().toFixed(1)} s${state.playing ? "" : " · paused"}`,
+    `${state.source_fps.toFixed(0)} fps${state.arrival_ms === null ? "" : ` · ${state.arrival_ms[0].toFixed(0)} ms late`}`,
+    `${state.shown_fps.toFixed(0)} fps`,
+    `${state.labels_per_s.toFixed(0)} / s`,
+    pair(state.label_ms),
+    pair(state.paint_ms),
+    `${total}${lost.length ? " + losses" : ""}`,
+    spacing,
+    `${setup.device} · ${setup.dtype} · ${state.memory_mb.toFixed(0)} MB`,
+  ].forEach((text, i) => put(status[i], text));
+  status[7].title = [...drops, ...lost].map(([reason, count]) => `${reason}: ${count}`).join("\n") || "nothing";
+}
+
+function showHealth(notes) {
+  const text = notes.map(([level, words]) => `${level}: ${words}`).join("|");
+  if (find("health").dataset.text === text) return;
+  find("health").dataset.text = text;
+  find("health").replaceChildren(...notes.map(([level, words]) => {
+    const note = document.createElement("span");
+    note.className = level;
+    note.textContent = words;
+    return note;
+  }));
+}
+
+function showRecording({can_record: possible, recorded, decides}) {
+  const button = find("record");
+  button.hidden = !possible || !setup.operates;
+  button.disabled = !decides;
+  button.classList.toggle("on", recorded !== null);
+  const time = (s) => `${Math.floor(s / 60)}:${String(s % 60).padStart(2, "0")}`;
+  put(button, recorded ? `Stop · ${time(recorded.seconds)} · ${recorded.mb.toFixed(1)} MB` : "Record");
+}
+
+const unlessUsed = (node, set) => { if (document.activeElement !== node) set(node); };
+
+function show(news) {
+  state = news;
+  put(find("play"), state.playing ? "Pause" : "Play");
+  put(find("rgb"), state.reconstructed ? "RGB (from events)" : "RGB");
+  const notes = [state.simulated && "simulated", state.windowed && "window mode"].filter(Boolean).join(", ");
+  put(find("events"), notes ? `Events (${notes})` : "Events");
+  for (const node of document.querySelectorAll(".recorded")) node.hidden = state.live;
+  unlessUsed(find("speed"), (node) => { node.value = String(state.speed); });
+  find("loop").checked = state.loop;
+  find("denoise").checked = state.denoise;
+  for (const id of ["model", "stride", "denoise", "words", "ask-words"]) {
+    find(id).disabled = !state.decides;
+    find(id).title = state.decides ? "" : "another tab opened this live source, and decides";
+  }
+  const length = state.length_us === null ? "" : ` / ${clock(state.length_us / 1e6)}`;
+  put(find("clock"), state.position_us === null ? "" : `${clock(seconds())}${length}`);
+  showRecording(state);
+  showLabels(state);
+  showStatus(state);
+  showHealth(state.health);
+  say(state.message, state.done);
+}
+
+function options(select, names, chosen) {
+  const texts = [...select.options].map((option) => option.value);
+  if (texts.length !== names.length || texts.some((text, i) => text !== names[i])) {
+    select.replaceChildren(...names.map((name) => new Option(name, name)));
+  }
+  select.value = chosen;
+}
+
+function takeSetup(news) {
+  setup = news;
+  colours.clear();
+  options(find("choice"), setup.sources, find("choice").value || setup.sources[0]);
+  options(find("model"), setup.models.includes(setup.model) ? setup.models : [...setup.models, setup.model], setup.model);
+  options(find("speed"), setup.speeds.map(String), String(state.speed ?? 1));
+  for (const option of find("speed").options) option.textContent = `${option.value} ×`;
+  put(find("place"), `${setup.device} · ${setup.dtype}`);
+  put(find("random"), setup.random);
+  find("random").hidden = !setup.random;
+  for (const node of document.querySelectorAll(".operates")) node.hidden = !setup.operates;
+  for (const node of document.querySelectorAll(".opens")) node.hidden = !setup.opens;
+}
+
+// --- controls ---
+
+(function place() {  // Gradio's own button comes a little later
+  if (find("upload")) find("uploads").append(find("upload"));
+  else requestAnimationFrame(place);
+})();
+const on = (id, event, does) => find(id).addEventListener(event, does);
+on("play", "click", () => act("toggle"));
+on("restart", "click", () => act("restart"));
+on("back", "click", () => act("step", {count: -1}));
+on("forward", "click", () => act("step", {count: 1}));
+on("speed", "change", (event) => act("speed", {times: Number(event.target.value)}));
+on("loop", "change", (event) => act("loop", {on: event.target.checked}));
+on("choice", "change", (event) => act("choose", {name: event.target.value}));
+on("open", "click", () => act("open", {address: find("address").value}));
+on("address", "keydown", (event) => { if (event.key === "Enter") find("open").click(); });
+on("look", "click", async () => {
+  find("look").disabled = true;
+  await act("cameras");
+  find("look").disabled = false;
+});
+on("record", "click", () => act("record"));
+on("model", "change", (event) => act("use_model", {name: event.target.value}));
+on("words", "keydown", (event) => { if (event.key === "Enter") find("ask-words").click(); });
+on("ask-words", "click", () => act("words", {labels: find("words").value}));
+on("stride", "change", (event) => act("stride", {samples: Number(event.target.value) || 0}));
+on("denoise", "change", (event) => act("denoise", {on: event.target.checked}));
+on("snapshot", "click", () => save(`snapshot/${props.value}`));
+on("export-csv", "click", () => save(`export/${props.value}.csv`));
+on("export-jsonl", "click", () => save(`export/${props.value}.jsonl`));
+on("ask", "click", () => find("help").showModal());
+
+function save(address) {
+  const link = document.createElement("a");
+  link.href = address;
+  link.download = "";
+  link.click();
+}
+
+const KEYS = {
+  " ": () => find("play").click(),
+  "ArrowLeft": (shift) => state.live || (shift ? act("seek", {seconds: seconds() - 1}) : act("step", {count: -1})),
+  "ArrowRight": (shift) => state.live || (shift ? act("seek", {seconds: seconds() + 1}) : act("step", {count: 1})),
+  "r": () => state.live ? find("record").click() : act("restart"),
+  "s": () => find("snapshot").click(),
+  "?": () => find("help").showModal(),
+  "1": () => alone("rgb"),
+  "2": () => alone("events"),
+  "3": () => alone("motion"),
+  "4": () => alone("blend"),
+  "[": () => mark(state.position_us, marked?.[1] ?? state.position_us),
+  "]": () => mark(marked?.[0] ?? state.position_us, state.position_us),
+  "Escape": () => mark(null),
+};
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || find("help").open) return;
+  if (event.repeat && !event.key.startsWith("Arrow")) return;
+  if (event.target.closest("input:not([type=checkbox]), textarea, select, [contenteditable]")) return;
+  if (event.target.closest("button, summary, input") && event.key === " ") return;
+  const does = KEYS[event.key];
+  if (!does) return;
+  event.preventDefault();
+  does(event.shiftKey);
+});
+// A button that was clicked with the mouse would take the next space for itself.
+document.addEventListener("click", (event) => { if (event.detail) event.target.closest("button, input[type=checkbox]")?.blur(); });
+
+function showMarked() { /* page_labels.js */ }

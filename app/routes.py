@@ -1,0 +1,144 @@
+"""What the page asks of the server beside Gradio's own routes; page.js is the other end.
+
+GET  frames/TOKEN?after=N&panes=rgb,events&width=640&change=C&setup=S&painted=M&ago=MS
+     200 one line of JSON, the state, and the newest picture after number N, if there is one; 404 no such tab
+POST act/TOKEN/NAME          a control, with its arguments as a JSON object: {"message": "…"}
+GET  snapshot/TOKEN          the panes as a PNG, with label and time
+GET  export/TOKEN.csv        the predictions so far; also .jsonl
+GET  metrics                 the figures of the status line, as Prometheus reads them
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from app.actions import Actions, Gone
+from app.metrics import exposition
+from app.setup import setup_of
+from app.snapshot import snapshot
+from app.strip import PANES, View
+from app.viewer import Viewer
+from app.viewers import Viewers
+
+_HOLD_S = 0.4  # longer would fill the browser's six connections and delay clicks
+_IDLE_S = 60.0
+_MOST_BYTES = 10_000  # of an action's arguments
+_FRESH = {"Cache-Control": "no-store"}
+
+
+def routes(viewers: Viewers, actions: Actions) -> list[Route]:
+    """The routes, for Gradio's server."""
+
+    async def frames(request: Request) -> Response:
+        viewer = viewers.get(request.path_params["token"])
+        if viewer is None:
+            return Response(status_code=404, headers=_FRESH)
+        asked = request.query_params
+        viewer.painted(_number(asked.get("painted")), _number(asked.get("ago")))
+        moment = await viewer.moment_after(_number(asked.get("after")), _HOLD_S)
+        view = _view(asked)
+        picture = await asyncio.to_thread(moment.picture, view) if moment and view.panes else None
+        state = viewer.state() | _news(viewer, actions, asked, request.headers)
+        if moment is not None and picture is not None:
+            state |= {"number": moment.number, "panes": view.panes, "widths": picture.widths, "height": picture.height}
+        # Named, the encoding keeps Gradio's compressing middleware off: a JPEG does not get smaller.
+        headers = {**_FRESH, "Content-Encoding": "identity"}
+        body = json.dumps(state, ensure_ascii=False).encode() + b"\n" + (picture.jpeg if picture else b"")
+        return Response(body, media_type="application/octet-stream", headers=headers)
+
+    async def act(request: Request) -> Response:
+        body = await request.body()
+        try:
+            if len(body) > _MOST_BYTES:
+                raise ValueError("too much to take")
+            arguments = json.loads(body or b"{}")
+            if not isinstance(arguments, dict):
+                raise ValueError("the arguments are a JSON object")
+            token, name = request.path_params["token"], request.path_params["name"]
+            line = await asyncio.to_thread(actions.act, name, request.headers, token, **arguments)
+        except Gone as gone:
+            return JSONResponse({"message": str(gone)}, 404, headers=_FRESH)
+        except (ValueError, TypeError, RecursionError) as error:
+            return JSONResponse({"message": str(error)}, 400, headers=_FRESH)
+        return JSONResponse({"message": line}, headers=_FRESH)
+
+    async def picture(request: Request) -> Response:
+        viewer = viewers.get(request.path_params["token"])
+        if viewer is None or viewer.moment is None:
+            return PlainTextResponse("there is no picture yet", 404, headers=_FRESH)
+        png = await asyncio.to_thread(snapshot, viewer)
+        return Response(png, media_type="image/png", headers=_FRESH | _named(viewer, "png"))
+
+    async def export(request: Request) -> Response:
+        viewer, kind = viewers.get(request.path_params["token"]), request.path_params["kind"]
+        if viewer is None or kind not in ("csv", "jsonl"):
+            return PlainTextResponse("there are no predictions of this name", 404, headers=_FRESH)
+        predictions = viewer.channel.predictions
+        lines = predictions.as_csv(viewer.channel.name) if kind == "csv" else predictions.as_jsonl(viewer.channel.name)
+        media = "text/csv" if kind == "csv" else "application/jsonl"
+        return StreamingResponse(lines, media_type=media, headers=_FRESH | _named(viewer, kind))
+
+    async def metrics(_: Request) -> Response:
+        return PlainTextResponse(await asyncio.to_thread(exposition, viewers.counted()), headers=_FRESH)
+
+    return [
+        Route("/frames/{token}", frames),
+        Route("/act/{token}/{name}", act, methods=["POST"]),
+        Route("/snapshot/{token}", picture),
+        Route("/export/{token}.{kind}", export),
+        Route("/metrics", metrics),
+    ]
+
+
+def _news(viewer: Viewer, actions: Actions, asked: Mapping[str, str], headers: Mapping[str, str]) -> dict[str, Any]:
+    """What the page does not know yet of the timeline and of what can be chosen."""
+    timeline = viewer.channel.timeline
+    known = _number(asked.get("change")) if asked.get("channel") == str(viewer.channel.number) else 0
+    setup = setup_of(viewer, actions, headers)
+    return {
+        "channel": viewer.channel.number,
+        "timeline": timeline.since(known) if timeline else None,
+        "setup": setup if asked.get("setup") != setup["version"] else None,
+    }
+
+
+def _view(asked: Mapping[str, str]) -> View:
+    given = asked.get("panes", ",".join(PANES)).split(",")
+    panes = tuple(dict.fromkeys(pane for pane in given if pane in PANES))
+    return View(panes, max(16, min(_number(asked.get("width")) or 4096, 4096)))
+
+
+def _number(text: str | None) -> int:
+    """Digits as a number; anything else is 0."""
+    return int(text) if text and len(text) < 20 and text.isascii() and text.isdecimal() else 0
+
+
+def _named(viewer: Viewer, suffix: str) -> dict[str, str]:
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", viewer.channel.name).strip("-.") or "velora"
+    return {"Content-Disposition": f'attachment; filename="{stem}.{suffix}"'}
+
+
+def freeing_idle(viewers: Viewers) -> Callable[[Any], AbstractAsyncContextManager[None]]:
+    """A lifespan for Gradio's server: while it runs, the viewers whose tabs have vanished without a word are freed."""
+
+    async def free() -> None:
+        while True:
+            await asyncio.sleep(_IDLE_S / 10)
+            await asyncio.to_thread(viewers.free_idle, _IDLE_S)
+
+    @asynccontextmanager
+    async def lifespan(_app: Any) -> AsyncIterator[None]:
+        task = asyncio.create_task(free())
+        yield
+        task.cancel()
+
+    return lifespan

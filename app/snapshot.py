@@ -1,0 +1,52 @@
+"""What a tab shows, as a picture to keep: the panes with label, confidence and time below them."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from app.strip import GAP, View
+from app.viewer import Viewer
+
+_LEAST_WIDTH = 960  # small sensors are enlarged by whole factors
+_INK, _FAINT, _PAPER = (17, 24, 39), (107, 114, 128), (255, 255, 255)
+
+
+def snapshot(viewer: Viewer) -> bytes:
+    """A PNG. There must be a moment to show."""
+    moment, channel = viewer.moment, viewer.channel
+    assert moment is not None
+    panes = moment.panes(View())
+    gap = np.full((panes[0].shape[0], GAP, 3), 255, np.uint8)
+    strip = np.hstack([column for pane in panes for column in (gap, pane)][1:])
+    factor = max(1, -(-_LEAST_WIDTH // strip.shape[1]))
+    strip = strip.repeat(factor, axis=0).repeat(factor, axis=1)
+    height, width = strip.shape[:2]
+    size = max(14, width // 50)
+    page = Image.new("RGB", (width, height + 3 * size), _PAPER)
+    page.paste(Image.fromarray(strip))
+    draw = ImageDraw.Draw(page)
+    prediction = channel.prediction
+    label = (
+        "no label yet" if prediction is None or channel.stale else f"{prediction.label}  {prediction.confidence:.0%}"
+    )
+    if prediction is not None and prediction.unsure:
+        label = f"unsure ({label})"
+    origin_us = channel.timeline.origin_us if channel.timeline else 0
+    told = [f"{channel.name}", f"{(moment.sample.t_end_us - origin_us) / 1e6:.3f} s", channel.recognizer.name]
+    if channel.recognizer.random_parts:
+        told.append("random weights")
+    draw.text((size, height + size // 2), _drawable(label), _INK, ImageFont.load_default(1.5 * size))
+    note, font = _drawable(" · ".join(told)), ImageFont.load_default(size)
+    draw.text((width - size - draw.textlength(note, font), height + size), note, _FAINT, font)
+    file = io.BytesIO()
+    page.save(file, "PNG")
+    return file.getvalue()
+
+
+def _drawable(text: str) -> str:
+    """One short line."""
+    text = " ".join(text.split())
+    return text if len(text) <= 120 else text[:119] + "…"

@@ -1,0 +1,148 @@
+"""A channel plays a recording or follows a live source, and tells in a line what went wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.channel import Channel, Settings
+from app.together import Together
+from tests.app.fakes import LABELS, FakeCamera, FakeRecognizer, FakeSession, prediction, sample, until, viewer_threads
+
+
+@pytest.fixture
+def channel(small_recording: Path) -> Iterator[Channel]:
+    channel = Channel(small_recording, FakeRecognizer(), Together())
+    yield channel
+    channel.close()
+
+
+def test_it_shows_moments_and_labels(channel: Channel) -> None:
+    until(lambda: channel.moment and channel.prediction)
+    assert channel.prediction.label in LABELS and not channel.failure
+    assert channel.stride == 4  # 133 ms at 30 fps
+    until(lambda: channel.meters.label.percentiles() and channel.meters.source.per_second() > 1)
+    until(lambda: any(row[1] is not None for row in channel.timeline.since(0)["rows"]))
+
+
+def test_numbers_of_moments_rise_from_one_channel_to_the_next(channel: Channel, small_recording: Path) -> None:
+    until(lambda: channel.moment)
+    number = channel.moment.number
+    other = Channel(small_recording, FakeRecognizer(), Together())
+    until(lambda: other.moment)
+    assert other.moment.number > number
+    other.close()
+
+
+def test_watchers_are_woken_until_they_leave(channel: Channel) -> None:
+    woken: list[int] = []
+    first, second = lambda: woken.append(1), lambda: woken.append(2)
+    channel.watch(first)
+    channel.watch(second)
+    assert channel.owner is first
+    until(lambda: {1, 2} <= set(woken))
+    assert channel.leave(first) == 1 and channel.owner is second
+    assert channel.leave(second) == 0 and channel.leave(second) == 0
+
+
+def test_close_joins_the_threads(small_recording: Path) -> None:
+    channel = Channel(small_recording, FakeRecognizer(), Together())
+    until(lambda: channel.moment)
+    assert viewer_threads()
+    channel.close()
+    channel.close()
+    assert not viewer_threads()
+
+
+def test_a_bad_recording_becomes_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "bad.aedat4"
+    path.write_bytes(b"not a recording\n" * 10)
+    channel = Channel(path, FakeRecognizer(), Together())
+    until(lambda: channel.failure)
+    assert channel.failure.startswith("bad.aedat4") and "\n" not in channel.failure and channel.ended
+    channel.close()
+
+
+def test_a_failing_model_becomes_one_line(small_recording: Path) -> None:
+    class Failing(FakeRecognizer):
+        def open(self, *, stride: int = 1, hop: int = 1) -> FakeSession:
+            raise RuntimeError("out\nof memory")
+
+    channel = Channel(small_recording, Failing(), Together())
+    until(lambda: channel.failure == "out of memory")
+    channel.close()
+
+
+def test_an_address_that_is_none_becomes_one_line() -> None:
+    channel = Channel("nonsense:7", FakeRecognizer(), Together())
+    until(lambda: "no such kind of source" in channel.failure)
+    channel.close()
+
+
+def test_labels_of_what_was_played_before_a_restart_are_not_shown(channel: Channel) -> None:
+    until(lambda: channel.prediction)
+    channel.close()
+    shown = channel.prediction
+    channel.on_sample(sample(1_000, discontinuity=True))
+    channel.on_prediction(prediction(40, "old", 1.0))
+    assert channel.stale and channel.prediction is shown
+    channel.on_sample(sample(1_001))
+    channel.on_prediction(prediction(1_001, "new", 1.0))
+    assert not channel.stale and channel.prediction.label == "new" and channel.steady.label == "new"
+
+
+def test_another_model_goes_on_with_the_same_stream(channel: Channel) -> None:
+    class Other(FakeRecognizer):
+        name = "other"
+
+    until(lambda: channel.prediction)
+    channel.use(Other())
+    assert channel.stale and channel.prediction is None
+    until(lambda: channel.prediction and channel.prediction.model == "other")
+    assert channel.recognizer.name == "other" and not channel.failure
+
+
+def test_the_stride_can_be_changed_and_goes_back_to_what_was_trained(channel: Channel) -> None:
+    until(lambda: channel.prediction)
+    channel.set_stride(7)
+    assert channel.base_stride == 7
+    until(lambda: channel.switch.stride == 7)
+    channel.set_stride(None)
+    assert channel.base_stride == 4
+
+
+def test_noise_is_taken_out_from_now_on(channel: Channel) -> None:
+    until(lambda: channel.moment)
+    assert not channel.denoise and not any("noise" in reason for reason in channel.player.counts)
+    channel.denoise = True
+    until(lambda: any("noise" in reason for reason in channel.player.counts))
+
+
+def test_a_live_source_is_followed_and_recorded(tmp_path: Path) -> None:
+    settings = Settings(opened=lambda _: FakeCamera(), record_to=tmp_path)
+    channel = Channel("webcam:0", FakeRecognizer(), Together(), settings)
+    assert channel.is_live and channel.player is None
+    until(lambda: channel.prediction)
+    channel.start_recording()
+    until(lambda: channel.recorded and channel.recorded.seconds >= 1)
+    line, well = channel.stop_recording()
+    assert well and ".aedat4" in line and channel.recorded is None
+    recording = next(tmp_path.glob("*.aedat4"))
+    rows = recording.with_name(f"{recording.stem}.labels.csv").read_text().splitlines()[1:]
+    ends = [int(row.split(",")[2]) for row in rows]
+    assert rows and ends == sorted(ends)
+    clip = tmp_path / "clip.aedat4"
+    channel.start_clip(clip)
+    until(lambda: channel.recorded and channel.recorded.size > 0)
+    channel.close()
+    assert clip.exists() and not clip.with_name("clip.labels.csv").exists()
+    until(lambda: FakeCamera.opened == 0)
+
+
+def test_only_live_sources_are_recorded(channel: Channel, tmp_path: Path) -> None:
+    until(lambda: channel.moment)
+    assert not channel.can_record
+    with pytest.raises(ValueError, match="only live sources are recorded"):
+        channel.start_recording()

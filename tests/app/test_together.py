@@ -1,0 +1,126 @@
+"""Steps of several streams at once, and a recogniser that is exchanged while it runs."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import torch
+
+from app.together import Switch, Together
+from streams import Sample
+from tests.app.fakes import FakeRecognizer, FakeSession, sample
+from velora import load_recognizer
+
+
+class Slow(FakeRecognizer):
+    """Its first push waits until others have come."""
+
+    def __init__(self) -> None:
+        self.steps: list[int] = []
+        self.begun, self.go_on = threading.Event(), threading.Event()
+
+    def open(self, *, stride: int = 1, hop: int = 1) -> FakeSession:
+        recognizer = self
+
+        class Session(FakeSession):
+            def push(self, sample: Sample) -> object:
+                recognizer.steps.append(1)
+                recognizer.begun.set()
+                assert recognizer.go_on.wait(10)
+                if sample.index == 13:
+                    raise ValueError("an unlucky sample")
+                return super().push(sample)
+
+        return Session(self, stride)
+
+    def step(self, pairs: list) -> list:
+        self.steps.append(len(pairs))
+        if any(sample.index == 13 for _, sample in pairs):
+            raise ValueError("an unlucky sample")
+        return [FakeSession.push(session, sample) for session, sample in pairs]
+
+
+def pushed(together: Together, slow: Slow, indices: list[int]) -> list[object]:
+    """What comes of pushing samples in threads of their own, while a first one is under way."""
+    found: list[object] = [None] * (len(indices) + 1)
+
+    def push(k: int, index: int) -> None:
+        try:
+            found[k] = together.push(slow.open(), sample(index))
+        except ValueError as error:
+            found[k] = error
+
+    threads = [threading.Thread(target=push, args=(0, 1))]
+    threads[0].start()
+    assert slow.begun.wait(10)
+    for k, index in enumerate(indices, 1):
+        threads.append(threading.Thread(target=push, args=(k, index)))
+        threads[-1].start()
+    while len(together._waiting) < len(indices):
+        pass
+    slow.go_on.set()
+    for thread in threads:
+        thread.join(10)
+    return found
+
+
+def test_what_waits_while_a_step_is_computed_is_one_step() -> None:
+    slow = Slow()
+    found = pushed(Together(), slow, [2, 3, 4, 5])
+    assert slow.steps == [1, 4] and [one.index for one in found] == [1, 2, 3, 4, 5]
+
+
+def test_one_that_fails_fails_alone() -> None:
+    found = pushed(Together(), Slow(), [2, 13, 4])
+    assert [getattr(one, "index", str(one)) for one in found] == [1, 2, "an unlucky sample", 4]
+
+
+def test_it_equals_pushing_alone() -> None:
+    recognizer = load_recognizer("demo", device="cpu", dtype="fp32")
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (24, 2, 8, 8, 3), generator=generator, dtype=torch.uint8).numpy()
+    samples = [Sample(k, k, k + 1, a, b, sample(0).events, True, True, k == 0) for k, (a, b) in enumerate(images)]
+    alone = [recognizer.open().push(one) for one in samples[:1]] and _labels(recognizer.open(), samples)
+    together, found = Together(), {}
+
+    def run(name: int) -> None:
+        switch = Switch(recognizer, together).open(stride=1)
+        found[name] = _labels(switch, samples)
+
+    threads = [threading.Thread(target=run, args=(name,)) for name in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    for own in found.values():
+        assert own == pytest.approx(alone, abs=1e-5)
+    assert len(found) == 3 and len(alone) == 17
+
+
+def _labels(session: object, samples: list[Sample]) -> list[float]:
+    return [found.confidence for one in samples if (found := session.push(one)) is not None]
+
+
+def test_another_model_of_the_same_backbone_takes_the_window_over() -> None:
+    switch = Switch(FakeRecognizer(), Together()).open(stride=3)
+    session, other = switch._opened(), FakeRecognizer()
+    switch.use(other)
+    assert switch._opened() is session and session.recognizer is other and switch.recognizer is other
+
+
+def test_one_of_another_backbone_starts_anew_at_the_same_stride() -> None:
+    class Other(FakeRecognizer):
+        config = FakeRecognizer.config.__class__(labels=("a", "b"), backbone="ViT-B-16-quickgelu")
+
+    switch = Switch(FakeRecognizer(), Together()).open(stride=3)
+    session = switch._opened()
+    switch.use(Other())
+    assert switch._opened() is not session and switch.stride == 3
+
+
+def test_it_can_be_exchanged_before_it_is_opened() -> None:
+    other = FakeRecognizer()
+    switch = Switch(FakeRecognizer(), Together())
+    switch.use(other)
+    assert switch.open(stride=2)._opened().recognizer is other

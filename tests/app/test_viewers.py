@@ -1,0 +1,173 @@
+"""Viewers: one a tab, each with a token; live sources are shared, uploads are not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.channel import Settings
+from app.channels import Channels
+from app.slot import Waiters
+from app.strip import Moment
+from app.viewer import Viewer
+from app.viewers import MOST_VIEWERS, Viewers
+from streams import RecordingError
+from tests.app.fakes import LABELS, FakeCamera, FakeRecognizer, until, viewer_threads
+
+
+@pytest.fixture
+def viewers() -> Iterator[Viewers]:
+    viewers = Viewers(FakeRecognizer(), Channels(Settings()))
+    yield viewers
+    viewers.close()
+    assert not viewer_threads()
+
+
+@pytest.fixture
+def viewer(viewers: Viewers, small_recording: Path) -> Viewer:
+    found = viewers.get(viewers.open("tab", small_recording))
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> Iterator[Viewers]:
+    settings = Settings(opened=lambda _: FakeCamera(), record_to=tmp_path)
+    viewers = Viewers(FakeRecognizer(), Channels(settings))
+    yield viewers
+    viewers.close()
+    until(lambda: FakeCamera.opened == 0 and not viewer_threads())
+
+
+def newest(viewer: Viewer, after: int = 0, timeout_s: float = 5.0) -> Moment | None:
+    return asyncio.run(viewer.moment_after(after, timeout_s))
+
+
+def test_the_state_tells_what_the_page_shows(viewer: Viewer) -> None:
+    assert newest(viewer) is not None
+    until(lambda: viewer.state()["labels"])
+    state = viewer.state()
+    assert state["playing"] and not state["message"] and not state["live"] and state["decides"]
+    assert len(state["labels"]) == 5 and state["labels"][0][0] in LABELS
+    assert state["length_us"] == pytest.approx(2_000_000, rel=0.1) and state["stride"] == 4
+    until(lambda: viewer.state()["label_ms"] and viewer.state()["source_fps"] > 1)
+    assert viewer.state()["memory_mb"] > 10
+
+
+def test_it_pauses_and_resumes(viewer: Viewer) -> None:
+    newest(viewer)
+    viewer.pause()
+    assert not viewer.playing
+    number = newest(viewer, timeout_s=0.0).number
+    last = newest(viewer, number, 0.2)  # at most one was on its way
+    assert newest(viewer, last.number if last else number, 0.2) is None
+    viewer.resume()
+    assert newest(viewer, last.number if last else number) is not None and viewer.playing
+
+
+def test_paint_is_counted_from_the_moment_to_the_browsers_word(viewer: Viewer) -> None:
+    moment = newest(viewer)
+    viewer.painted(moment.number, 0)
+    viewer.painted(moment.number + 1_000_000, 0)  # nobody was shown that
+    assert viewer.state()["paint_ms"][0] >= 0
+
+
+def test_waiters_are_woken_from_another_thread_and_keep_only_the_newest() -> None:
+    waiters, found = Waiters(), iter([None, 3])
+
+    async def wait() -> int | None:
+        asyncio.get_running_loop().call_later(0.05, waiters.wake)
+        return await waiters.wait_for(lambda: next(found), 5.0)
+
+    assert asyncio.run(wait()) == 3
+    assert asyncio.run(waiters.wait_for(lambda: None, 0.01)) is None
+
+
+def test_tabs_share_a_live_source_and_who_opened_it_decides(live: Viewers, tmp_path: Path) -> None:
+    live.prepare("webcam:0")
+    first, second = (live.get(live.open(name, "webcam:0")) for name in "ab")
+    until(lambda: first.state()["labels"] and second.state()["labels"])
+    assert FakeCamera.opened == 1 and first.channel is second.channel
+    assert first.state()["decides"] and not second.state()["decides"]
+    with pytest.raises(ValueError, match="another tab opened this live source"):
+        second.record()
+    first.record()
+    until(lambda: second.state()["recorded"] and second.state()["recorded"]["seconds"] >= 1)
+    live.leave("a")
+    assert FakeCamera.opened == 1 and second.state()["recorded"] and second.state()["decides"]
+    second.record()  # now it may, and ends it
+    assert second.state()["recorded"] is None and len(list(tmp_path.glob("*.aedat4"))) == 1
+
+
+def test_pausing_a_live_source_holds_one_tabs_picture_only(live: Viewers) -> None:
+    first, second = (live.get(live.open(name, "webcam:0")) for name in "ab")
+    number = newest(first).number
+    first.pause()
+    held = first.moment.number
+    until(lambda: newest(second, max(number, held) + 3, 0.1))
+    assert newest(first, held, 0.1) is None and first.moment.number == held and second.playing
+    first.resume()
+    assert newest(first, held) is not None
+
+
+def test_a_live_source_can_be_opened_again_at_once(live: Viewers) -> None:
+    live.open("a", "webcam:0")
+    live.leave("a")
+    again = live.get(live.open("a again", "webcam:0"))
+    until(lambda: again.state()["labels"])
+    assert not again.state()["message"]
+
+
+def test_an_upload_belongs_to_its_viewer_and_goes_with_it(
+    viewers: Viewers, small_recording: Path, tmp_path: Path
+) -> None:
+    token = viewers.open("tab", small_recording)
+    for name in ("one.aedat4", "two.aedat4"):
+        (tmp_path / name).write_bytes(small_recording.read_bytes())
+        viewers.play_upload(token, tmp_path / name)
+    first = viewers.get(token).address
+    assert first.name == "two.aedat4" and first.exists() and not list(tmp_path.iterdir())
+    viewers.leave("tab")
+    assert not first.parent.exists() and viewers.get(token) is None and not viewer_threads()
+
+
+def test_a_bad_upload_is_refused_and_removed(viewers: Viewers, small_recording: Path, tmp_path: Path) -> None:
+    token = viewers.open("tab", small_recording)
+    bad = tmp_path / "bad.aedat4"
+    bad.write_bytes(b"#!AER-DAT4.0\r\n" + b"\xff" * 100)
+    with pytest.raises(RecordingError, match="bad.aedat4"):
+        viewers.play_upload(token, bad)
+    assert not bad.exists() and viewers.get(token).address == small_recording
+
+
+def test_uploads_reach_only_readers_that_stand_hostile_files(
+    viewers: Viewers, small_recording: Path, tmp_path: Path
+) -> None:
+    token = viewers.open("tab", small_recording)
+    video = tmp_path / "holiday.mp4"
+    video.write_bytes(b"whatever a decoder chokes on")
+    with pytest.raises(RecordingError, match="only AEDAT recordings are taken here"):
+        viewers.play_upload(token, video)
+    assert not video.exists()
+
+
+def test_viewers_that_nobody_asks_are_freed(viewers: Viewers, small_recording: Path) -> None:
+    token = viewers.open("tab", small_recording)
+    viewers.free_idle(60)
+    assert viewers.get(token) is not None
+    viewers.free_idle(-1)
+    assert len(viewers) == 0 and not viewer_threads()
+
+
+def test_viewers_are_bounded_one_a_session_and_end_together(viewers: Viewers, small_recording: Path) -> None:
+    for i in range(MOST_VIEWERS):
+        viewers.open(f"session {i}", small_recording)
+    viewers.open("session 0", small_recording)
+    assert len(viewers) == MOST_VIEWERS
+    with pytest.raises(ValueError, match="close one of them"):
+        viewers.open("one too many", small_recording)
+    viewers.close()
+    assert len(viewers) == 0 and not viewer_threads()
