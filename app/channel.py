@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -201,6 +202,13 @@ class Channel(Sink):
             return "", True
         recorded, lines = self._recorder.under_way, self._recorder.stop()
         return " · ".join(lines), len(lines) == 1 and recorded is not None and not recorded.failure
+
+    @property
+    def counts(self) -> Counter[str]:
+        """What was lost on the way, by reason."""
+        if self.player is not None:
+            return self.player.counts
+        return self.source.counts if self.source is not None else Counter()
 
     @property
     def can_record(self) -> bool:

@@ -44,6 +44,6 @@ class Health:
             yield AMBER, f"{drops} samples of the last 10 s got no label: the model does not keep up"
         if figures["every"] > channel.base_stride:
             yield AMBER, f"the stride grew from {channel.base_stride} to {figures['every']}: the model does not keep up"
-        left_out = sum(count for reason, count in source.counts.items() if "left out" in reason)
+        left_out = sum(count for reason, count in list(channel.counts.items()) if "left out" in reason)
         if lost := self._lost.growth(left_out):
             yield AMBER, f"{lost:,} packets or frames of the last 10 s were left out: more came than could be read"

@@ -21,12 +21,12 @@ function say(message, done = false) {  // done: good news, not a warning
 async function act(name, values = {}) {
   try {
     const reply = await fetch(`act/${props.value}/${name}`, {method: "POST", body: JSON.stringify(values)});
-    const {message} = await reply.json();
-    if (!reply.ok && reply.status !== 404) say(message);
-    return reply.ok ? message : null;
+    const {done, message} = await reply.json();
+    if (!done && reply.ok) say(message);
+    return done;
   } catch {
     say(UNREACHABLE);
-    return null;
+    return false;
   }
 }
 

@@ -60,8 +60,10 @@ def serve(
             pass
 
 
-def _no_more(name: str, _: Sequence[str] | None) -> Recognizer:
-    raise ValueError(f"{name}: this page has one model only")
+def _load_other(name: str, words: Sequence[str] | None) -> Recognizer:
+    from velora import load_recognizer
+
+    return load_recognizer("zero-shot", labels=words, backbone=name) if words else load_recognizer(name)
 
 
 class Page:
@@ -80,7 +82,7 @@ class Page:
         port: int | None = None,
         settings: Settings | None = None,
         access: Access | None = None,
-        load_other: Callable[[str, Sequence[str] | None], Recognizer] = _no_more,
+        load_other: Callable[[str, Sequence[str] | None], Recognizer] = _load_other,
         models: Callable[[], Mapping[str, Path | str]] = dict,
     ) -> None:
         if not recordings:

@@ -82,7 +82,10 @@ function showRecording({can_record: possible, recorded, decides}) {
   put(button, recorded ? `Stop · ${time(recorded.seconds)} · ${recorded.mb.toFixed(1)} MB` : "Record");
 }
 
-const unlessUsed = (node, set) => { if (document.activeElement !== node) set(node); };
+// What the server says, unless somebody is just choosing something else.
+const touched = new WeakMap();
+const unlessUsed = (node, set) => { if (performance.now() - (touched.get(node) ?? -1e9) > 1000) set(node); };
+find("view").addEventListener("input", (event) => touched.set(event.target, performance.now()));
 
 function show(news) {
   state = news;
@@ -92,8 +95,7 @@ function show(news) {
   put(find("events"), notes ? `Events (${notes})` : "Events");
   for (const node of document.querySelectorAll(".recorded")) node.hidden = state.live;
   unlessUsed(find("speed"), (node) => { node.value = String(state.speed); });
-  find("loop").checked = state.loop;
-  find("denoise").checked = state.denoise;
+  for (const id of ["loop", "denoise"]) unlessUsed(find(id), (node) => { node.checked = state[id]; });
   for (const id of ["model", "stride", "denoise", "words", "ask-words"]) {
     find(id).disabled = !state.decides;
     find(id).title = state.decides ? "" : "another tab opened this live source, and decides";

@@ -68,8 +68,8 @@ def routes(viewers: Viewers, actions: Actions) -> list[Route]:
         except Gone as gone:
             return JSONResponse({"message": str(gone)}, 404, headers=_FRESH)
         except (ValueError, TypeError, RecursionError) as error:
-            return JSONResponse({"message": str(error)}, 400, headers=_FRESH)
-        return JSONResponse({"message": line}, headers=_FRESH)
+            return JSONResponse({"done": False, "message": str(error)}, headers=_FRESH)
+        return JSONResponse({"done": True, "message": line}, headers=_FRESH)
 
     async def picture(request: Request) -> Response:
         viewer = viewers.get(request.path_params["token"])

@@ -166,7 +166,7 @@ class Viewer:
             "label_ms": _rounded(meters.label.percentiles()),
             "paint_ms": _rounded(self._paint.percentiles()),
             "dropped": dict(channel.summary.drops),
-            "lost": dict(+channel.source.counts) if channel.source else {},
+            "lost": dict(+channel.counts),
             "stride": channel.stride,
             "every": channel.summary.every,
         }

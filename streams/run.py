@@ -334,6 +334,9 @@ class _LatestRecognizer:
             self.pace.settle()
             self.summary.every = self.pace.every
         lead, self._lead = self._lead, []
+        if lead and self.pace.every > self.pace.base:  # the lead fills a window at the stride asked for, and no other
+            self.pace.rebase(self.pace.base)
+            self.session.stride = self.summary.every = self.pace.base
         for before in lead:
             if (sample.index - before.index) % self.pace.stride:
                 self.mailbox.pass_by(before)

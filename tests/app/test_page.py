@@ -41,8 +41,9 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium on the 
 class Tab:
     """A tab of the page that remembers what went wrong in it."""
 
-    def __init__(self, browser, url: str) -> None:
-        self.page, self.errors = browser.new_page(viewport={"width": 1440, "height": 900}), []
+    def __init__(self, browser, url: str, size: tuple[int, int] = (1440, 900), scheme: str = "light") -> None:
+        viewport = {"width": size[0], "height": size[1]}
+        self.page, self.errors = browser.new_page(viewport=viewport, color_scheme=scheme), []
         self.page.on("console", lambda line: line.type == "error" and self.errors.append(line.text))
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("request", lambda asked: self._allow(asked.url, url))

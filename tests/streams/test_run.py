@@ -254,6 +254,27 @@ def test_after_a_place_that_was_sought_samples_go_on_at_the_windows_spacing() ->
     assert [s.index for s in model.taken] == [3, 8, 13, 18, 23, 28, 33, 38]
 
 
+def test_a_stride_that_has_grown_is_the_one_asked_for_again_where_a_place_is_sought() -> None:
+    model, pace, summary = Model(), Pace(5), RunSummary()
+    pace.every = 15  # the model was slow until then
+
+    def feed() -> Iterator[Sample]:
+        for i in range(3, 19):
+            yield replace(sample(i), lead=i < 18)
+        for _ in range(4):
+            assert model.took.acquire(timeout=10)
+
+    run(feed(), model, policy=LATEST, stride=5, pace=pace, summary=summary)
+    assert [s.index for s in model.taken] == [3, 8, 13, 18] and summary.every == 5
+
+
+def test_another_stride_is_told_with_the_next_sample_taken() -> None:
+    pace = Pace(4)
+    pace.rebase(6)
+    assert (pace.base, pace.stride) == (6, 6)
+    assert pace.update(0, 0.01, 0.2) and not pace.update(0, 0.01, 0.2)
+
+
 @pytest.mark.parametrize("policy", [EVERY, LATEST])
 def test_what_leads_to_a_place_that_is_sought_fills_the_window_and_is_not_shown(policy: Policy) -> None:
     model, sink, summary = Model(), Recorder(), RunSummary()
