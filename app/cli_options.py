@@ -94,6 +94,9 @@ def add_page(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--record-to", metavar="FOLDER", type=Path, help="for what the page records (default: this one)"
     )
+    parser.add_argument(
+        "--share", action="store_true", help="a link for others, through Gradio's servers; needs --auth"
+    )
     parser.add_argument("--allow-uri", action="store_true", help="addresses of cameras and feeds may be opened")
 
 

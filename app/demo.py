@@ -63,6 +63,7 @@ def _serve(arguments: argparse.Namespace, sources: Sequence[str]) -> int:
             {**offered, **bundled()},
             host=arguments.host,
             port=arguments.port,
+            share=arguments.share,
             settings=settings,
             access=access,
             load_other=_loader_of_others(arguments),
@@ -98,7 +99,7 @@ def access_of(arguments: argparse.Namespace) -> Access:
         if not folder.is_dir():
             raise ValueError(f"--allow {folder}: is no folder")
     return Access(
-        open_to_others=not is_this_machine(arguments.host),
+        open_to_others=arguments.share or not is_this_machine(arguments.host),
         users=users,
         folders=tuple(folder.resolve() for folder in arguments.allow),
         uris=arguments.allow_uri,

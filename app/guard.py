@@ -15,12 +15,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.access import Access
 
 _OWN_START = "/gradio_api/startup-events"  # where Gradio asks its own server to begin
+_SHARED = ["*.gradio.live"]  # names of Gradio's share links
 _EVERYWHERE = ("0.0.0.0", "::", "")
 
 
-def guards(host: str, access: Access) -> list[Middleware]:
+def guards(host: str, access: Access, *, shared: bool = False) -> list[Middleware]:
     """Middleware for a server bound to `host`; bound to every address, its names cannot be known and any will do."""
     names = ["*"] if host.strip("[]") in _EVERYWHERE else ["127.0.0.1", "localhost", "[::1]", host]
+    names += _SHARED if shared else []
     return [
         Middleware(TrustedHostMiddleware, allowed_hosts=names),
         Middleware(OwnSiteOnly),

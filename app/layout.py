@@ -97,7 +97,7 @@ def _endpoint(actions: Actions, name: str, method: Callable[..., str]) -> Callab
         return _told(lambda: actions.act(name, dict(request.headers), token, **arguments))
 
     request = inspect.Parameter("request", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None)
-    endpoint.__signature__ = inspect.Signature([*parameters, request])  # type: ignore[attr-defined]
+    endpoint.__signature__ = inspect.Signature([*parameters, request], return_annotation=str)  # type: ignore[attr-defined]
     endpoint.__annotations__ = {**typing.get_type_hints(method), "request": gr.Request}
     endpoint.__doc__ = method.__doc__
     return endpoint

@@ -69,6 +69,7 @@ def _load_other(name: str, words: Sequence[str] | None) -> Recognizer:
 class Page:
     """The running page: a context manager that stops the server and frees all viewers.
 
+    `share` makes a link under which everybody finds it, through Gradio's servers, and needs users in `access`.
     `settings` say how sources are opened, `access` who may do what, `load_other` loads models that are chosen on the
     page, of which `models` says which there are.
     """
@@ -80,6 +81,7 @@ class Page:
         *,
         host: str = "127.0.0.1",
         port: int | None = None,
+        share: bool = False,
         settings: Settings | None = None,
         access: Access | None = None,
         load_other: Callable[[str, Sequence[str] | None], Recognizer] = _load_other,
@@ -95,7 +97,11 @@ class Page:
         from app.actions import Actions
         from app.layout import build
 
-        access = access or Access(open_to_others=not is_this_machine(host))
+        access = access or Access(open_to_others=share or not is_this_machine(host))
+        if share and not access.users:
+            raise ValueError(
+                "--share opens the page to everybody who has its link: say who may see it, with --auth FILE"
+            )
         _keep_uploads_apart()
         self.closed = threading.Event()
         self.viewers = Viewers(recognizer, Channels(settings or Settings()))
@@ -103,7 +109,7 @@ class Page:
         actions = Actions(self.viewers, Models(recognizer, load_other, models), recordings, access)
         try:
             self._demo = build(self.viewers, actions)
-            self.url = _launch(self._demo, self.viewers, actions, access, host, port)
+            self.url = _launch(self._demo, self.viewers, actions, access, host, port, share)
         except BaseException:
             self.viewers.close()
             raise
@@ -166,20 +172,22 @@ def _load(load: Callable[[], Recognizer]) -> Recognizer:
     return recognizer
 
 
-def _launch(demo: gr.Blocks, viewers: Viewers, actions: Actions, access: Access, host: str, port: int) -> str:
-    """Start the server in a thread; returns the page's address."""
+def _launch(
+    demo: gr.Blocks, viewers: Viewers, actions: Actions, access: Access, host: str, port: int, share: bool
+) -> str:
+    """Start the server in a thread; returns the page's address. Raises ValueError where it cannot be shared."""
     from app.guard import guards
     from app.layout import STYLE, theme
     from app.routes import freeing_idle, routes
 
     _past_proxy(host)
-    _, url, _ = demo.launch(
+    _, url, link = demo.launch(
         server_name=host,
         server_port=port,
         app_kwargs={
             "routes": routes(viewers, actions),
             "lifespan": freeing_idle(viewers),
-            "middleware": guards(host, access),
+            "middleware": guards(host, access, shared=share),
         },
         max_file_size=_MAX_UPLOAD,
         theme=theme(),
@@ -187,12 +195,15 @@ def _launch(demo: gr.Blocks, viewers: Viewers, actions: Actions, access: Access,
         ssr_mode=False,
         prevent_thread_lock=True,
         quiet=True,
-        share=False,
+        share=share,
         footer_links=[],
         run_history=False,
         enable_monitoring=False,
     )
-    return str(url)
+    if share and not link:
+        demo.close(verbose=False)
+        raise ValueError("no share link could be made: it needs a way to the internet, and Gradio's servers")
+    return str(link or url)
 
 
 def _keep_uploads_apart() -> None:

@@ -267,6 +267,11 @@ def test_a_port_in_use_is_one_line() -> None:
             Page(FakeRecognizer, {"square": Path("unread.aedat4")}, port=port)
 
 
+def test_a_page_is_shared_only_with_whom_it_knows() -> None:
+    with pytest.raises(ValueError, match="--auth FILE"):
+        Page(FakeRecognizer, {"square": Path("unread.aedat4")}, share=True)
+
+
 def test_no_recording_is_one_line() -> None:
     with pytest.raises(ValueError, match="no recording to play"):
         Page(FakeRecognizer, {})
