@@ -91,7 +91,7 @@ def run(
     """
     summary = summary or RunSummary()
     session = recognizer.open(stride=stride, hop=hop)
-    screen = _Screen(sinks, summary)
+    screen = Screen(sinks, summary)
     if policy is EVERY:
         for sample in samples:
             screen.show(sample)
@@ -104,7 +104,7 @@ def run(
     return summary
 
 
-class _Screen:
+class Screen:
     """What sinks see of the samples: not those that lead to a place, but that there was a jump."""
 
     def __init__(self, sinks: Sequence[Sink], summary: RunSummary) -> None:
@@ -122,7 +122,11 @@ class _Screen:
 
 
 def _recognize(session: Session, sample: Sample, sinks: Sequence[Sink], summary: RunSummary) -> None:
-    prediction = session.push(sample)
+    deliver(session.push(sample), sample, sinks, summary)
+
+
+def deliver(prediction: Any | None, sample: Sample, sinks: Sequence[Sink], summary: RunSummary) -> None:
+    """Give sinks what the recogniser said at a sample, if anything."""
     if prediction is not None and not sample.lead:
         summary.predictions += 1
         for sink in sinks:
