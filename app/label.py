@@ -141,7 +141,7 @@ def _close(ledger: Ledger, state: str, out: Path) -> int:
     if ledger.failed:
         print(f"{len(ledger.failed):,} failed:", file=sys.stderr)
     for note in ledger.failed:
-        told = f"  {printable(note.recording)}: {' '.join(note.reason.split())}"
+        told = f"  {printable(note.recording)}: {note.reason}"
         print("".join(filter(str.isprintable, told)), file=sys.stderr)
     if state == "interrupted":
         return 130

@@ -267,7 +267,7 @@ class _Work:
             recording=job.recording.name,
             source=str(job.recording.path),
             status=DONE if written else FAILED,
-            reason=job.failure,
+            reason=" ".join(job.failure.split()),
             remarks=(*(written.remarks if written else ()), *self._remarks(job, written)),
             state=job.state,
             model=digests.model,

@@ -7,6 +7,7 @@ takes two seconds, once: no other way of resizing gives the same images to the l
 from __future__ import annotations
 
 import argparse
+import contextlib
 import faulthandler
 import os
 import threading
@@ -24,6 +25,8 @@ from numpy.typing import NDArray
 
 from app.feed import open_feed
 from streams import RenderConfig, Sample, Source, StreamError, synchronize
+
+_ALONE = (EOFError, BrokenPipeError, ConnectionResetError)  # of a pipe whose other end, the owner, has ended
 
 
 @dataclass(frozen=True)
@@ -92,9 +95,10 @@ def serve(link: Connection, memory: Any, look: Look) -> None:
     _prepare()
     desk = _Desk(link, look.slots, look.timeout_s)
     images = look.images(memory)
-    link.send(None)  # it has started
-    while (path := desk.task()) is not None:
-        _read(path, desk, images, look)
+    with contextlib.suppress(*_ALONE):
+        link.send(None)  # it has started
+        while (path := desk.task()) is not None:
+            _read(path, desk, images, look)
 
 
 def _prepare() -> None:
@@ -161,8 +165,8 @@ def _read(path: Path, desk: _Desk, images: NDArray[np.uint8], look: Look) -> Non
         with open_feed(argparse.Namespace(**look.feed), path) as source:
             counts = source.counts
             _samples(source, desk, images, look, busy_s)
-    except (BrokenPipeError, EOFError, ConnectionResetError):
-        raise SystemExit(1) from None  # the owner has ended
+    except _ALONE:
+        raise
     except StreamError as error:
         failure, damaged = str(error), True
     except Exception as error:

@@ -22,6 +22,7 @@ from app.labelling.notes import BOOKS
 from streams.aedat4_reader import Aedat4Reader
 from tests.app.conftest import write_square
 from tests.app.test_sources import KINDS
+from tests.conftest import SMALL_CLIP, SmallClip
 
 OPTIONS = ["--stride", "1", "--hop", "16"]  # a window in two samples' time
 
@@ -343,6 +344,28 @@ def _from_csv(row: dict[str, str]) -> dict[str, Any]:
         "unsure": row["unsure"] == "1",
         "topk": json.loads(row["topk"]),
     }
+
+
+def test_the_users_own_words(two: Path, tmp_path: Path, small_clip: SmallClip) -> None:
+    words = ["--labels", "=waving, a square,+1", "--model", SMALL_CLIP, "--weights", str(small_clip.file)]
+    assert label(two, tmp_path / "out", *words, "--format", "csv")[0] == 0
+    (row,) = rows(tmp_path / "out" / "a.aedat4.windows.csv")
+    likely = dict(json.loads(row["topk"]))
+    assert set(likely) == {"=waving", "a square", "+1"} and row["label"].removeprefix("'") in likely
+    for told in [*rows(tmp_path / "out" / "a.aedat4.labels.csv"), row]:
+        assert not told["label"].startswith(("=", "+"))
+    assert (
+        label(two, tmp_path / "out", *words[:1], "walking,+1", *words[2:], "--dry-run")[1].count("another model") == 2
+    )
+
+
+def test_a_bar_for_people_and_nothing_in_a_pipe(two: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, stdout, stderr = label(two, tmp_path / "out")
+    assert stdout == "" and "real time" in stderr and len(stderr.splitlines()) == 1
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
+    monkeypatch.setenv("COLUMNS", "160")
+    _, stdout, stderr = label(two, tmp_path / "out", "--force")
+    assert stdout == "" and "2/2 recordings" in stderr and "M events/s" in stderr and "x real time" in stderr
 
 
 def test_ctrl_c_drops_what_is_at_hand_and_keeps_what_is_finished(

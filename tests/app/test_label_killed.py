@@ -20,7 +20,7 @@ from tests.app.conftest import write_square
 MOMENTS = int(os.environ.get("VELORA_KILLS", "4"))
 VELORA = [sys.executable, "-c", "import sys; from app.cli import main; sys.exit(main(sys.argv[1:]))"]
 FRAMES = 14
-OPTIONS = ["--stride", "1", "--hop", "2", "--jobs", "2", "--json", "--min-confidence", "0"]
+OPTIONS = ["--stride", "1", "--hop", "2", "--jobs", "1", "--json", "--min-confidence", "0"]
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 
