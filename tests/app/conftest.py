@@ -58,6 +58,14 @@ def readers_in_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.labelling.reader.faulthandler", Mock())
 
 
+@pytest.fixture
+def two(tmp_path: Path, readers_in_threads: None) -> Path:
+    """Two short recordings."""
+    for name, frames in (("a", 10), ("b", 12)):
+        write_square(tmp_path / "in" / f"{name}.aedat4", frames)
+    return tmp_path / "in"
+
+
 _TREACHERY = """
 import os, signal, time
 import app.feed
