@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from app.cli_label import add_label
 from app.cli_live import add_align, add_live
 from app.cli_options import (
     add_filters,
@@ -78,9 +79,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"velora-rgbe {_version()}")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in (_add_demo, _add_replay, add_live, add_align, _add_train, _add_evaluate, _add_convert, _add_simulate):
+    for add in (_add_demo, _add_replay, add_live, add_align, add_label, _add_train, _add_evaluate):
         add(commands)
-    for add in (_add_info, _add_doctor):
+    for add in (_add_convert, _add_simulate, _add_info, _add_doctor):
         add(commands)
     return parser
 

@@ -37,7 +37,6 @@ def add_format(parser: argparse.ArgumentParser) -> None:
 def add_filters(parser: argparse.ArgumentParser) -> None:
     """What is done to a feed before anything else."""
     add_format(parser)
-    parser.add_argument("--rgb-from", choices=["events"], help="grey frames, where a source has none")
     parser.add_argument(
         "--rgb", metavar="FRAMES", help="frames from elsewhere: webcam:0 beside a live feed; else a video, or a folder"
     )
@@ -46,6 +45,12 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rgb-homography", type=Path, metavar="FILE", help="nine numbers: from pixels of events to those of --rgb"
     )
+    add_changes(parser)
+
+
+def add_changes(parser: argparse.ArgumentParser) -> None:
+    """What is done to the events and frames of any recording."""
+    parser.add_argument("--rgb-from", choices=["events"], help="grey frames, where a source has none")
     parser.add_argument("--denoise", action="store_true", help="take out background activity and hot pixels")
     parser.add_argument("--roi", type=region, metavar="X,Y,W,H", help="use this region of the sensor alone")
     parser.add_argument("--flip", choices=["horizontal", "vertical"], help="mirror left and right, or top and bottom")

@@ -30,6 +30,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from app.clip_origins import ImageFolder, Origin, Recording, Scene
 from app.frame_cache import CachedClip, FrameCache, Spans
 from streams import StreamError
+from streams.cells import plain
 from streams.image_folder import image_pairs, span_of
 from streams.simulation.cards import LABELS
 from streams.simulation.scenes import CardScene, scene
@@ -217,8 +218,8 @@ def _read_labels(folder: Path, labels: Sequence[str] | None) -> dict[Path, list[
         if missing := {"recording", "start_us", "end_us", "label"} - set(rows.fieldnames or ()):
             raise ValueError(f"it lacks the column {sorted(missing)[0]}")
         for row in rows:
-            place, start_us, end_us = _inside(folder, row["recording"]), int(row["start_us"]), int(row["end_us"])
-            label = row["label"].strip()
+            place, start_us, end_us = _inside(folder, plain(row["recording"])), int(row["start_us"]), int(row["end_us"])
+            label = plain(row["label"].strip())
             if not label or start_us >= end_us:
                 raise ValueError("a span begins before it ends, and has a label")
             if labels is not None and label not in labels:

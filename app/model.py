@@ -6,9 +6,9 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from streams import RenderConfig, Source
+from streams import RenderConfig
 from velora.config import check_labels
 from velora.errors import ModelError
 
@@ -79,7 +79,17 @@ def render_config(recognizer: Recognizer) -> RenderConfig:
         raise ModelError(f"{recognizer.name}: its config.json has a rendering that cannot be used ({error})") from None
 
 
-def window_stride(recognizer: Recognizer, source: Source) -> int:
+class Paced(Protocol):
+    """What tells how far apart samples are: a source, or what another process has told of it."""
+
+    @property
+    def frame_size(self) -> tuple[int, int] | None: ...
+
+    @property
+    def sample_period_us(self) -> int: ...
+
+
+def window_stride(recognizer: Recognizer, source: Paced) -> int:
     """Samples of a source from one of a window to the next, at the spacing that the recogniser was trained at."""
     events_alone = source.frame_size is None
     period_us = render_config(recognizer).period_us if events_alone else source.sample_period_us

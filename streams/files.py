@@ -15,22 +15,38 @@ from streams.errors import RecordingError
 _ABANDONED_S = 3600.0
 
 
-@contextmanager
-def replaced_when_whole(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path` to write to; it takes the place of `path` only when everything went well.
+class PartFile:
+    """A temporary name beside `path` to write to, until `keep` lets it take the place of `path`, or `drop` removes it.
 
     What a killed process left under such a name is removed where nobody has written to it for an hour.
     """
-    _tidy(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")  # another process may write the same file
+
+    def __init__(self, path: Path) -> None:
+        _tidy(path)
+        self._whole = path
+        self.path = path.with_name(f".{path.name}.{os.getpid()}.part")  # another process may write the same file
+        self.path.touch()
+        self._mode = self.path.stat().st_mode  # as the user's umask has it; some libraries set their own
+
+    def keep(self) -> None:
+        """It is whole."""
+        self.path.chmod(self._mode)
+        os.replace(self.path, self._whole)
+
+    def drop(self) -> None:
+        """It is not wanted. Does nothing once it was kept."""
+        self.path.unlink(missing_ok=True)
+
+
+@contextmanager
+def replaced_when_whole(path: Path) -> Iterator[Path]:
+    """A `PartFile` that is kept only when everything went well."""
+    part = PartFile(path)
     try:
-        part.touch()
-        mode = part.stat().st_mode  # as the user's umask has it; some libraries set their own
-        yield part
-        part.chmod(mode)
-        os.replace(part, path)
+        yield part.path
+        part.keep()
     finally:
-        part.unlink(missing_ok=True)
+        part.drop()
 
 
 def _tidy(path: Path) -> None:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from streams.aedat4_writer import Aedat4Writer, write_aedat4
+from streams.cells import safe
 from streams.errors import RecordingError
 from streams.files import replaced_when_whole
 from streams.items import EventImage, EventPacket, Gap, Item, RgbFrame
@@ -29,6 +30,8 @@ from streams.source import Source, Through
 
 _SPAN_US = 1_000_000  # of labels that are not on disk yet
 HEADINGS = ("recording", "start_us", "end_us", "label", "confidence")
+
+LabelRow = tuple[str, int, int, str, str]
 
 
 @dataclass
@@ -186,8 +189,13 @@ class LabelLog:
         except OSError as error:
             self.failure = f"{self.path} ends early, since it cannot be written on ({error.strerror})"
 
-    def _row(self, row: tuple[int, int, str, float]) -> tuple[str, int, int, str, str]:
-        return self._name, row[0], row[1], row[2], f"{row[3]:.4f}"
+    def _row(self, row: tuple[int, int, str, float]) -> LabelRow:
+        return label_row(self._name, *row)
+
+
+def label_row(recording: str, start_us: int, end_us: int, label: str, confidence: float) -> LabelRow:
+    """A row below HEADINGS; names and labels that a spreadsheet would run are made safe."""
+    return safe(recording), start_us, end_us, safe(label), f"{confidence:.4f}"
 
 
 def check_free(path: Path, replace: bool) -> None:

@@ -93,7 +93,7 @@ def run(
     """
     summary = summary or RunSummary()
     session = recognizer.open(stride=stride, hop=hop)
-    screen = _Screen(sinks, summary)
+    screen = Screen(sinks, summary)
     if policy is EVERY:
         for sample in samples:
             screen.show(sample)
@@ -106,7 +106,7 @@ def run(
     return summary
 
 
-class _Screen:
+class Screen:
     """What sinks see of the samples: not those that lead to a place, but that there was a jump."""
 
     def __init__(self, sinks: Sequence[Sink], summary: RunSummary) -> None:
@@ -124,7 +124,11 @@ class _Screen:
 
 
 def _recognize(session: Session, sample: Sample, sinks: Sequence[Sink], summary: RunSummary) -> None:
-    prediction = session.push(sample)
+    deliver(session.push(sample), sample, sinks, summary)
+
+
+def deliver(prediction: Any | None, sample: Sample, sinks: Sequence[Sink], summary: RunSummary) -> None:
+    """Give sinks what the recogniser said at a sample, if anything."""
     if prediction is not None and not sample.lead:
         summary.predictions += 1
         for sink in sinks:

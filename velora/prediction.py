@@ -27,7 +27,9 @@ class Prediction:
     unsure: bool = False  # whether `confidence` is below what the checkpoint asks of a label to rely on
 
 
-def top_labels(probabilities: NDArray[np.float32], labels: tuple[str, ...]) -> tuple[tuple[str, float], ...]:
-    """The TOP likeliest labels with their probabilities; all of them where there are fewer."""
-    order = np.argsort(-probabilities, kind="stable")[:TOP]
+def top_labels(
+    probabilities: NDArray[np.float32], labels: tuple[str, ...], count: int = TOP
+) -> tuple[tuple[str, float], ...]:
+    """The `count` likeliest labels with their probabilities; all of them where there are fewer."""
+    order = np.argsort(-probabilities, kind="stable")[:count]
     return tuple((labels[i], float(probabilities[i])) for i in order)

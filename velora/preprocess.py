@@ -15,7 +15,7 @@ def resize(images: Sequence[NDArray[np.uint8]] | NDArray[np.uint8], size: int) -
     """Images uint8 [H, W, 3] (their sizes may differ) to uint8 [n, 3, size, size].
 
     Bilinear with antialiasing, aspect ratio ignored, as the released data were made: within one grey level of PIL's
-    BILINEAR. Raises ValueError for anything that is not such an image.
+    BILINEAR. Images of that size already stay as they are. Raises ValueError for anything that is not such an image.
     """
     for image in images:
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
@@ -24,6 +24,8 @@ def resize(images: Sequence[NDArray[np.uint8]] | NDArray[np.uint8], size: int) -
 
 
 def _resize(image: NDArray[np.uint8], size: int) -> Tensor:
+    if image.shape[:2] == (size, size):
+        return torch.tensor(image).permute(2, 0, 1).unsqueeze(0)
     pixels = torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1).unsqueeze(0)  # [1, 3, H, W]
     resized = F.interpolate(pixels, (size, size), mode="bilinear", antialias=True, align_corners=False)
     return resized.round_().clamp_(0, 255).to(torch.uint8)

@@ -10,6 +10,7 @@ Sessions plan (velora/session.py); the recogniser encodes and fuses what all ses
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -59,6 +60,18 @@ class Recognizer:
     @property
     def dtype(self) -> torch.dtype:
         return self.model.tower.dtype
+
+    def digest(self) -> str:
+        """Sixteen digits that are equal for equal models: config, adapters and backbone, on whatever device."""
+        encoders = self.model.encoders
+        digest = hashlib.sha256(self.config.to_json().encode())
+        for tower in (encoders.tower, *(encoders.tower_of(stream) for stream in encoders.others)):
+            digest.update(tower.digest().encode())
+        state = {**encoders.adapters.state_dict(), **self.model.fuser.state_dict()}
+        for name in sorted(state):  # as bfloat16: equal in whatever dtype it was loaded
+            stored = state[name].detach().to("cpu", torch.bfloat16).contiguous().view(torch.int16).numpy()
+            digest.update(name.encode() + stored.tobytes())
+        return digest.hexdigest()[:16]
 
     def open(self, *, stride: int = 1, hop: int = 1) -> Session:
         """A session for one stream: windows of samples `stride` apart, a label every `hop` samples."""

@@ -23,26 +23,8 @@ PERIOD_US = 33_333
 
 
 @pytest.fixture(autouse=True)
-def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def in_this_process(pool_in_this_process: None) -> None:
     """A process takes seconds to start; one test below has them."""
-    from concurrent.futures import Future
-
-    class Here:
-        def __init__(self, *_: object, **__: object) -> None: ...
-        def __enter__(self) -> Here:
-            return self
-
-        def __exit__(self, *_: object) -> None: ...
-        def shutdown(self, **_: object) -> None: ...
-        def submit(self, work: object, *arguments: object) -> Future[object]:
-            done: Future[object] = Future()
-            try:
-                done.set_result(work(*arguments))  # type: ignore[operator]
-            except Exception as error:
-                done.set_exception(error)
-            return done
-
-    monkeypatch.setattr("app.datasets.ProcessPoolExecutor", Here)
 
 
 def write_recording(path: Path, seed: int = 0, frames: int = FRAMES) -> None:

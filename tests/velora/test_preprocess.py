@@ -53,3 +53,16 @@ def test_difference_sums_both_modalities() -> None:
     rgb, event = torch.randn(2, 1, 4, 3, 2, 2)
     expected = (rgb[:, 2] - rgb[:, 1]).abs() + (event[:, 2] - event[:, 1]).abs()
     torch.testing.assert_close(difference(rgb, event)[:, 1], expected)
+
+
+def test_an_image_of_that_size_stays_as_it_is_to_the_last_bit() -> None:
+    image = event_like(260, 346)
+    once = resize([image], 224)
+    pixels = once[0].permute(1, 2, 0).numpy()
+    pixels.setflags(write=False)
+    assert torch.equal(resize([pixels], 224), once)
+    assert torch.equal(resize([np.ascontiguousarray(pixels)], 224), once)
+    # which is what interpolating to the same size would give
+    floats = torch.from_numpy(pixels.astype(np.float32)).permute(2, 0, 1).unsqueeze(0)
+    again = torch.nn.functional.interpolate(floats, (224, 224), mode="bilinear", antialias=True, align_corners=False)
+    assert torch.equal(again.round().to(torch.uint8), once)

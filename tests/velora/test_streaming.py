@@ -19,6 +19,7 @@ from streams.items import Sample
 from tests.velora.conftest import VARIANTS, make_config, make_recognizer, make_sample, normalized
 from velora.errors import ModelError
 from velora.prediction import Prediction
+from velora.preprocess import resize
 from velora.recognizer import Recognizer
 from velora.session import Session
 
@@ -336,3 +337,25 @@ def test_temperature_softens(recognizer: Recognizer) -> None:
     hot = make_recognizer(make_config(temperature=50.0))
     sharp, soft = ([r.push(make_sample(i)) for i in range(4)][-1] for r in (recognizer.open(), hot.open()))
     assert sharp and soft and sharp.label == soft.label and soft.confidence < sharp.confidence
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_digest_is_that_of_the_model_in_whatever_dtype(variant: str) -> None:
+    config = make_config(**VARIANTS[variant])
+    digest = make_recognizer(config).digest()
+    assert len(digest) == 16 and make_recognizer(config).digest() == digest
+    assert make_recognizer(config, dtype=torch.bfloat16).digest() == digest
+    assert make_recognizer(config, seed=2).digest() != digest
+    assert make_recognizer(replace(config, temperature=2.0)).digest() != digest
+
+
+def test_samples_resized_beforehand_give_the_same_to_the_last_bit(recognizer: Recognizer) -> None:
+    size = recognizer.model.tower.backbone.image_size
+    whole, small = recognizer.open(), recognizer.open()
+    for i in range(8):
+        sample = make_sample(i)
+        rgb, event = resize([sample.rgb, sample.event_image], size).permute(0, 2, 3, 1).numpy()
+        expected, found = whole.push(sample), small.push(replace(sample, rgb=rgb, event_image=event))
+        assert (expected is None) == (found is None)
+        if expected and found:
+            assert np.array_equal(expected.probabilities, found.probabilities)

@@ -1,0 +1,90 @@
+"""The options of `velora label`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from app.cli_options import add_changes, add_format, add_model, duration, positive_int
+
+
+def add_label(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """`velora label`."""
+    label = commands.add_parser(
+        "label",
+        help="label all recordings of a folder, as files that mirror it",
+        description="Labels recordings, several at a time. What is finished is not done again: an interrupted run goes "
+        "on, and so does one whose folder has grown.",
+        allow_abbrev=False,
+    )
+    label.add_argument("inputs", metavar="INPUT", nargs="*", help="recordings, folders of them, or patterns ('a/**/*')")
+    label.add_argument("--list", type=Path, metavar="FILE", help="more inputs, one a line")
+    label.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the labels go")
+    label.add_argument(
+        "--format", choices=["jsonl", "csv", "parquet"], default="jsonl", help="of the windows (default: jsonl)"
+    )
+    label.add_argument(
+        "--stride", type=positive_int, help="samples between the frames of a window (default: as trained)"
+    )
+    label.add_argument("--hop", type=positive_int, default=1, help="samples from one label to the next (default: 1)")
+    label.add_argument("--topk", type=positive_int, default=5, metavar="K", help="labels of a window (default: 5)")
+    label.add_argument(
+        "--min-confidence", type=share, metavar="0-1", help="of windows that make spans (default: as the model says)"
+    )
+    label.add_argument(
+        "--steady",
+        type=positive_int,
+        default=3,
+        metavar="N",
+        help="windows in a row that it takes for another label to begin a span (default: 3; 1: each counts)",
+    )
+    label.add_argument(
+        "--min-span-ms", type=length_ms, default=200.0, metavar="MS", help="of a span (default: %(default)g)"
+    )
+    label.add_argument(
+        "--jobs",
+        type=positive_int,
+        default=max(1, (os.cpu_count() or 1) - 1),
+        metavar="N",
+        help="processes that read ahead (default: %(default)s, one less than there are cores)",
+    )
+    label.add_argument(
+        "--timeout",
+        type=duration,
+        default=120.0,
+        metavar="S",
+        help="give a recording up that yields nothing for so long (default: %(default)g)",
+    )
+    label.add_argument("--force", action="store_true", help="also what is finished")
+    label.add_argument("--strict", action="store_true", help="stop at the first recording that fails")
+    label.add_argument("--dry-run", action="store_true", help="only say what would be labelled, and why")
+    label.add_argument("--json", action="store_true", help="progress as JSON objects, one a line, on stdout")
+    add_format(label)
+    add_changes(label)
+    add_model(label)
+    label.set_defaults(command=_label, wrong_usage=label.error)
+
+
+def share(text: str) -> float:
+    """From none to all."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must be 0 to 1, not {text}")
+    return value
+
+
+def length_ms(text: str) -> float:
+    """Milliseconds, none or more."""
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be 0 or more, not {text}")
+    return value
+
+
+def _label(arguments: argparse.Namespace) -> int:
+    if not arguments.inputs and arguments.list is None:
+        arguments.wrong_usage("give an INPUT, or --list FILE")
+    from app.label import label
+
+    return label(arguments)

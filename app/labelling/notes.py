@@ -1,0 +1,142 @@
+"""What is known of a recording that was labelled, beside its outputs; it is written last, and its outputs are whole.
+
+A recording is done when it has such a note, of the same model, settings and source.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from app.frame_cache import file_fingerprint
+from app.labelling.inputs import Recording
+from streams.files import replaced_when_whole
+from streams.image_folder import image_pairs
+
+BOOKS = ".velora"  # the folder in the output folder that holds notes and the lock
+DONE, FAILED = "done", "failed"
+FORMATS = ("jsonl", "csv", "parquet")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the outputs of a recording are."""
+
+    out: Path
+    name: str
+
+    def windows(self, kind: str) -> Path:
+        """The file of its windows, in one of FORMATS."""
+        return self._beside(f".windows.{kind}")
+
+    @property
+    def labels(self) -> Path:
+        """Its spans. After the whole name of the recording: a.aedat4 and a.raw may lie side by side."""
+        return self._beside(".labels.csv")
+
+    @property
+    def note(self) -> Path:
+        """By a digest: names may be as long as a system allows."""
+        digest = hashlib.sha256(self.name.encode(errors="surrogateescape")).hexdigest()[:24]
+        return self.out / BOOKS / "notes" / digest[:2] / f"{digest}.json"
+
+    def _beside(self, suffix: str) -> Path:
+        path = self.out / self.name
+        return path.with_name(path.name + suffix)
+
+
+@dataclass(frozen=True)
+class Note:
+    """How labelling a recording went. Times in microseconds of the recording's clock, or seconds."""
+
+    recording: str
+    source: str  # its path
+    status: str  # DONE or FAILED
+    reason: str = ""  # why it failed
+    remarks: tuple[str, ...] = ()  # what was damaged, and what else one should know
+    state: Mapping[str, Any] = field(default_factory=dict)  # of the source before it was read: see `state_of`
+    model: str = ""  # digests
+    settings: str = ""
+    stride: int = 0
+    samples: int = 0
+    windows: int = 0
+    spans: int = 0
+    events: int = 0
+    seconds: float = 0.0  # recorded
+    read_s: float = 0.0  # that decoding, rendering and resizing took
+    windows_file: str = ""  # below the output folder
+    labels_file: str = ""
+    labels_digest: str = ""  # of that file, as it was written
+    finished: str = ""  # when
+
+    @property
+    def failed(self) -> bool:
+        return self.status == FAILED
+
+
+def write_note(place: Place, note: Note) -> None:
+    """Write it whole."""
+    place.note.parent.mkdir(parents=True, exist_ok=True)
+    with replaced_when_whole(place.note) as part:
+        part.write_text(json.dumps(dataclasses.asdict(note), indent=1), encoding="utf-8")
+
+
+def read_note(file: Path) -> Note | None:
+    """A note, or None where there is none that can be read."""
+    try:
+        told = json.loads(file.read_text(encoding="utf-8"))
+        return Note(**{**told, "remarks": tuple(told["remarks"])})
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def is_done(place: Place) -> bool:
+    """Whether a recording of that name has been labelled, by whatever model."""
+    note = read_note(place.note)
+    return note is not None and not note.failed
+
+
+def read_notes(out: Path) -> Iterator[Note]:
+    """All notes below an output folder."""
+    for file in sorted((out / BOOKS / "notes").glob("*/*.json")):
+        if (note := read_note(file)) is not None:
+            yield note
+
+
+def state_of(path: Path) -> dict[str, Any]:
+    """What changes when a recording does: size, time of change, beginning; of a folder those of its images.
+
+    Raises OSError where it is not there.
+    """
+    if not path.is_dir():
+        return {name: value for name, value in file_fingerprint(path).items() if name != "path"}
+    files = [file for pair in image_pairs(path).values() for file in pair]
+    states = [(str(file.relative_to(path)), file.stat()) for file in files]
+    listed = repr([(name, state.st_size, state.st_mtime_ns) for name, state in states])
+    size = sum(state.st_size for _, state in states)
+    return {"size": size, "files": hashlib.sha256(listed.encode()).hexdigest()}
+
+
+def why_again(recording: Recording, out: Path, model: str, settings: str) -> str:
+    """Why a recording has to be labelled; an empty text where it has been, and nothing has changed since."""
+    place = Place(out, recording.name)
+    note = read_note(place.note)
+    if note is None:
+        return "new"
+    if note.failed:
+        return "it failed before"
+    if not ((out / note.windows_file).is_file() and (out / note.labels_file).is_file()):
+        return "its files are missing"
+    if note.model != model:
+        return "another model"
+    if note.settings != settings:
+        return "other settings"
+    try:
+        return "" if state_of(recording.path) == note.state else "it has changed"
+    except OSError:
+        return "it cannot be read"

@@ -1,0 +1,104 @@
+"""Which recordings inputs mean, and what each is called."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from app.labelling.inputs import find
+from tests.app.conftest import write_square
+
+
+@pytest.fixture
+def drive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with recordings here and there; the current one is beside it."""
+    for name in ("a.aedat4", "sub/b.aedat4", "sub/deep/c.aedat4", ".trash/x.aedat4", "sub/.y.aedat4"):
+        write_square(tmp_path / "drive" / name, 1)
+    for kind in ("aps", "dvs"):
+        folder = tmp_path / "drive" / "clips" / "one" / f"one_{kind}"
+        folder.mkdir(parents=True)
+        cv2.imwrite(str(folder / "00000000.png"), np.zeros((4, 6, 3), np.uint8))
+    (tmp_path / "drive" / "readme.txt").write_text("words")
+    (tmp_path / "drive" / "sub" / "broken.aedat4").touch()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "drive"
+
+
+def names(*inputs: str, listed: Path | None = None, out: str = "out") -> list[str]:
+    return [recording.name for recording in find(inputs, listed, Path(out)).recordings]
+
+
+ALL = ["a.aedat4", "clips/one", "sub/b.aedat4", "sub/broken.aedat4", "sub/deep/c.aedat4"]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "expected"),
+    [
+        (["drive"], ALL),
+        (["drive/"], ALL),
+        (["./drive/sub/.."], ALL),
+        (["drive/sub"], ["b.aedat4", "broken.aedat4", "deep/c.aedat4"]),
+        (["drive/sub/b.aedat4"], ["b.aedat4"]),
+        (["drive/sub/b.aedat4", "drive/a.aedat4"], ["a.aedat4", "b.aedat4"]),
+        (["drive/clips/one"], ["one"]),
+        (["hardvs:drive/clips/one"], ["one"]),
+        (["drive/**/*.aedat4"], [name for name in ALL if name != "clips/one"]),
+        (["drive/s*"], [name for name in ALL if name.startswith("sub")]),
+        (["drive/*"], ALL),
+        (["drive/sub/[bc]*.aedat4"], ["b.aedat4", "broken.aedat4"]),
+        (["drive", "drive/sub/b.aedat4", "drive/sub"], ALL),
+    ],
+)
+def test_inputs_mean_recordings(drive: Path, inputs: list[str], expected: list[str]) -> None:
+    assert names(*inputs) == expected
+
+
+def test_paths_are_absolute_and_names_are_what_they_end_with(drive: Path) -> None:
+    for recording in find(["drive"], None, Path("out")).recordings:
+        assert recording.path == drive / recording.name
+
+
+def test_files_that_are_no_recordings_are_counted(drive: Path) -> None:
+    assert find(["drive"], None, Path("out")).others == 1
+
+
+def test_the_lines_of_a_list_are_inputs(drive: Path, tmp_path: Path) -> None:
+    listed = tmp_path / "list.txt"
+    listed.write_text("\ufeffdrive/sub\n\n  drive/a.aedat4 \ndrive/clips/*\nmissing.aedat4\n", encoding="utf-8")
+    expected = ["a.aedat4", "b.aedat4", "broken.aedat4", "deep/c.aedat4", "missing.aedat4", "one"]
+    assert names(listed=listed) == expected
+
+
+def test_equal_names_are_told_apart_by_their_folders(drive: Path) -> None:
+    write_square(drive / "other" / "b.aedat4", 1)
+    assert names("drive/sub", "drive/other") == [
+        *("other/b.aedat4", "sub/b.aedat4", "sub/broken.aedat4", "sub/deep/c.aedat4"),
+    ]
+    assert names("drive/sub/b.aedat4", "drive/other/b.aedat4") == ["other/b.aedat4", "sub/b.aedat4"]
+
+
+def test_the_output_folder_is_no_input(drive: Path) -> None:
+    write_square(drive / "labels" / "left.aedat4", 1)
+    assert names("drive", out="drive/labels") == ALL
+
+
+def test_links_are_followed_but_not_round_in_circles(drive: Path, tmp_path: Path) -> None:
+    write_square(tmp_path / "elsewhere" / "d.aedat4", 1)
+    os.symlink(tmp_path / "elsewhere", drive / "linked")
+    os.symlink(drive, drive / "sub" / "circle")
+    assert names("drive") == sorted([*ALL, "linked/d.aedat4"])
+
+
+def test_a_file_whose_name_looks_like_a_pattern_is_that_file(drive: Path) -> None:
+    write_square(drive / "odd" / "x[1]*.aedat4", 1)
+    assert names("drive/odd/x[1]*.aedat4") == ["x[1]*.aedat4"]
+
+
+@pytest.mark.parametrize("wrong", ["tcp://localhost:1", "dv:"])
+def test_live_sources_are_refused(drive: Path, wrong: str) -> None:
+    with pytest.raises(ValueError, match="is live and has no end"):
+        names(wrong)
