@@ -16,13 +16,17 @@ from app.access import Access
 from app.channel import one_line
 from app.doctor_cameras import camera_addresses
 from app.models import Models
+from app.school import School
+from app.spans import SpanBook
 from app.viewers import Tab, Viewers
-from streams import Player
+from streams import Player, StreamError
 from velora.config import MAX_STRIDE, check_labels
 
 _SLOWEST, _FASTEST = 0.05, 20.0
 #: What needs the operator's role.
-OPERATORS_ONLY = frozenset({"record", "open", "cameras"})
+OPERATORS_ONLY = frozenset(
+    {"record", "open", "cameras", "mark", "erase", "undo", "example", "clip", "forget", "teach", "stop_teaching"}
+)
 
 
 class Gone(LookupError):
@@ -32,8 +36,11 @@ class Gone(LookupError):
 class Actions:
     """The controls. `offers` are recordings and live sources by name; whoever may, adds to them."""
 
-    def __init__(self, viewers: Viewers, models: Models, offers: Mapping[str, Path | str], access: Access) -> None:
+    def __init__(
+        self, viewers: Viewers, models: Models, offers: Mapping[str, Path | str], access: Access, school: School
+    ) -> None:
         self._viewers, self._models, self._offers, self._access = viewers, models, dict(offers), access
+        self._school = school
         self._found: list[str] = []  # cameras
 
     def act(self, name: str, headers: Mapping[str, str], token: str, /, **arguments: Any) -> str:
@@ -199,6 +206,90 @@ class Actions:
         self._tab(token).viewer.decide().denoise = on
         return ""
 
+    # --- labels by hand, and teaching ---------------------------------------------------------------------------------
+
+    def mark(self, token: str, start_us: int, end_us: int, label: str) -> str:
+        """Say what a span of the recording shows, in microseconds of its clock; what it overlaps is replaced."""
+        self._book(token).mark(start_us, end_us, label)
+        return ""
+
+    def erase(self, token: str, start_us: int, end_us: int) -> str:
+        """Take the labels by hand out of a span."""
+        self._book(token).erase(start_us, end_us)
+        return ""
+
+    def undo(self, token: str) -> str:
+        """Take back the last change of labels."""
+        return "" if self._book(token).undo() else "there is nothing to take back"
+
+    def example(self, token: str, start_us: int, end_us: int, label: str) -> str:
+        """Take a span of the recording as an example of a label that a model is to learn."""
+        self._school.add(self._tab(token).viewer.channel, start_us, end_us, label)
+        return self._school.told(label)
+
+    def clip(self, token: str, label: str = "") -> str:
+        """Begin to record an example of what is live, or end that."""
+        return self._school.clip(self._tab(token).viewer.decide(), label)
+
+    def forget(self, token: str, label: str) -> str:
+        """Forget the examples of a label."""
+        self._tab(token)
+        self._school.forget(label)
+        return ""
+
+    def teach(self, token: str, name: str) -> str:
+        """Teach the model in use the labels of the examples, as a new model of this name, which is then used here."""
+        recognizer = self._tab(token).viewer.channel.recognizer
+        self._school.teach(self._models.place(recognizer.name), name.strip(), lambda new: self._taught(token, new))
+        return ""
+
+    def stop_teaching(self, token: str) -> str:
+        """Stop it; nothing of it is kept."""
+        self._tab(token)
+        self._school.stop()
+        return ""
+
+    def taught(self, token: str) -> dict[str, Any]:
+        """What the page shows of all this: labels by hand of the recording, examples, and what may be wrong."""
+        found: dict[str, Any] = {"spans": [], "spans_in": None, "examples": self._school.counts()}
+        try:
+            book = self._book(token)
+            found["spans"] = [(span.start_us, span.end_us, span.label) for span in book.spans]
+            found["spans_in"] = str(book.path)
+        except (ValueError, OSError, StreamError) as error:
+            found["no_spans"] = one_line(error, self._tab(token).viewer.address)
+        return found
+
+    def label_file(self, token: str) -> Path:
+        """The labels by hand of what a tab watches. Raises Gone, and ValueError where there are none."""
+        book = self._book(token)
+        if not book.spans:
+            raise ValueError("nothing was labelled by hand yet")
+        return book.path
+
+    def teaching(self) -> dict[str, Any] | None:
+        """How it goes."""
+        return self._school.state()
+
+    def recording_example(self) -> str | None:
+        """The label of which an example is being recorded."""
+        return self._school.recording
+
+    def _book(self, token: str) -> SpanBook:
+        tab = self._tab(token)
+        return self._school.book(tab.viewer.channel, tab.upload is not None)
+
+    def _taught(self, token: str, name: str) -> None:
+        """A model has learned: who asked for it goes on with it."""
+        tab = self._viewers.find(token)
+        if tab is None:
+            return
+        try:
+            self.use_model(token, name)
+            tab.viewer.say(f"{name} has learned, and is in use", done=True)
+        except Exception as error:
+            tab.viewer.say(one_line(error, tab.viewer.address))
+
     # ------------------------------------------------------------------------------------------------------------------
 
     def _tab(self, token: str) -> Tab:
@@ -216,4 +307,5 @@ class Actions:
 
 
 def _is_control(method: Callable[..., Any]) -> bool:
-    return list(inspect.signature(method).parameters)[1:2] == ["token"] and method.__name__ != "state"
+    signature = inspect.signature(method)
+    return list(signature.parameters)[1:2] == ["token"] and signature.return_annotation in (str, "str")

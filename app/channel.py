@@ -1,6 +1,6 @@
 """One source through the recogniser, for all tabs that watch it: the newest moment, its labels, and how it goes.
 
-    channel = Channel(path, recognizer, together)         # a recording plays in a loop; a live source is followed
+    channel = Channel(path, recognizer, SharedStep())   # a recording plays in a loop; a live source is followed
     channel.watch(slot)                                   # who is woken for each moment
     channel.seek(3.5)                                     # from any thread, as all controls
     channel.close()
@@ -23,16 +23,16 @@ from app.meters import LabelLatency, Latency, Rate
 from app.model import render_config, window_stride
 from app.predictions import Predictions
 from app.recorder import Recorder, new_file
-from app.steady import Steady
+from app.shared_step import SharedStep, Switch
 from app.strip import Moment, Past
 from app.timeline import Timeline
-from app.together import Switch, Together
 from streams import LATEST, Live, Player, RunSummary, Sample, Sink, Source, StreamError, open_source, run
 from streams.clock import Delay
 from streams.filters import Denoised
 from streams.record import Recorded, Tee
 from streams.run import Pace
 from streams.source import kind_of
+from streams.spans import Steady
 
 if TYPE_CHECKING:
     from velora import Prediction, Recognizer
@@ -73,14 +73,14 @@ class Channel(Sink):
     """
 
     def __init__(
-        self, address: Path | str, recognizer: Recognizer, together: Together, settings: Settings | None = None
+        self, address: Path | str, recognizer: Recognizer, shared: SharedStep, settings: Settings | None = None
     ) -> None:
         self.number = next(_channels)
         self.address, self._settings = address, settings or Settings()
         self.is_live = _is_live(address)
         self._wanted_stride = self._settings.stride
         self.name = address.name if isinstance(address, Path) else address
-        self.switch, self.summary, self.meters = Switch(recognizer, together), RunSummary(), Meters()
+        self.switch, self.summary, self.meters = Switch(recognizer, shared), RunSummary(), Meters()
         self.moment: Moment | None = None
         self.prediction: Prediction | None = None  # the newest
         self.steady = Steady()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.channel import Channel, Settings
-from app.together import Together
+from app.shared_step import SharedStep
 
 if TYPE_CHECKING:
     from velora import Recognizer
@@ -19,7 +19,7 @@ class Channels:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._together = Together()
+        self._shared = SharedStep()
         self._lock = threading.Lock()
         self._live: dict[Path | str, Channel] = {}
 
@@ -31,7 +31,7 @@ class Channels:
                 channel.close()  # so that it can be opened again
                 channel = None
             if channel is None:
-                channel = Channel(address, recognizer, self._together, self.settings)
+                channel = Channel(address, recognizer, self._shared, self.settings)
                 if channel.is_live:
                     self._live[address] = channel
             channel.watch(wake)

@@ -12,6 +12,7 @@ from app.access import Access, is_this_machine, read_users
 from app.channel import Settings
 from app.feed import open_feed
 from app.page import serve
+from app.school import School
 from recordings import bundled
 
 if TYPE_CHECKING:
@@ -50,6 +51,10 @@ def _serve(arguments: argparse.Namespace, sources: Sequence[str]) -> int:
         own = uri in offered.values()
         return kept.pop(uri, None) or open_feed(plain if own else _for_others(plain), uri)
 
+    school = School()
+    offered_models: dict[str, Path | str] = {"demo": "demo"}
+    if arguments.model and arguments.labels is None:
+        offered_models[Path(arguments.model).name or arguments.model] = arguments.model
     settings = Settings(
         opened=opened,
         stride=getattr(arguments, "stride", None),
@@ -67,7 +72,8 @@ def _serve(arguments: argparse.Namespace, sources: Sequence[str]) -> int:
             settings=settings,
             access=access,
             load_other=_loader_of_others(arguments),
-            models=lambda: {"demo": "demo"},
+            models=lambda: {**offered_models, **school.models()},
+            school=school,
         )
     finally:
         for source in kept.values():

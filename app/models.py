@@ -33,13 +33,18 @@ class Models:
         """Of all that can be chosen."""
         return list(dict.fromkeys([self.first.name, *self._offered()]))
 
+    def place(self, name: str) -> Path | str:
+        """The folder of a checkpoint, or what else it is loaded by. Raises ModelError."""
+        place = self._offered().get(name)
+        if place is None:
+            raise ModelError(f"there is no model {name!r} any more: choose another")
+        return place
+
     def get(self, name: str) -> Recognizer:
         """The model of a name. Raises ModelError, one line."""
         if name == self.first.name:
             return self.first
-        place = self._offered().get(name)
-        if place is None:
-            raise ModelError(f"there is no model {name!r} any more: choose another")
+        place = self.place(name)
         with self._lock:  # two at once would need twice the memory
             found = self._loaded.pop(name, None) or self._load(str(place), None)
             self._loaded[name] = found

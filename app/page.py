@@ -28,6 +28,7 @@ from app.channel import Settings
 from app.channels import Channels
 from app.fast_import import import_gradio
 from app.models import Models
+from app.school import School
 from app.viewers import Viewers
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class Page:
 
     `share` makes a link under which everybody finds it, through Gradio's servers, and needs users in `access`.
     `settings` say how sources are opened, `access` who may do what, `load_other` loads models that are chosen on the
-    page, of which `models` says which there are.
+    page, of which `models` says which there are. `school` keeps labels by hand and what is taught.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Page:
         access: Access | None = None,
         load_other: Callable[[str, Sequence[str] | None], Recognizer] = _load_other,
         models: Callable[[], Mapping[str, Path | str]] = dict,
+        school: School | None = None,
     ) -> None:
         if not recordings:
             raise ValueError("no recording to play: reinstall velora-rgbe, which brings some")
@@ -106,7 +108,8 @@ class Page:
         self.closed = threading.Event()
         self.viewers = Viewers(recognizer, Channels(settings or Settings()))
         self.viewers.prepare(next(iter(recordings.values())))
-        actions = Actions(self.viewers, Models(recognizer, load_other, models), recordings, access)
+        self.school = school or School()
+        actions = Actions(self.viewers, Models(recognizer, load_other, models), recordings, access, self.school)
         try:
             self._demo = build(self.viewers, actions)
             self.url = _launch(self._demo, self.viewers, actions, access, host, port, share)
@@ -123,6 +126,7 @@ class Page:
     def close(self) -> None:
         """Stop, within about a second also with tabs open."""
         self.closed.set()
+        self.school.stop()
         self.viewers.close()
         self._demo.server.config.timeout_graceful_shutdown = _STOP_TIMEOUT_S
         self._demo.close(verbose=False)

@@ -94,6 +94,8 @@ function show(news) {
   const notes = [state.simulated && "simulated", state.windowed && "window mode"].filter(Boolean).join(", ");
   put(find("events"), notes ? `Events (${notes})` : "Events");
   for (const node of document.querySelectorAll(".recorded")) node.hidden = state.live;
+  for (const node of document.querySelectorAll(".live")) node.hidden = !state.live;
+  showTeaching(state);
   unlessUsed(find("speed"), (node) => { node.value = String(state.speed); });
   for (const id of ["loop", "denoise"]) unlessUsed(find(id), (node) => { node.checked = state[id]; });
   for (const id of ["model", "stride", "denoise", "words", "ask-words"]) {
@@ -129,6 +131,7 @@ function takeSetup(news) {
   find("random").hidden = !setup.random;
   for (const node of document.querySelectorAll(".operates")) node.hidden = !setup.operates;
   for (const node of document.querySelectorAll(".opens")) node.hidden = !setup.opens;
+  takeLabels();
 }
 
 // --- controls ---
@@ -198,4 +201,3 @@ document.addEventListener("keydown", (event) => {
 // A button that was clicked with the mouse would take the next space for itself.
 document.addEventListener("click", (event) => { if (event.detail) event.target.closest("button, input[type=checkbox]")?.blur(); });
 
-function showMarked() { /* page_labels.js */ }

@@ -62,12 +62,12 @@ function drawTimeline() {
 
 // --- spans by hand ---
 
-let spans = [];  // of this recording: {start_us, end_us, label}
+let spans = [];  // of this recording: [start_us, end_us, label]
 let marked = null;  // [start, end] in microseconds of the recording
 
 function drawSpans(pen, width, top, scale) {
   pen.font = `${11 * scale}px system-ui, sans-serif`;
-  for (const {start_us: start, end_us: end, label} of spans) {
+  for (const [start, end, label] of spans) {
     const x = toX(start - line.origin, width), w = Math.max(2, toX(end - line.origin, width) - x);
     pen.fillStyle = colour(label);
     pen.fillRect(x, 0, w, 14 * scale);
@@ -117,9 +117,9 @@ function mark(from, to) {
 
 function tip(event) {
   const us = placeOf(event), row = line.bins.get(Math.floor(us / line.binUs));
-  const own = spans.find((span) => span.start_us <= us + line.origin && us + line.origin < span.end_us);
+  const own = spans.find(([start, end]) => start <= us + line.origin && us + line.origin < end);
   const parts = [clock(us / 1e6)];
-  if (own) parts.push(`labelled ${own.label}`);
+  if (own) parts.push(`labelled ${own[2]}`);
   if (row && row[0] !== null) parts.push(`${line.names[row[0]]} ${row[1]} %${row[2] ? " (unsure)" : ""}`);
   if (row && row[3] !== null) parts.push(`${row[3].toPrecision(3)} Mev/s${row[4] === null ? "" : `, ${row[4]} % ON`}`);
   put(find("tip"), parts.join(" · "));

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streams.cells import safe
 from velora import Prediction
 from velora.prediction import TOP
 
@@ -68,8 +69,7 @@ class Predictions:
         for row in self._found():
             line.seek(0)
             line.truncate()
-            told = [recording, row["label"], row["model"]]
-            name, label, model = (f"'{text}" if text[:1] in "=+-@\t\r" else text for text in told)  # no formulas
+            name, label, model = (safe(text) for text in (recording, row["label"], row["model"]))
             span = (row["t_start_us"], row["t_end_us"])
             writer.writerow([name, *span, label, row["confidence"], int(row["unsure"]), model])
             yield line.getvalue()

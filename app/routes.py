@@ -18,7 +18,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from app.actions import Actions, Gone
@@ -47,7 +47,7 @@ def routes(viewers: Viewers, actions: Actions) -> list[Route]:
         moment = await viewer.moment_after(_number(asked.get("after")), _HOLD_S)
         view = _view(asked)
         picture = await asyncio.to_thread(moment.picture, view) if moment and view.panes else None
-        state = viewer.state() | _news(viewer, actions, asked, request.headers)
+        state = viewer.state() | _news(request.path_params["token"], viewer, actions, request)
         if moment is not None and picture is not None:
             state |= {"number": moment.number, "panes": view.panes, "widths": picture.widths, "height": picture.height}
         # Named, the encoding keeps Gradio's compressing middleware off: a JPEG does not get smaller.
@@ -87,6 +87,13 @@ def routes(viewers: Viewers, actions: Actions) -> list[Route]:
         media = "text/csv" if kind == "csv" else "application/jsonl"
         return StreamingResponse(lines, media_type=media, headers=_FRESH | _named(viewer, kind))
 
+    async def labels(request: Request) -> Response:
+        try:
+            path = actions.label_file(request.path_params["token"])
+        except (Gone, ValueError) as error:
+            return PlainTextResponse(str(error), 404, headers=_FRESH)
+        return FileResponse(path, media_type="text/csv", filename=path.name, headers=_FRESH)
+
     async def metrics(_: Request) -> Response:
         return PlainTextResponse(await asyncio.to_thread(exposition, viewers.counted()), headers=_FRESH)
 
@@ -95,18 +102,22 @@ def routes(viewers: Viewers, actions: Actions) -> list[Route]:
         Route("/act/{token}/{name}", act, methods=["POST"]),
         Route("/snapshot/{token}", picture),
         Route("/export/{token}.{kind}", export),
+        Route("/labels/{token}.csv", labels),
         Route("/metrics", metrics),
     ]
 
 
-def _news(viewer: Viewer, actions: Actions, asked: Mapping[str, str], headers: Mapping[str, str]) -> dict[str, Any]:
+def _news(token: str, viewer: Viewer, actions: Actions, request: Request) -> dict[str, Any]:
     """What the page does not know yet of the timeline and of what can be chosen."""
+    asked = request.query_params
     timeline = viewer.channel.timeline
     known = _number(asked.get("change")) if asked.get("channel") == str(viewer.channel.number) else 0
-    setup = setup_of(viewer, actions, headers)
+    setup = setup_of(token, viewer, actions, request.headers)
     return {
         "channel": viewer.channel.number,
         "timeline": timeline.since(known) if timeline else None,
+        "teaching": actions.teaching(),
+        "recording_example": actions.recording_example(),
         "setup": setup if asked.get("setup") != setup["version"] else None,
     }
 

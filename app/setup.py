@@ -13,7 +13,7 @@ from app.model import random_note
 from app.viewer import Viewer
 
 
-def setup_of(viewer: Viewer, actions: Actions, headers: Mapping[str, str]) -> dict[str, Any]:
+def setup_of(token: str, viewer: Viewer, actions: Actions, headers: Mapping[str, str]) -> dict[str, Any]:
     """Sources, models, the model in use with its labels, and what is allowed; `version` tells when it has changed."""
     recognizer = viewer.channel.recognizer
     setup: dict[str, Any] = {
@@ -26,5 +26,6 @@ def setup_of(viewer: Viewer, actions: Actions, headers: Mapping[str, str]) -> di
         "random": random_note(recognizer) or "",
         "speeds": SPEEDS,
         **actions.allows(headers),
+        **actions.taught(token),
     }
     return {"version": hashlib.sha256(json.dumps(setup).encode()).hexdigest()[:12], **setup}

@@ -141,7 +141,7 @@ class Viewer:
             "recorded": recorded and {"seconds": int(recorded.seconds), "mb": round(recorded.size / 1e6, 1)},
             "message": failure or self._message,
             "done": self._done and bool(self._message) and not failure,
-            "label": channel.steady.label,
+            "label": channel.steady.shown,
             "labels": [(label, round(p, 4)) for label, p in prediction.topk[:5]] if prediction else [],
             "stale": channel.stale,
             "unsure": prediction is not None and prediction.unsure,

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from app.channel import Channel, Settings
-from app.together import Together
+from app.shared_step import SharedStep
 from tests.app.fakes import LABELS, FakeCamera, FakeRecognizer, FakeSession, prediction, sample, until, viewer_threads
 
 
 @pytest.fixture
 def channel(small_recording: Path) -> Iterator[Channel]:
-    channel = Channel(small_recording, FakeRecognizer(), Together())
+    channel = Channel(small_recording, FakeRecognizer(), SharedStep())
     yield channel
     channel.close()
 
@@ -30,7 +30,7 @@ def test_it_shows_moments_and_labels(channel: Channel) -> None:
 def test_numbers_of_moments_rise_from_one_channel_to_the_next(channel: Channel, small_recording: Path) -> None:
     until(lambda: channel.moment)
     number = channel.moment.number
-    other = Channel(small_recording, FakeRecognizer(), Together())
+    other = Channel(small_recording, FakeRecognizer(), SharedStep())
     until(lambda: other.moment)
     assert other.moment.number > number
     other.close()
@@ -48,7 +48,7 @@ def test_watchers_are_woken_until_they_leave(channel: Channel) -> None:
 
 
 def test_close_joins_the_threads(small_recording: Path) -> None:
-    channel = Channel(small_recording, FakeRecognizer(), Together())
+    channel = Channel(small_recording, FakeRecognizer(), SharedStep())
     until(lambda: channel.moment)
     assert viewer_threads()
     channel.close()
@@ -59,7 +59,7 @@ def test_close_joins_the_threads(small_recording: Path) -> None:
 def test_a_bad_recording_becomes_one_line(tmp_path: Path) -> None:
     path = tmp_path / "bad.aedat4"
     path.write_bytes(b"not a recording\n" * 10)
-    channel = Channel(path, FakeRecognizer(), Together())
+    channel = Channel(path, FakeRecognizer(), SharedStep())
     until(lambda: channel.failure)
     assert channel.failure.startswith("bad.aedat4") and "\n" not in channel.failure and channel.ended
     channel.close()
@@ -70,13 +70,13 @@ def test_a_failing_model_becomes_one_line(small_recording: Path) -> None:
         def open(self, *, stride: int = 1, hop: int = 1) -> FakeSession:
             raise RuntimeError("out\nof memory")
 
-    channel = Channel(small_recording, Failing(), Together())
+    channel = Channel(small_recording, Failing(), SharedStep())
     until(lambda: channel.failure == "out of memory")
     channel.close()
 
 
 def test_an_address_that_is_none_becomes_one_line() -> None:
-    channel = Channel("nonsense:7", FakeRecognizer(), Together())
+    channel = Channel("nonsense:7", FakeRecognizer(), SharedStep())
     until(lambda: "no such kind of source" in channel.failure)
     channel.close()
 
@@ -90,7 +90,7 @@ def test_labels_of_what_was_played_before_a_restart_are_not_shown(channel: Chann
     assert channel.stale and channel.prediction is shown
     channel.on_sample(sample(1_001))
     channel.on_prediction(prediction(1_001, "new", 1.0))
-    assert not channel.stale and channel.prediction.label == "new" and channel.steady.label == "new"
+    assert not channel.stale and channel.prediction.label == "new" and channel.steady.shown == "new"
 
 
 def test_another_model_goes_on_with_the_same_stream(channel: Channel) -> None:
@@ -122,7 +122,7 @@ def test_noise_is_taken_out_from_now_on(channel: Channel) -> None:
 
 def test_a_live_source_is_followed_and_recorded(tmp_path: Path) -> None:
     settings = Settings(opened=lambda _: FakeCamera(), record_to=tmp_path)
-    channel = Channel("webcam:0", FakeRecognizer(), Together(), settings)
+    channel = Channel("webcam:0", FakeRecognizer(), SharedStep(), settings)
     assert channel.is_live and channel.player is None
     until(lambda: channel.prediction)
     channel.start_recording()

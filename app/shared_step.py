@@ -1,7 +1,7 @@
 """One recogniser for all who watch: what they push at the same moment is one step, and each may change the model.
 
-together = Together()
-switch = Switch(recognizer, together)          # what `run` takes as its recogniser
+shared = SharedStep()
+switch = Switch(recognizer, shared)            # what `run` takes as its recogniser
 run(samples, switch, …)                        # in a thread a stream
 switch.use(another)                            # from any thread, while it runs
 """
@@ -27,7 +27,7 @@ class _Push:
     error: Exception | None = None
 
 
-class Together:
+class SharedStep:
     """Makes one step of what waits while another step is computed; any number of threads push."""
 
     def __init__(self) -> None:
@@ -73,8 +73,8 @@ def _step(recognizer: Recognizer, pushes: list[_Push]) -> None:
 class Switch:
     """A recogniser for one run, which can be exchanged meanwhile; it is its own session."""
 
-    def __init__(self, recognizer: Recognizer, together: Together) -> None:
-        self._recognizer, self._together = recognizer, together
+    def __init__(self, recognizer: Recognizer, shared: SharedStep) -> None:
+        self._recognizer, self._shared = recognizer, shared
         self._lock = threading.Lock()
         self._session: Session | None = None
 
@@ -111,7 +111,7 @@ class Switch:
 
     def push(self, sample: Sample) -> Prediction | None:
         """Take a sample; the prediction of the window that ends with it, where one is due."""
-        return self._together.push(self._opened(), sample)
+        return self._shared.push(self._opened(), sample)
 
     def _opened(self) -> Session:
         with self._lock:

@@ -7,7 +7,7 @@ import threading
 import pytest
 import torch
 
-from app.together import Switch, Together
+from app.shared_step import SharedStep, Switch
 from streams import Sample
 from tests.app.fakes import FakeRecognizer, FakeSession, sample
 from velora import load_recognizer
@@ -41,13 +41,13 @@ class Slow(FakeRecognizer):
         return [FakeSession.push(session, sample) for session, sample in pairs]
 
 
-def pushed(together: Together, slow: Slow, indices: list[int]) -> list[object]:
+def pushed(shared: SharedStep, slow: Slow, indices: list[int]) -> list[object]:
     """What comes of pushing samples in threads of their own, while a first one is under way."""
     found: list[object] = [None] * (len(indices) + 1)
 
     def push(k: int, index: int) -> None:
         try:
-            found[k] = together.push(slow.open(), sample(index))
+            found[k] = shared.push(slow.open(), sample(index))
         except ValueError as error:
             found[k] = error
 
@@ -57,7 +57,7 @@ def pushed(together: Together, slow: Slow, indices: list[int]) -> list[object]:
     for k, index in enumerate(indices, 1):
         threads.append(threading.Thread(target=push, args=(k, index)))
         threads[-1].start()
-    while len(together._waiting) < len(indices):
+    while len(shared._waiting) < len(indices):
         pass
     slow.go_on.set()
     for thread in threads:
@@ -67,12 +67,12 @@ def pushed(together: Together, slow: Slow, indices: list[int]) -> list[object]:
 
 def test_what_waits_while_a_step_is_computed_is_one_step() -> None:
     slow = Slow()
-    found = pushed(Together(), slow, [2, 3, 4, 5])
+    found = pushed(SharedStep(), slow, [2, 3, 4, 5])
     assert slow.steps == [1, 4] and [one.index for one in found] == [1, 2, 3, 4, 5]
 
 
 def test_one_that_fails_fails_alone() -> None:
-    found = pushed(Together(), Slow(), [2, 13, 4])
+    found = pushed(SharedStep(), Slow(), [2, 13, 4])
     assert [getattr(one, "index", str(one)) for one in found] == [1, 2, "an unlucky sample", 4]
 
 
@@ -82,10 +82,10 @@ def test_it_equals_pushing_alone() -> None:
     images = torch.randint(0, 256, (24, 2, 8, 8, 3), generator=generator, dtype=torch.uint8).numpy()
     samples = [Sample(k, k, k + 1, a, b, sample(0).events, True, True, k == 0) for k, (a, b) in enumerate(images)]
     alone = [recognizer.open().push(one) for one in samples[:1]] and _labels(recognizer.open(), samples)
-    together, found = Together(), {}
+    shared, found = SharedStep(), {}
 
     def run(name: int) -> None:
-        switch = Switch(recognizer, together).open(stride=1)
+        switch = Switch(recognizer, shared).open(stride=1)
         found[name] = _labels(switch, samples)
 
     threads = [threading.Thread(target=run, args=(name,)) for name in range(3)]
@@ -103,7 +103,7 @@ def _labels(session: object, samples: list[Sample]) -> list[float]:
 
 
 def test_another_model_of_the_same_backbone_takes_the_window_over() -> None:
-    switch = Switch(FakeRecognizer(), Together()).open(stride=3)
+    switch = Switch(FakeRecognizer(), SharedStep()).open(stride=3)
     session, other = switch._opened(), FakeRecognizer()
     switch.use(other)
     assert switch._opened() is session and session.recognizer is other and switch.recognizer is other
@@ -113,7 +113,7 @@ def test_one_of_another_backbone_starts_anew_at_the_same_stride() -> None:
     class Other(FakeRecognizer):
         config = FakeRecognizer.config.__class__(labels=("a", "b"), backbone="ViT-B-16-quickgelu")
 
-    switch = Switch(FakeRecognizer(), Together()).open(stride=3)
+    switch = Switch(FakeRecognizer(), SharedStep()).open(stride=3)
     session = switch._opened()
     switch.use(Other())
     assert switch._opened() is not session and switch.stride == 3
@@ -121,6 +121,6 @@ def test_one_of_another_backbone_starts_anew_at_the_same_stride() -> None:
 
 def test_it_can_be_exchanged_before_it_is_opened() -> None:
     other = FakeRecognizer()
-    switch = Switch(FakeRecognizer(), Together())
+    switch = Switch(FakeRecognizer(), SharedStep())
     switch.use(other)
     assert switch.open(stride=2)._opened().recognizer is other

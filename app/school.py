@@ -1,0 +1,149 @@
+"""What people teach: labels by hand, examples of new labels, and the model that learns them; one for the program."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from app.channel import Channel
+from app.data_folder import user_data_folder
+from app.lessons import Lessons
+from app.spans import SpanBook, SpanBooks
+from app.taught import models
+from app.teach import Teaching
+from streams import open_source
+
+_FRESH_S = 1.0  # how long what is on disk is taken to stay as it is
+_UPLOADS = "uploads"
+
+
+class School:
+    """Keeps its things below `folder`, by default the user's data folder. Every call may come from any thread.
+
+    Raises ValueError, StreamError and OSError, one line, for what cannot be done.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder or user_data_folder()
+        self.lessons = Lessons(self.folder / "lessons")
+        self._books = SpanBooks(self.folder)
+        self._lock = threading.Lock()
+        self._teaching: Teaching | None = None
+        self._counts: tuple[float, dict[str, int]] = (0.0, {})
+        self._models: tuple[float, dict[str, Path]] = (0.0, {})
+        self._clip: tuple[Channel, Path, str] | None = None  # that is being recorded, and its label
+
+    def book(self, channel: Channel, uploaded: bool) -> SpanBook:
+        """The labels by hand of a recording; those of an upload outlive it, found again by its name and size."""
+        path = channel.address if isinstance(channel.address, Path) else Path(channel.address)
+        if channel.is_live or not path.is_file():
+            raise ValueError("only recordings in one file are labelled by hand: record what is live first")
+        if uploaded:
+            folder = self.folder / _UPLOADS
+            folder.mkdir(parents=True, exist_ok=True)
+            path = folder / f"{path.stem}-{path.stat().st_size}{path.suffix}"
+        return self._books.of(path)
+
+    # --- examples -----------------------------------------------------------------------------------------------------
+
+    def counts(self) -> dict[str, int]:
+        """Examples by label."""
+        if time.monotonic() - self._counts[0] > _FRESH_S:
+            self._counts = time.monotonic(), self.lessons.counts()
+        return self._counts[1]
+
+    def add(self, channel: Channel, start_us: int, end_us: int, label: str) -> None:
+        """Take a span of a recording as an example."""
+        if channel.is_live:
+            raise ValueError("what is live has no past: record an example as it happens")
+        self.lessons.add(lambda: open_source(channel.address), start_us, end_us, label)
+        self._counts = 0.0, {}
+
+    def clip(self, channel: Channel, label: str) -> str:
+        """Begin to record an example of what is live, or end that; a line on it."""
+        with self._lock:
+            clip, self._clip = self._clip, None
+            if clip is not None and clip[0].ended:  # whoever began it has gone
+                clip[1].unlink(missing_ok=True)
+                clip = None
+            if clip is None:
+                if not label.strip():
+                    raise ValueError("say first of what it is an example")
+                self.folder.mkdir(parents=True, exist_ok=True)
+                path = self.folder / f".example-{time.time_ns()}.aedat4"
+                channel.start_clip(path)
+                self._clip = channel, path, label
+                return f"recording an example of {label}: press again to end it"
+        channel, path, label = clip
+        try:
+            _, well = channel.stop_recording()
+            if not well:
+                raise ValueError("the example could not be recorded")
+            self.lessons.take(path, label)
+        finally:
+            path.unlink(missing_ok=True)
+        self._counts = 0.0, {}
+        return self.told(label)
+
+    def told(self, label: str) -> str:
+        """How many examples there are of a label, in words."""
+        count = self.counts().get(label.strip(), 0)
+        return f"{count} example{'s' if count != 1 else ''} of {label.strip()}"
+
+    @property
+    def recording(self) -> str | None:
+        """The label of which an example is being recorded."""
+        clip = self._clip
+        return clip[2] if clip is not None and not clip[0].ended else None
+
+    def forget(self, label: str) -> None:
+        """Forget the examples of a label."""
+        if not self.lessons.remove(label):
+            raise ValueError(f"there are no examples of {label!r}")
+        self._counts = 0.0, {}
+
+    # --- models -------------------------------------------------------------------------------------------------------
+
+    def models(self) -> Mapping[str, Path]:
+        """The models that were taught, by name."""
+        if time.monotonic() - self._models[0] > _FRESH_S:
+            found = {model.name: model.path for model in models(self._folder_of_models).found}
+            self._models = time.monotonic(), found
+        return self._models[1]
+
+    def teach(self, base: str | Path, name: str, then: Callable[[str], None]) -> None:
+        """Begin to teach the model at `base` the examples; `then` is called with the name of the model that comes."""
+        with self._lock:
+            if self._teaching is not None and not self._teaching.state().over:
+                raise ValueError("a model is learning already: wait for it, or stop it")
+            teaching = self._teaching = Teaching(self.lessons, base, self._folder_of_models, name)
+
+        def wait() -> None:
+            while not teaching.wait(1.0):
+                pass
+            self._models = 0.0, {}
+            model = teaching.state().model
+            if model is not None:
+                then(model.name)
+
+        threading.Thread(target=wait, name="school", daemon=True).start()
+
+    def stop(self) -> None:
+        """Stop teaching; nothing of it is kept."""
+        if self._teaching is not None:
+            self._teaching.stop()
+
+    def state(self) -> dict[str, Any] | None:
+        """How teaching goes; None where nothing was taught."""
+        if self._teaching is None:
+            return None
+        state = self._teaching.state()
+        return {**asdict(state), "model": state.model and state.model.name, "over": state.over}
+
+    @property
+    def _folder_of_models(self) -> Path:
+        return self.folder / "models"
