@@ -198,6 +198,7 @@ def _add_train(commands: _Commands[argparse.ArgumentParser]) -> None:
     train.add_argument("--weights", metavar="TAG|FILE", help="of the backbone: a tag of open_clip, or a file")
     train.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 (default: auto)")
     train.add_argument("--random-weights", action="store_true", help="train on an untrained backbone")
+    train.add_argument("--json", action="store_true", help="progress and result, one JSON object a line on stdout")
     train.set_defaults(command=_train)
 
 

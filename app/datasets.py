@@ -2,7 +2,8 @@
 
     images       train_label.txt, val_label.txt, test_label.txt: `class_dir/clip frames label` a line, labels from 0;
                  <class_dir>/<clip>/<clip>_aps/00000000.png (RGB) and <clip>_dvs/ (events); names in classes.txt
-    recordings   labels.csv (recording,start_us,end_us,label), for all, or in each of train/, val/, test/
+    recordings   labels.csv (recording,start_us,end_us,label), for all, or in each of train/, val/, test/;
+                 without it, the NAME.labels.csv beside recordings, as `velora record` and the page write them
     cards        simulated scenes, of which those of a split are in no other
 
 What cannot be read is named, left out and counted; more than a twentieth ends it.
@@ -10,14 +11,13 @@ What cannot be read is named, left out and counted; more than a twentieth ends i
 
 from __future__ import annotations
 
-import csv
 import errno
 import hashlib
 import multiprocessing
 import os
 import re
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
@@ -29,8 +29,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from app.clip_origins import ImageFolder, Origin, Recording, Scene
 from app.frame_cache import CachedClip, FrameCache, Spans
+from app.label_file import lines_of, read_label_rows
 from streams import StreamError
-from streams.cells import plain
 from streams.image_folder import image_pairs, span_of
 from streams.simulation.cards import LABELS
 from streams.simulation.scenes import CardScene, scene
@@ -41,7 +41,6 @@ _ENDS = (0.7, 0.85, 1.0)  # of the shares of recordings that are not in folders 
 _FEW = 60  # recordings: their splits are dealt out, since by chance one might be empty
 _BROKEN = 0.05  # of the clips: more than so many end it
 _VAL_EVERY = 10  # of training clips, where nothing is set apart for validation
-_LARGEST_TEXT = 200_000_000  # bytes
 _EXTENSIONS = (".png", ".jpg", ".jpeg")
 
 
@@ -72,11 +71,14 @@ def open_dataset(
     rendering: Mapping[str, Any] | None = None,
     labels: Sequence[str] | None = None,
     options: CardOptions = CardOptions(),  # noqa: B008
+    told: Callable[[int, int], None] | None = None,
 ) -> ClipSet:
     """The clips of one split, of images `size` pixels wide; what is not in the `cache` yet is read first.
 
     `address` is a folder, or "cards"; `split` is one of SPLITS. Labels are those of the whole data set, or `labels`,
-    beside which no other may occur. Raises ValueError, one line that names file and fix.
+    beside which no other may occur. `told` hears how many clips of how many have been read.
+
+    Raises ValueError, one line that names file and fix.
     """
     if split not in SPLITS:
         raise ValueError(f"there is no split {split!r}, only {', '.join(SPLITS)}")
@@ -91,7 +93,7 @@ def open_dataset(
         raise ValueError(f"{address} is no folder: give one with labels.csv or train_label.txt, or cards")
     if not entries:
         raise ValueError(f"{address} holds no clips of the split {split}")
-    clips, skipped = _read(entries, FrameCache(cache, size, rendering or {}), f"reading {split} clips")
+    clips, skipped = _read(entries, FrameCache(cache, size, rendering or {}), f"reading {split} clips", told)
     if not clips or len(skipped) > max(1, _BROKEN * len(entries)):
         raise ValueError(f"{len(skipped)} of {len(entries)} clips of {address} cannot be read; the first: {skipped[0]}")
     mirrors = address != "cards" and not any(re.search("left|right", name, re.IGNORECASE) for name in names)
@@ -146,7 +148,7 @@ def _apart(clips: Sequence[Any]) -> set[Any]:
 def _listed(path: Path) -> list[tuple[str, int]]:
     """`class_dir/clip` and label of each line."""
     rows = []
-    for number, line in enumerate(_lines(path), 1):
+    for number, line in enumerate(lines_of(path), 1):
         if not (parts := line.strip().rsplit(None, 2)):
             continue
         numbers = len(parts) == 3 and all(re.fullmatch("[0-9]{1,6}", part) for part in parts[1:])
@@ -156,23 +158,13 @@ def _listed(path: Path) -> list[tuple[str, int]]:
     return rows
 
 
-def _lines(path: Path) -> list[str]:
-    """Lines of a text that came from somebody. Raises ValueError that names it."""
-    if path.stat().st_size > _LARGEST_TEXT:
-        raise ValueError(f"{path} is larger than any list of labels")
-    try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        raise ValueError(f"{path} is not UTF-8 text: save it as such") from None
-
-
 def _class_names(folder: Path, rows: Sequence[tuple[str, int]]) -> tuple[str, ...]:
     file = folder / "classes.txt"
     if not rows:
         raise ValueError(f"{folder} lists no clips")
     largest = max(label for _, label in rows)
     if file.exists():
-        names = tuple(line.strip() for line in _lines(file) if line.strip())
+        names = tuple(line.strip() for line in lines_of(file) if line.strip())
     else:
         by_label: dict[int, str] = {}
         for path, label in rows:
@@ -192,10 +184,12 @@ def _image_clip(folder: Path, path: str, label: int) -> Iterator[Entry]:
 
 
 def _recordings(folder: Path, split: str, labels: Sequence[str] | None) -> tuple[tuple[str, ...], list[Entry]]:
-    """A folder of recordings with labels.csv, in folders of splits or not."""
-    parts = {name: folder / name for name in SPLITS if (folder / name / "labels.csv").exists()}
-    if not parts and not (folder / "labels.csv").exists():
-        raise ValueError(f"{folder} holds neither labels.csv nor train_label.txt: see `velora train --help`")
+    """A folder of recordings with label files, in folders of splits or not."""
+    parts = {name: folder / name for name in SPLITS if _label_files(folder / name)}
+    if not parts and not _label_files(folder):
+        raise ValueError(
+            f"{folder} holds neither labels.csv nor train_label.txt, nor NAME.labels.csv: see `velora train --help`"
+        )
     read = {name: _read_labels(place, labels) for name, place in (parts or {"": folder}).items()}
     names = tuple(labels or sorted({row[2] for rows in read.values() for own in rows.values() for row in own}))
     if "train" in parts and "val" not in parts:
@@ -209,25 +203,27 @@ def _recordings(folder: Path, split: str, labels: Sequence[str] | None) -> tuple
     return names, [Entry(path.name, _spans(rows, names), Recording(path)) for path, rows in chosen.items()]
 
 
+def _label_files(folder: Path) -> list[Path]:
+    """The files that say what the recordings of a folder show: one for all, or one for each."""
+    common = folder / "labels.csv"
+    return [common] if common.exists() else sorted(folder.glob("*.labels.csv"))
+
+
 def _read_labels(folder: Path, labels: Sequence[str] | None) -> dict[Path, list[tuple[int, int, str]]]:
-    """What labels.csv says of each recording. Raises ValueError that names file and line."""
-    path = folder / "labels.csv"
+    """What the label files say of each recording. Raises ValueError that names file and line."""
     found: dict[Path, list[tuple[int, int, str]]] = {}
-    rows = csv.DictReader(_lines(path))
-    try:
-        if missing := {"recording", "start_us", "end_us", "label"} - set(rows.fieldnames or ()):
-            raise ValueError(f"it lacks the column {sorted(missing)[0]}")
-        for row in rows:
-            place, start_us, end_us = _inside(folder, plain(row["recording"])), int(row["start_us"]), int(row["end_us"])
-            label = plain(row["label"].strip())
-            if not label or start_us >= end_us:
-                raise ValueError("a span begins before it ends, and has a label")
-            if labels is not None and label not in labels:
-                raise ValueError(f"the model has no label {label!r}: train with --new-labels")
-            found.setdefault(place, []).append((start_us, end_us, label))
-    except (ValueError, TypeError, AttributeError, csv.Error) as error:
-        raise ValueError(f"{path}, line {rows.line_num}: {error}") from None
-    return {place: _in_turn(path, place, own) for place, own in found.items()}
+    files: dict[Path, Path] = {}
+    for file in _label_files(folder):
+        for row in read_label_rows(file):
+            try:
+                place = _inside(folder, row.recording)
+                if labels is not None and row.label not in labels:
+                    raise ValueError(f"the model has no label {row.label!r}: train with --new-labels")
+            except ValueError as error:
+                raise ValueError(f"{file}, line {row.line}: {error}") from None
+            found.setdefault(place, []).append((row.start_us, row.end_us, row.label))
+            files[place] = file
+    return {place: _in_turn(files[place], place, own) for place, own in found.items()}
 
 
 def _inside(folder: Path, name: str) -> Path:
@@ -268,7 +264,9 @@ def _place(name: str) -> int:
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-def _read(entries: Sequence[Entry], cache: FrameCache, title: str) -> tuple[list[CachedClip], list[str]]:
+def _read(
+    entries: Sequence[Entry], cache: FrameCache, title: str, told: Callable[[int, int], None] | None
+) -> tuple[list[CachedClip], list[str]]:
     """All clips, those that are not in the cache read by all cores; and what could not be read."""
     found: dict[int, CachedClip | str] = {}
     for k, entry in enumerate(entries):
@@ -283,6 +281,8 @@ def _read(entries: Sequence[Entry], cache: FrameCache, title: str) -> tuple[list
     if missing:
         for k, clip_or_reason in _make(entries, missing, cache, title):
             found[k] = clip_or_reason
+            if told is not None:
+                told(len(found), len(entries))
     ordered = [found[k] for k in range(len(entries))]
     return [c for c in ordered if not isinstance(c, str)], [c for c in ordered if isinstance(c, str)]
 

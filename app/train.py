@@ -7,8 +7,7 @@ import dataclasses
 import hashlib
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import PartialState
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
 from app.datasets import CardOptions, is_rendered, open_dataset
+from app.train_progress import Told, memory_gb, watching
 from streams.files import replaced_when_whole
 from velora.backbones import backbone
 from velora.checkpoint import Checkpoint, build_model, load_checkpoint, save_checkpoint, trained_tensors
@@ -48,12 +46,13 @@ _VAL_WINDOWS = 2  # a clip
 def train(arguments: argparse.Namespace) -> int:
     """Train, or go on with an interrupted run. Raises ValueError and ModelError for what does not fit."""
     out: Path = arguments.out
+    told = Told(arguments.json and _processes().is_main_process)
     plan, base = _plan(arguments), _base(arguments)
     rendering = dict(base.config.rendering) if base else _rendering(arguments)
     size = backbone(base.config.backbone if base else arguments.backbone or BACKBONE).image_size
     wanted = None if base is None or arguments.new_labels else base.config.labels
     with _processes().main_process_first():  # the others find the cache full
-        sets = {split: _open(arguments, split, size, rendering, wanted) for split in ("train", "val")}
+        sets = {split: _open(arguments, split, size, rendering, wanted, told) for split in ("train", "val")}
     for line in [line for found in sets.values() for line in found.skipped]:
         _say(f"left out: {line}")
     config = _config(arguments, base, sets["train"].labels, rendering)
@@ -65,15 +64,17 @@ def train(arguments: argparse.Namespace) -> int:
         config = dataclasses.replace(config, weights_digest=tower.digest())
     data = _data(sets["train"], sets["val"], config, arguments.sampling)
     _begin(out, plan, config, _origin(arguments, data))
-    checkpoint = _start(config, base, tower, data, plan)
-    baseline = _baseline(out, checkpoint, tower, data, plan.modality)
+    checkpoint, is_new = _start(config, base, tower, data, plan)
+    baseline = _baseline(out, checkpoint, tower, data, plan.modality, is_new)
+    told.say("starting", nearest_class_mean=baseline)
     run = loop.Trainer(checkpoint, tower, data, plan, out, dtype=arguments.dtype)
     if run.accelerator.is_main_process:
         _announce(run, data, arguments)
-    with _watching(run, out) as told:
-        best = run.run(told)
+    with watching(run, out, told) as hear:
+        best = run.run(hear)
     if run.accelerator.is_main_process:
-        _finish(run, best, data, out, arguments, baseline)
+        told.say("finishing")
+        told.say("done", **_finish(run, best, data, out, arguments, baseline))
     return 0
 
 
@@ -89,12 +90,26 @@ def _say(text: str) -> None:
 
 
 def _open(
-    arguments: argparse.Namespace, split: str, size: int, rendering: Mapping[str, Any], labels: Sequence[str] | None
+    arguments: argparse.Namespace,
+    split: str,
+    size: int,
+    rendering: Mapping[str, Any],
+    labels: Sequence[str] | None,
+    told: Told,
 ) -> ClipSet:
     clips = arguments.clips if split == "train" else max(12, arguments.clips // 6)
     cache = arguments.cache or arguments.out / CACHE
     options = CardOptions(clips=clips)
-    return open_dataset(arguments.data, split, cache, size=size, rendering=rendering, labels=labels, options=options)
+    return open_dataset(
+        arguments.data,
+        split,
+        cache,
+        size=size,
+        rendering=rendering,
+        labels=labels,
+        options=options,
+        told=told.reading(split),
+    )
 
 
 def _base(arguments: argparse.Namespace) -> Checkpoint | None:
@@ -202,23 +217,24 @@ def _data(train: ClipSet, val: ClipSet, config: VELoRAConfig, sampling: str) -> 
 
 def _start(
     config: VELoRAConfig, base: Checkpoint | None, tower: VisionTower | None, data: loop.Data, plan: Plan
-) -> Checkpoint:
+) -> tuple[Checkpoint, bool]:
+    """What training starts from, and whether its head was made of the training set's class means."""
     if base is None:
         torch.manual_seed(plan.seed)
         copies = {"rgb": _copy(config, tower)}
-        return Checkpoint(config, trained_tensors(VELoRA(config, towers=copies)))
+        return Checkpoint(config, trained_tensors(VELoRA(config, towers=copies))), False
     if base.config.labels == config.labels:
-        return Checkpoint(config, base.tensors)
-    return new_head(Checkpoint(config, base.tensors), tower, data, plan.modality)
+        return Checkpoint(config, base.tensors), False
+    return new_head(Checkpoint(config, base.tensors), tower, data, plan.modality), True
 
 
 def _baseline(
-    out: Path, checkpoint: Checkpoint, tower: VisionTower | None, data: loop.Data, modality: str
+    out: Path, checkpoint: Checkpoint, tower: VisionTower | None, data: loop.Data, modality: str, is_new: bool
 ) -> float | None:
     """The nearest class mean, worked out once by one process."""
     note = out / BASELINE
     if not note.exists() and _processes().is_main_process:
-        found = nearest_class_mean(checkpoint, tower, data, modality)
+        found = nearest_class_mean(checkpoint, tower, data, modality, new_head=is_new)
         with replaced_when_whole(note) as part:
             part.write_text(json.dumps(found), encoding="utf-8")
     if not _processes().is_main_process:
@@ -246,66 +262,6 @@ def _announce(run: loop.Trainer, data: loop.Data, arguments: argparse.Namespace)
     )
 
 
-@contextmanager
-def _watching(run: loop.Trainer, out: Path) -> Iterator[Any]:
-    """A line that tells how training goes, and TensorBoard's log where it is installed."""
-    if not run.accelerator.is_main_process:
-        yield lambda progress: None
-        return
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=20),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    writer = _writer(out)
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("training", total=1.0)
-
-        def told(progress: loop.Progress) -> None:
-            bar.update(task, completed=progress.spent, description=_line(progress))
-            if writer is not None:
-                _log(writer, progress)
-
-        yield told
-    if writer is not None:
-        writer.close()
-
-
-def _line(progress: loop.Progress) -> str:
-    val = "" if progress.val_accuracy is None else f", validation {progress.val_accuracy:.1%}"
-    return (
-        f"epoch {progress.epoch:.1f}: loss {progress.loss:.3f}, accuracy {progress.accuracy:.1%}{val}, "
-        f"{progress.clips_s:.1f} clips/s, {_memory_gb():.1f} GB"
-    )
-
-
-def _memory_gb() -> float:
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 1e9
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0.0
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6)
-
-
-def _writer(out: Path) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:  # the extra `train`
-        return None
-    return SummaryWriter(str(out / "tensorboard"))
-
-
-def _log(writer: Any, progress: loop.Progress) -> None:
-    scalars = {"loss": progress.loss, "accuracy": progress.accuracy, "rate": progress.rate, **progress.parts}
-    if progress.val_accuracy is not None and progress.val_loss is not None:
-        scalars |= {"val/accuracy": progress.val_accuracy, "val/loss": progress.val_loss}
-    for name, value in scalars.items():
-        writer.add_scalar(name, value, progress.step)
-
-
 def _finish(
     run: loop.Trainer,
     best: Checkpoint,
@@ -313,9 +269,9 @@ def _finish(
     out: Path,
     arguments: argparse.Namespace,
     baseline: float | None,
-) -> None:
+) -> dict[str, Any]:
     """Fit the temperature and the threshold on validation, write the checkpoint, say how good it is."""
-    checkpoint, scores = best, "no validation windows"
+    checkpoint, top1, scores = best, None, "no validation windows"
     if data.windows:
         model = build_model(best, None if best.config.own_towers else _tower(best.config, arguments))
         logits, truth = run.predict(data.val, data.windows, model)
@@ -332,12 +288,13 @@ def _finish(
         "minutes": run.spent_s / 60,
         "clips_s": progress.clips_s,
         "trained": run.trained,
-        "memory_gb": _memory_gb(),
+        "memory_gb": memory_gb(),
     }
     with replaced_when_whole(out / SUMMARY) as part:
         part.write_text(json.dumps(summary, indent=1), encoding="utf-8")
     size_mb = sum(tensor.numel() * 4 for tensor in checkpoint.tensors.values()) / 1e6
     print(f"{out}: {scores}; {size_mb:.1f} MB", file=sys.stderr)
+    return {"out": str(out), "top1": top1, **summary}
 
 
 def calibrated(checkpoint: Checkpoint, logits: Tensor, truth: Tensor) -> tuple[Checkpoint, float]:

@@ -5,7 +5,7 @@ A sprite is float32 [H, W, 4], linear RGB times coverage, and coverage, at TEXEL
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import cv2
 import numpy as np
@@ -64,20 +64,9 @@ def hold(face: Face, rng: np.random.Generator) -> tuple[Face, float]:
     return hand + (1 - hand[..., 3:]) * held, float(((1 - hand[..., 3]) * card).sum() / card.sum())
 
 
-def draw_thing(rng: np.random.Generator) -> Face:
-    """Something that is no card: a hand, a card's back, paper, a pen, a phone, a cup, a cable, or a box."""
-    kinds: tuple[Callable[[np.random.Generator], Face], ...] = (
-        _open_hand,
-        _open_hand,
-        _card_back,
-        _paper,
-        _pen,
-        _phone,
-        _cup,
-        _cable,
-        _box,
-    )
-    return kinds[rng.integers(len(kinds))](rng)
+def draw_thing(rng: np.random.Generator, kind: str | None = None) -> Face:
+    """Something that is no card: one of THINGS, or any."""
+    return THINGS[kind or _DEALT[rng.integers(len(_DEALT))]](rng)
 
 
 def draw_table(rng: np.random.Generator, width: int, height: int) -> Light:
@@ -273,3 +262,16 @@ def _darker(colour: tuple[int, ...], factor: float) -> tuple[int, ...]:
 
 def _lighter(colour: tuple[int, ...], share: float) -> tuple[int, ...]:
     return tuple(round(c + share * (245 - c)) if c < 245 else c for c in colour)
+
+
+THINGS: Mapping[str, Callable[[np.random.Generator], Face]] = {
+    "hand": _open_hand,
+    "card back": _card_back,
+    "paper": _paper,
+    "pen": _pen,
+    "phone": _phone,
+    "cup": _cup,
+    "cable": _cable,
+    "box": _box,
+}
+_DEALT = ("hand", *THINGS)  # hands twice as often as anything else

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from app.datasets import CardOptions, open_dataset
+from app.spans import SpanBook
 from streams import EventPacket, RgbFrame, write_aedat4
 from streams.items import EVENT_DTYPE
 from streams.simulation.cards import T_START_US
@@ -108,6 +109,68 @@ def test_without_a_folder_for_validation_a_tenth_of_training_is_set_apart(tmp_pa
     assert len(train) == 3 and len(val) == 1 and not train & val
 
 
+def labelled_apart(folder: Path, count: int, label: str = "wave") -> Path:
+    """Recordings with a label file each."""
+    for k in range(count):
+        path = folder / f"clip_{k}.aedat4"
+        write_recording(path, k)
+        own = [(path.name, 0, FRAMES * PERIOD_US, label if k % 2 else "clap")]
+        write_labels(folder / f"clip_{k}.labels.csv", own)
+    return folder
+
+
+def test_label_files_beside_the_recordings_train_as_one_for_all_does(tmp_path: Path) -> None:
+    folder, common = labelled_apart(tmp_path / "apart", 8), recordings(tmp_path / "set", 8)
+    write_recording(folder / "nobody_said.aedat4")
+    for split in ("train", "val", "test"):
+        mine, theirs = opened(folder, split), opened(common, split)
+        assert mine.labels == theirs.labels == ("clap", "wave")
+        assert [clip.name for clip in mine.clips] == [clip.name for clip in theirs.clips]
+        assert [clip.spans for clip in mine.clips] == [clip.spans for clip in theirs.clips]
+
+
+def test_label_files_beside_the_recordings_in_folders_of_splits(tmp_path: Path) -> None:
+    for split, count in (("train", 3), ("val", 2)):
+        labelled_apart(tmp_path / "set" / split, count)
+    assert [len(opened(tmp_path / "set", split).clips) for split in ("train", "val")] == [3, 2]
+
+
+def test_one_file_for_all_is_the_only_one_that_counts(tmp_path: Path) -> None:
+    folder = recordings(tmp_path / "set", 4)
+    write_labels(folder / "clip_0.labels.csv", [("clip_0.aedat4", 0, 9, "other")])
+    assert opened(folder).labels == ("clap", "wave")
+
+
+def test_corrections_of_a_person_are_trained_on(tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    for k in range(3):
+        write_recording(folder / f"clip_{k}.aedat4", k)
+        book = SpanBook(folder / f"clip_{k}.aedat4", tmp_path / "user")
+        book.mark(0, FRAMES * PERIOD_US, "walk")
+        book.mark(PERIOD_US, 3 * PERIOD_US, "turn, then go")
+    found = opened(folder)
+    assert found.labels == ("turn, then go", "walk")
+    assert [span.label for span in found.clips[0].spans] == [1, 0, 1]
+
+
+def test_a_broken_label_file_is_named_among_many(tmp_path: Path) -> None:
+    folder = labelled_apart(tmp_path / "set", 3)
+    write_labels(folder / "clip_1.labels.csv", [("clip_1.aedat4", 0, 5, "a"), ("clip_1.aedat4", 9, 5, "a")])
+    with pytest.raises(ValueError, match=r"clip_1\.labels\.csv, line 3: a span begins before it ends"):
+        opened(folder)
+    write_labels(folder / "clip_1.labels.csv", [("clip_0.aedat4", 5, 9, "a")])
+    with pytest.raises(ValueError, match=r"clip_1\.labels\.csv: clip_0\.aedat4 has two labels at 5 us"):
+        opened(folder)
+
+
+def test_who_waits_hears_how_many_clips_have_been_read(tmp_path: Path) -> None:
+    folder, heard = recordings(tmp_path / "set", 4), list[tuple[int, int]]()
+    opened(folder, told=lambda done, total: heard.append((done, total)))
+    assert heard == [(1, 2), (2, 2)]
+    opened(folder, told=lambda done, total: heard.append((done, total)))
+    assert len(heard) == 2  # nothing had to be read
+
+
 def test_links_to_recordings_elsewhere_are_followed(tmp_path: Path) -> None:
     folder = recordings(tmp_path / "set", 3)
     (folder / "clip_0.aedat4").rename(tmp_path / "elsewhere.aedat4")
@@ -179,7 +242,7 @@ def test_a_damaged_picture_is_named(tmp_path: Path) -> None:
     [
         ([("clip_0.aedat4", 0, "soon", "a")], "labels.csv, line 2: .*soon"),
         ([("clip_0.aedat4", 5, 5, "a")], "line 2: a span begins before it ends"),
-        ([("clip_0.aedat4", 0, 5, " ")], "line 2: .*has a label"),
+        ([("clip_0.aedat4", 0, 5, " ")], "line 2: a span has a recording and a label"),
         ([("../clip_0.aedat4", 0, 5, "a")], "line 2: .*is not in this folder"),
         ([("clip_0.aedat4", 0, 9, "a"), ("clip_0.aedat4", 5, 12, "b")], "two labels at 5 us, 'a' and 'b'"),
     ],

@@ -28,16 +28,26 @@ _BATCH = 8
 
 
 def nearest_class_mean(
-    checkpoint: Checkpoint, tower: VisionTower | None, data: Data, modality: str = "both"
+    checkpoint: Checkpoint,
+    tower: VisionTower | None,
+    data: Data,
+    modality: str = "both",
+    *,
+    new_head: bool = False,
 ) -> float | None:
-    """Top-1 on validation of the nearest mean of the head's inputs; None where it cannot be computed."""
-    windows = _chosen(data, checkpoint.config.frames)
+    """Top-1 on validation of the nearest mean of the head's inputs; None where it cannot be computed.
+
+    `new_head` says that the checkpoint's head is one of `new_head`: its means need not be worked out again.
+    """
     if not data.windows or not hasattr(make_fusion(checkpoint.config), "head"):
         return None
     model = build_model(checkpoint, tower)
-    known, truth = _features(model, data.train, windows, modality)
+    if new_head:
+        weight, bias = (checkpoint.tensors[f"fuser.head.{name}"] for name in ("weight", "bias"))
+    else:
+        known = _features(model, data.train, _chosen(data, checkpoint.config.frames), modality)
+        weight, bias = _means(*known, len(checkpoint.config.labels))
     asked, right = _features(model, data.val, data.windows, modality)
-    weight, bias = _means(known, truth, len(checkpoint.config.labels))
     return float(((asked @ weight.T + bias).argmax(dim=1) == right).float().mean())
 
 
@@ -60,14 +70,19 @@ def _chosen(data: Data, frames: int) -> list[Window]:
 
 
 def _means(features: Tensor, truth: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-    """Weight [C, F] and bias [C] of a linear layer whose largest output is the nearest class mean."""
+    """Weight [C, F] and bias [C] of a linear layer whose largest output is the nearest class mean.
+
+    Means count from their centre: what all of them share says nothing, and would drown the rest in half precision.
+    """
     own = F.one_hot(truth, classes).to(features)  # [n, C]
     counts = own.sum(dim=0)
     means = own.T @ features / counts.clamp(min=1)[:, None]
-    bias = -0.5 * (means**2).sum(dim=1) - 1e3 * (counts == 0)  # what was never seen is never said
-    spread = float((features @ means.T + bias).std()) or 1.0
+    centre = means[counts > 0].mean(dim=0)
+    away = means - centre
+    bias = -away @ centre - 0.5 * (away**2).sum(dim=1)
+    spread = float((features @ away.T + bias)[:, counts > 0].std()) or 1.0
     scale = 3.0 / spread  # logits of a few units, as training would make them
-    return means * scale, bias * scale
+    return away * scale, bias * scale - 1e3 * (counts == 0)  # what was never seen is never said
 
 
 @torch.inference_mode()

@@ -1,0 +1,89 @@
+"""The label format: a CSV of `recording,start_us,end_us,label` and perhaps `confidence`, a line a span.
+
+It is `labels.csv` of a folder of recordings, or NAME.labels.csv beside one of them.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from streams.cells import plain, safe
+from streams.files import replaced_when_whole
+from streams.record import HEADINGS
+
+_LARGEST_TEXT = 200_000_000  # bytes
+_LATEST_US = 1 << 62
+
+
+@dataclass(frozen=True, slots=True)
+class LabelRow:
+    """A line of the file: what a recording shows in [start_us, end_us)."""
+
+    recording: str  # name of the file
+    start_us: int
+    end_us: int
+    label: str
+    confidence: float | None = None  # None: a person said so
+    line: int = 0  # where it stands
+
+
+def read_label_rows(path: Path) -> list[LabelRow]:
+    """The rows of a label file as they stand. Raises ValueError, one line that names file and line."""
+    table = csv.DictReader(lines_of(path))
+    try:
+        if missing := set(HEADINGS[:4]) - set(table.fieldnames or ()):
+            raise ValueError(f"it lacks the column {sorted(missing)[0]}")
+        return [_row(cells, table.line_num) for cells in table]
+    except (ValueError, TypeError, AttributeError, csv.Error) as error:
+        raise ValueError(f"{path}, line {table.line_num}: {error}") from None
+
+
+def write_label_rows(path: Path, rows: Iterable[LabelRow]) -> None:
+    """Write a label file, which appears when it is whole. Raises OSError."""
+    with replaced_when_whole(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(HEADINGS)
+        for row in rows:
+            confidence = "" if row.confidence is None else f"{row.confidence:.4f}"
+            table.writerow((safe(row.recording), row.start_us, row.end_us, safe(row.label), confidence))
+
+
+def lines_of(path: Path) -> list[str]:
+    """Lines of a text that came from somebody. Raises ValueError that names it, and OSError."""
+    if path.stat().st_size > _LARGEST_TEXT:
+        raise ValueError(f"{path} is larger than any list of labels")
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not UTF-8 text: save it as such") from None
+
+
+def check_span(start_us: int, end_us: int) -> None:
+    """Raise ValueError for what is no span of time."""
+    if not -_LATEST_US < start_us < end_us < _LATEST_US:
+        raise ValueError(f"a span begins before it ends, not from {start_us} to {end_us} us")
+
+
+def _row(cells: Mapping[Any, Any], line: int) -> LabelRow:
+    if None in cells:
+        raise ValueError("it has too many cells: a label with a comma stands in quotes")
+    recording, label = plain(cells["recording"]), plain(cells["label"].strip())
+    start_us, end_us = int(cells["start_us"]), int(cells["end_us"])
+    check_span(start_us, end_us)
+    if not label or not recording:
+        raise ValueError("a span has a recording and a label")
+    return LabelRow(recording, start_us, end_us, label, _confidence(cells.get("confidence")), line)
+
+
+def _confidence(cell: str | None) -> float | None:
+    if not cell:
+        return None
+    value = float(cell)
+    if not math.isfinite(value):
+        raise ValueError(f"a confidence is a number, not {cell}")
+    return value

@@ -1,0 +1,121 @@
+"""How a training run goes: a line on the terminal, TensorBoard's log, and with `--json` an object a line on stdout.
+
+    {"phase": "reading", "split": "train", "step": 3, "steps": 24}        clips that are read
+    {"phase": "starting", "nearest_class_mean": 0.56}                     before the first step
+    {"phase": "training", "step": 7, "steps": 90, "loss": …, "accuracy": …, "validation": …, "seconds_left": …}
+    {"phase": "finishing"}                                                the last look at validation
+    {"phase": "done", "out": …, "top1": …, "nearest_class_mean": …, "steps": …, "minutes": …}
+
+`validation` is the last one's share of right windows, null before it; `top1` that of what was written.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from velora.training.trainer import Progress, Trainer
+
+
+class Told:
+    """Writes what happens to stdout as JSON lines, or nothing."""
+
+    def __init__(self, wanted: bool) -> None:
+        self._wanted = wanted
+
+    def say(self, phase: str, **more: Any) -> None:
+        """One line."""
+        if self._wanted:
+            print(json.dumps({"phase": phase, **more}, ensure_ascii=False), flush=True)
+
+    def reading(self, split: str) -> Callable[[int, int], None]:
+        """What hears how many clips of how many have been read."""
+        return lambda step, steps: self.say("reading", split=split, step=step, steps=steps)
+
+    def training(self, run: Trainer) -> None:
+        """After a step."""
+        progress = run.progress
+        left = run.spent_s * (1 - progress.spent) / progress.spent if progress.spent else None
+        self.say(
+            "training",
+            step=progress.step,
+            steps=progress.steps,
+            epoch=progress.epoch,
+            loss=progress.loss,
+            accuracy=progress.accuracy,
+            validation=progress.val_accuracy,
+            rate=progress.rate,
+            clips_s=progress.clips_s,
+            seconds_left=left,
+        )
+
+
+@contextmanager
+def watching(run: Trainer, out: Path, told: Told) -> Iterator[Callable[[Progress], None]]:
+    """What hears of every step, and tells."""
+    if not run.accelerator.is_main_process:
+        yield lambda progress: None
+        return
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=20),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    writer = _writer(out)
+    with Bar(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("training", total=1.0)
+
+        def hear(progress: Progress) -> None:
+            bar.update(task, completed=progress.spent, description=_line(progress))
+            told.training(run)
+            if writer is not None:
+                _log(writer, progress)
+
+        yield hear
+    if writer is not None:
+        writer.close()
+
+
+def memory_gb() -> float:
+    """The most that was in use so far, of the GPU's memory or of this process."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 1e9
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0.0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6)
+
+
+def _line(progress: Progress) -> str:
+    val = "" if progress.val_accuracy is None else f", validation {progress.val_accuracy:.1%}"
+    return (
+        f"epoch {progress.epoch:.1f}: loss {progress.loss:.3f}, accuracy {progress.accuracy:.1%}{val}, "
+        f"{progress.clips_s:.1f} clips/s, {memory_gb():.1f} GB"
+    )
+
+
+def _writer(out: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:  # the extra `train`
+        return None
+    return SummaryWriter(str(out / "tensorboard"))
+
+
+def _log(writer: Any, progress: Progress) -> None:
+    scalars = {"loss": progress.loss, "accuracy": progress.accuracy, "rate": progress.rate, **progress.parts}
+    if progress.val_accuracy is not None and progress.val_loss is not None:
+        scalars |= {"val/accuracy": progress.val_accuracy, "val/loss": progress.val_loss}
+    for name, value in scalars.items():
+        writer.add_scalar(name, value, progress.step)
