@@ -47,7 +47,10 @@ def routes(viewers: Viewers, actions: Actions) -> list[Route]:
         moment = await viewer.moment_after(_number(asked.get("after")), _HOLD_S)
         view = _view(asked)
         picture = await asyncio.to_thread(moment.picture, view) if moment and view.panes else None
-        state = viewer.state() | _news(request.path_params["token"], viewer, actions, request)
+        try:
+            state = viewer.state() | _news(request.path_params["token"], viewer, actions, request)
+        except Gone:  # while it waited
+            return Response(status_code=404, headers=_FRESH)
         if moment is not None and picture is not None:
             state |= {"number": moment.number, "panes": view.panes, "widths": picture.widths, "height": picture.height}
         # Named, the encoding keeps Gradio's compressing middleware off: a JPEG does not get smaller.

@@ -12,6 +12,7 @@ from app.actions import OPERATORS_ONLY, Actions, Gone
 from app.channel import Settings
 from app.channels import Channels
 from app.models import Models
+from app.school import School
 from app.viewers import Viewers
 from tests.app.fakes import FakeCamera, FakeRecognizer, until
 from velora.errors import ModelError
@@ -38,7 +39,7 @@ def viewers() -> Iterator[Viewers]:
 def actions(viewers: Viewers, small_recording: Path) -> Actions:
     offers = {"square": small_recording, "again": small_recording}
     models = Models(FakeRecognizer(), load, lambda: {"other": "other"})
-    return Actions(viewers, models, offers, Access(folders=(small_recording.parent.resolve(),)))
+    return Actions(viewers, models, offers, Access(folders=(small_recording.parent.resolve(),)), School())
 
 
 @pytest.fixture
@@ -123,7 +124,7 @@ def test_an_unknown_tab_is_told_apart(actions: Actions) -> None:
 
 def test_only_operators_record_and_open_other_sources(viewers: Viewers, small_recording: Path) -> None:
     models = Models(FakeRecognizer(), load)
-    actions = Actions(viewers, models, {"square": small_recording}, Access(open_to_others=True))
+    actions = Actions(viewers, models, {"square": small_recording}, Access(open_to_others=True), School())
     token = actions.enter("tab")
     for name, arguments in (("record", {}), ("open", {"address": str(small_recording)}), ("cameras", {})):
         with pytest.raises(ValueError, match="for operators"):
@@ -134,7 +135,7 @@ def test_only_operators_record_and_open_other_sources(viewers: Viewers, small_re
 
 def test_what_is_live_cannot_be_sought_in(tmp_path: Path) -> None:
     viewers = Viewers(FakeRecognizer(), Channels(Settings(opened=lambda _: FakeCamera(), record_to=tmp_path)))
-    actions = Actions(viewers, Models(FakeRecognizer(), load), {"cam": "webcam:0"}, Access())
+    actions = Actions(viewers, Models(FakeRecognizer(), load), {"cam": "webcam:0"}, Access(), School())
     token = actions.enter("tab")
     until(lambda: viewers.get(token).state()["can_record"])
     with pytest.raises(ValueError, match="record it first"):
