@@ -277,7 +277,9 @@ class Actions:
 
     def _book(self, token: str) -> SpanBook:
         tab = self._tab(token)
-        return self._school.book(tab.viewer.channel, tab.upload is not None)
+        if tab.book is None:
+            tab.book = self._school.book(tab.viewer.channel, tab.upload is not None)
+        return tab.book
 
     def _taught(self, token: str, name: str) -> None:
         """A model has learned: who asked for it goes on with it."""

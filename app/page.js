@@ -11,6 +11,13 @@ const UNREACHABLE = "No answer from velora. Is it still running? Trying again…
 let state = {};  // what the server said last
 let setup = {version: "", labels: [], sources: [], models: []};
 
+const HELD_MS = 4000;
+let held = {message: "", until: 0};
+function sayHere(message) {  // what the server does not know of
+  held = {message, until: performance.now() + HELD_MS};
+  say(message);
+}
+
 function say(message, done = false) {  // done: good news, not a warning
   put(find("message"), message);
   find("message").classList.toggle("done", done);
@@ -22,7 +29,7 @@ async function act(name, values = {}) {
   try {
     const reply = await fetch(`act/${props.value}/${name}`, {method: "POST", body: JSON.stringify(values)});
     const {done, message} = await reply.json();
-    if (!done && reply.ok) say(message);
+    if (!done && reply.ok) sayHere(message);
     return done;
   } catch {
     say(UNREACHABLE);

@@ -108,7 +108,8 @@ function show(news) {
   showLabels(state);
   showStatus(state);
   showHealth(state.health);
-  say(state.message, state.done);
+  if (performance.now() < held.until) say(held.message);
+  else say(state.message, state.done);
 }
 
 function options(select, names, chosen) {

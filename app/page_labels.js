@@ -70,7 +70,7 @@ function showTeaching({teaching, recording_example: example}) {
 
 async function withSpan(name) {
   const span = ordered(), label = find("own-label").value.trim();
-  if (!span || !label) return say(span ? "Type a label first." : "Mark a span first: drag along the timeline.");
+  if (!span || !label) return sayHere(span ? "Type a label first." : "Mark a span first: drag along the timeline.");
   if (await act(name, {start_us: span[0], end_us: span[1], label})) mark(null);
 }
 

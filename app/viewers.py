@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.channels import Channels
+from app.spans import SpanBook
 from app.viewer import Viewer
 from streams import RecordingError
 from streams.source import kind_of
@@ -32,6 +33,7 @@ class Tab:
     session: str  # Gradio's name of the tab
     viewer: Viewer
     recognizer: Recognizer  # chosen, for what is opened next too
+    book: SpanBook | None = None  # the labels by hand of what it watches, once somebody looked
     upload: Path | None = None  # a folder that goes when the viewer does
     asked: float = field(default_factory=time.monotonic)  # when it last asked for a picture
 
@@ -125,7 +127,7 @@ class Viewers:
             old = self._tabs.get(token)
             if old is not None:
                 viewer = self._make(recording, old.recognizer)
-                self._tabs[token] = Tab(old.session, viewer, old.recognizer, upload)
+                self._tabs[token] = Tab(old.session, viewer, old.recognizer, upload=upload)
         if old is not None:
             old.close()
         elif upload is not None:  # the tab was closed meanwhile
