@@ -13,8 +13,9 @@ lint: .venv/.dev  ## ruff and mypy over everything
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-picture: .venv/.test  ## docs/page.png, as the README shows it
+picture: .venv/.test  ## the pictures of the page in the README; screens/ has every screen
 	$(BIN)/python docs/make_picture.py
+	$(BIN)/python docs/make_picture.py --all screens
 
 recordings/cards.aedat4: .venv/.demo  ## the bundled recording
 	$(BIN)/velora simulate cards --out $@ --seconds 14 --seed 7

@@ -40,8 +40,8 @@ async function pull(token) {
     const cut = body.indexOf(10);
     const news = JSON.parse(new TextDecoder().decode(body.subarray(0, cut)));
     after = news.number ?? after;
-    if (news.setup) takeSetup(news.setup);
     takeTimeline(news);
+    if (news.setup) takeSetup(news.setup);
     next = request(token, after);  // before the picture is decoded: the next one travels meanwhile
     show(news);
     if (performance.now() - drawn > 90) {

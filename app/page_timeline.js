@@ -40,7 +40,7 @@ function drawTimeline() {
   for (const [number, [label, share, unsure, rate, on]] of line.bins) {
     const x = toX(number * line.binUs, width);
     if (label !== null) {
-      const tall = Math.max(2 * scale, top * share / 100);
+      const tall = Math.max(2 * scale, (top - 16 * scale) * share / 100);  // labels by hand stand above
       pen.globalAlpha = unsure ? 0.3 : 1;
       pen.fillStyle = colour(line.names[label]);
       pen.fillRect(x, top - tall, step + 0.5, tall);
