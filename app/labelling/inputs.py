@@ -13,7 +13,7 @@ import glob
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,8 +79,12 @@ def _expand(text: str, out: Path, others: Counter[str], *, listed: bool = False)
 
 
 def _matching(matches: Sequence[str], out: Path, others: Counter[str]) -> Iterator[Path]:
-    seen: set[str] = set()
-    for path in map(_absolute, matches):
+    return _sorted_out(map(_absolute, matches), out, others, set())
+
+
+def _sorted_out(paths: Iterable[Path], out: Path, others: Counter[str], seen: set[str]) -> Iterator[Path]:
+    """The recordings among the paths, and below those that are folders; `others` counts what is none."""
+    for path in paths:
         if path.is_dir() and not ImageFolderSource.reads(b"", path):
             yield from _walk(path, out, others, seen)
         elif path.is_dir() or _is_recording(path):
@@ -95,15 +99,8 @@ def _walk(folder: Path, out: Path, others: Counter[str], seen: set[str]) -> Iter
     if real in seen or real == os.path.realpath(out):
         return
     seen.add(real)
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith("."):
-            continue
-        if path.is_dir() and not ImageFolderSource.reads(b"", path):
-            yield from _walk(path, out, others, seen)
-        elif path.is_dir() or _is_recording(path):
-            yield path
-        else:
-            others["files"] += 1
+    shown = (path for path in sorted(folder.iterdir()) if not path.name.startswith("."))
+    yield from _sorted_out(shown, out, others, seen)
 
 
 def _is_recording(path: Path) -> bool:
