@@ -193,3 +193,12 @@ def test_a_picture_of_a_tab_is_kept_for_the_next_one(open_tab: Callable[[], Tab]
     first.page.reload()
     first.wait("document.getElementById('strip')?.naturalWidth > 0")
     assert first.page.evaluate(VISIBLE).endswith("blend")
+
+
+@pytest.mark.timing
+def test_a_slow_browser_gets_fewer_pictures_and_none_that_are_old(tab: Tab, page: Page) -> None:  # noqa: F811
+    tab.page.context.new_cdp_session(tab.page).send("Emulation.setCPUThrottlingRate", {"rate": 6})
+    tab.page.wait_for_timeout(4_000)
+    (viewer,) = page.viewers.counted().values()
+    _, p95 = viewer.state()["paint_ms"]
+    assert p95 < 1_500

@@ -11,11 +11,11 @@ import pytest
 from app.channel import Settings
 from app.channels import Channels
 from app.slot import Waiters
-from app.strip import Moment
+from app.strip import Moment, View
 from app.viewer import Viewer
 from app.viewers import MOST_VIEWERS, Viewers
 from streams import RecordingError
-from tests.app.fakes import LABELS, FakeCamera, FakeRecognizer, until, viewer_threads
+from tests.app.fakes import LABELS, FakeCamera, FakeRecognizer, FakeSession, until, viewer_threads
 
 
 @pytest.fixture
@@ -111,6 +111,25 @@ def test_pausing_a_live_source_holds_one_tabs_picture_only(live: Viewers) -> Non
     assert newest(first, held, 0.1) is None and first.moment.number == held and second.playing
     first.resume()
     assert newest(first, held) is not None
+
+
+def test_eight_viewers_of_a_live_source_cost_no_more_than_one(tmp_path: Path) -> None:
+    pushed: list[int] = []
+
+    class Counting(FakeRecognizer):
+        def open(self, *, stride: int = 1, hop: int = 1) -> FakeSession:
+            session = super().open(stride=stride, hop=hop)
+            push = session.push
+            session.push = lambda sample: pushed.append(sample.index) or push(sample)  # type: ignore[method-assign]
+            return session
+
+    viewers = Viewers(Counting(), Channels(Settings(opened=lambda _: FakeCamera())))
+    eight = [viewers.get(viewers.open(f"tab {k}", "webcam:0")) for k in range(8)]
+    until(lambda: all(viewer.state()["labels"] and newest(viewer, 0, 0.1) for viewer in eight))
+    pictures = {id(viewer.moment.picture(View())) for viewer in eight if viewer.moment is eight[0].moment}
+    assert len(pictures) == 1 and len(pushed) == len(set(pushed)) and FakeCamera.opened == 1
+    viewers.close()
+    until(lambda: FakeCamera.opened == 0 and not viewer_threads())
 
 
 def test_a_live_source_can_be_opened_again_at_once(live: Viewers) -> None:
