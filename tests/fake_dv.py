@@ -1,6 +1,6 @@
 """A stand-in for `dv_processing.io.camera`: it has no cameras but these, which fail in every way that cameras do.
 
-What they give are real EventStores and Frames, and whatever they can do, the real ones can (see test_dv_camera.py).
+What they give are real EventStores and Frames, and whatever they can do, the real ones can (see test_dv_driver.py).
 """
 
 from __future__ import annotations

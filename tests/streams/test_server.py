@@ -15,7 +15,7 @@ import pytest
 
 from streams import RgbFrame, StreamError, open_source
 from streams.server import QUEUE_BYTES, Server
-from tests.streams.test_network import Silent, events_at, samples_of, serving
+from tests.streams.fake_server import Silent, events_at, samples_of, serving
 
 LEFT_OUT = "samples left out, since showing them takes too long"
 

@@ -1,0 +1,90 @@
+"""Live feeds that are lost or stall: it is said, they are waited for, and a gap follows."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from streams import Gap, Live, open_source
+from tests.streams.fake_server import EVENTS_HEADER, FRAMES_HEADER, events_at, packed, saying, serving, taken
+
+
+def test_a_lost_connection_is_noticed_retried_and_followed_by_a_gap(small_recording: Path) -> None:
+    with open_source(small_recording) as source:
+        with serving(source, loop=True) as server:
+            ports = server.ports
+            client = open_source(f"tcp://127.0.0.1:{ports[0]},{ports[1]}")
+            items = iter(client)
+            for _ in range(20):
+                next(items)
+        lost = threading.Thread(target=lambda: taken(client, lambda item: isinstance(item, Gap)))
+        lost.start()
+        until = time.monotonic() + 3
+        while "connection lost" not in client.warning and time.monotonic() < until:
+            time.sleep(0.02)
+        assert "connection lost" in client.warning
+        with serving(source, loop=True, port=ports[0]):
+            back = time.monotonic()
+            lost.join(10)
+            assert not lost.is_alive() and time.monotonic() - back < 5
+        assert client.warning == ""
+        client.close()
+
+
+def test_a_stall_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streams.network.STALL_S", 0.3)
+    with saying(EVENTS_HEADER) as port, open_source(f"tcp://127.0.0.1:{port}") as client:
+        samples = Live(client)
+        thread = threading.Thread(target=lambda: list(samples))
+        thread.start()
+        time.sleep(1.5)
+        assert client.warning.startswith("no data for")
+        began = time.monotonic()
+        samples.stop()
+        thread.join(5)
+        assert not thread.is_alive() and time.monotonic() - began < 1
+
+
+def test_frames_that_no_longer_come_beside_events_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streams.network.STALL_S", 0.3)
+
+    def events(connection: socket.socket) -> None:
+        for k in range(100):
+            connection.sendall(packed(events_at(1_000_000 + 20_000 * k, 1_020_000 + 20_000 * k)))
+            time.sleep(0.02)
+
+    with (
+        saying(EVENTS_HEADER, events) as port,
+        saying(FRAMES_HEADER) as frames_port,
+        open_source(f"tcp://127.0.0.1:{port},{frames_port}") as client,
+    ):
+        samples = Live(client)
+        thread = threading.Thread(target=lambda: list(samples))
+        thread.start()
+        time.sleep(1)
+        assert client.warning.startswith("no frames for")
+        samples.stop()
+        thread.join(5)
+
+
+def test_a_feed_that_is_missing_for_a_moment_is_waited_for(small_recording: Path) -> None:
+    with open_source(small_recording) as source:
+        with serving(source, loop=True) as server:
+            port = server.ports[0]
+            client = open_source(f"tcp://127.0.0.1:{port}")
+            items = iter(client)
+            next(items)
+        waiting = threading.Thread(target=lambda: taken(client, lambda item: isinstance(item, Gap)))
+        waiting.start()
+        with saying(EVENTS_HEADER, port=port):  # it comes back with its events alone
+            time.sleep(0.8)
+            assert waiting.is_alive()
+        time.sleep(0.2)
+        with serving(source, loop=True, port=port):
+            waiting.join(10)
+            assert not waiting.is_alive()
+        client.close()
