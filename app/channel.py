@@ -29,6 +29,7 @@ from app.timeline import Timeline
 from streams import LATEST, Live, Player, RunSummary, Sample, Sink, Source, StreamError, open_source, run
 from streams.clock import Delay
 from streams.filters import Denoised
+from streams.packet_cache import PacketCache
 from streams.record import Recorded, Tee
 from streams.run import Pace
 from streams.source import kind_of
@@ -69,14 +70,20 @@ class Meters:
 class Channel(Sink):
     """Plays or follows `address` in a thread of its own until `close`.
 
-    What goes wrong ends it and is told by `failure`; nothing is raised.
+    A recording's packets that `cache` holds are not decoded again. What goes wrong ends it and is told by `failure`;
+    nothing is raised.
     """
 
     def __init__(
-        self, address: Path | str, recognizer: Recognizer, shared: SharedStep, settings: Settings | None = None
+        self,
+        address: Path | str,
+        recognizer: Recognizer,
+        shared: SharedStep,
+        settings: Settings | None = None,
+        cache: PacketCache | None = None,
     ) -> None:
         self.number = next(_channels)
-        self.address, self._settings = address, settings or Settings()
+        self.address, self._settings, self._cache = address, settings or Settings(), cache
         self.is_live = _is_live(address)
         self._wanted_stride = self._settings.stride
         self.name = address.name if isinstance(address, Path) else address
@@ -290,6 +297,8 @@ class Channel(Sink):
 
     def _open(self, address: Path | str) -> Source:
         source = self._settings.opened(address)
+        if self._cache is not None:
+            source.share(self._cache)
         if source.event_size is None:
             return source
         self._denoised = Denoised(source, on=self._denoise)

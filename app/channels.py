@@ -1,4 +1,7 @@
-"""The channels that are on: a live source has one, however many watch it; each viewer of a recording has its own."""
+"""The channels that are on: a live source has one, however many watch it; each viewer of a recording has its own.
+
+Its packets are decoded once for all viewers of it, as far as there is room.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,12 @@ from typing import TYPE_CHECKING
 
 from app.channel import Channel, Settings
 from app.shared_step import SharedStep
+from streams.packet_cache import PacketCache
 
 if TYPE_CHECKING:
     from velora import Recognizer
+
+CACHE_BYTES = 256 << 20  # of decoded packets of recordings
 
 
 class Channels:
@@ -19,7 +25,7 @@ class Channels:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._shared = SharedStep()
+        self._shared, self._cache = SharedStep(), PacketCache(CACHE_BYTES)
         self._lock = threading.Lock()
         self._live: dict[Path | str, Channel] = {}
 
@@ -31,7 +37,7 @@ class Channels:
                 channel.close()  # so that it can be opened again
                 channel = None
             if channel is None:
-                channel = Channel(address, recognizer, self._shared, self.settings)
+                channel = Channel(address, recognizer, self._shared, self.settings, self._cache)
                 if channel.is_live:
                     self._live[address] = channel
             channel.watch(wake)

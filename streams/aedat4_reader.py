@@ -15,7 +15,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
 from xml.etree import ElementTree
 
 import numpy as np
@@ -40,11 +39,10 @@ from streams.errors import RecordingError
 from streams.files import open_recording
 from streams.flatbuffer import Buffer
 from streams.items import Events, RgbFrame
+from streams.packet_cache import Decoded, Packet, PacketCache
 
 MAX_HEADER_BYTES = 1 << 20
 _LZ4_MAGIC, _ZSTD_MAGIC = b"\x04\x22\x4d\x18", b"\x28\xb5\x2f\xfd"
-
-Decoded = TypeVar("Decoded")
 
 
 class Aedat4Reader:
@@ -56,6 +54,7 @@ class Aedat4Reader:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.counts: Counter[str] = Counter()
+        self.cache: PacketCache | None = None  # of whole packets; corrupt ones are met, and counted, in each pass
         self._file = open_recording(self.path)
         try:
             self.size = os.fstat(self._file.fileno()).st_size
@@ -90,7 +89,7 @@ class Aedat4Reader:
 
     def is_readable(self, stream: StreamInfo) -> bool:
         """Whether any of the first packets of a stream of events or frames can be decoded; nothing is counted."""
-        decode: Callable[[Buffer], object] = decode_events if stream.kind == EVENTS else decode_frame
+        decode: Callable[[Buffer], Packet] = decode_events if stream.kind == EVENTS else decode_frame
         return any(self._peek(entry, decode) is not None for entry in self.of(stream)[:8])
 
     def times(self, entry: np.void, stream: StreamInfo) -> tuple[int, int] | None:
@@ -109,10 +108,21 @@ class Aedat4Reader:
 
     def _peek(self, entry: np.void, decode: Callable[[Buffer], Decoded]) -> Decoded | None:
         try:
-            payload = self._at(int(entry["offset"]), int(entry["size"]))
-            return decode(decompress(payload, self.header.compression))
+            if self.cache is None:
+                return self._read(entry, decode)[0]
+            return self.cache.get((*self._state(), int(entry["offset"]), decode), lambda: self._read(entry, decode))
         except DECODE_ERRORS:
             return None
+
+    def _read(self, entry: np.void, decode: Callable[[Buffer], Decoded]) -> tuple[Decoded, int]:
+        """What a packet holds, and the bytes that it was unpacked to, which an array may keep in memory."""
+        data = decompress(self._at(int(entry["offset"]), int(entry["size"])), self.header.compression)
+        return decode(data), len(data)
+
+    def _state(self) -> tuple[int, ...]:
+        """Which file it is, as it is now: it may be written to while it is open."""
+        state = os.fstat(self._file.fileno())
+        return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
 
     def _at(self, position: int, size: int) -> bytes:
         self._file.seek(position)

@@ -14,6 +14,7 @@ from streams.aedat4 import EVENTS, FRAMES, MAGIC, MAX_TIME_US, StreamInfo
 from streams.aedat4_reader import Aedat4Reader
 from streams.errors import RecordingError
 from streams.items import EVENT_DTYPE, EventPacket, Events, Item, RgbFrame, in_order, join_events, no_events
+from streams.packet_cache import PacketCache
 from streams.source import DEFAULT_PERIOD_US, JUMP_US, Source
 
 _MAX_HELD_EVENTS = 1 << 22
@@ -54,6 +55,9 @@ class Aedat4Source(Source):
         except BaseException:
             self._reader.close()
             raise
+
+    def share(self, cache: PacketCache) -> None:
+        self._reader.cache = cache
 
     def close(self) -> None:
         self._reader.close()

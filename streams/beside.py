@@ -17,6 +17,7 @@ from streams.errors import StreamError
 from streams.frames_of import RecordedFrames, WebcamFrames, is_webcam, recorded_frames
 from streams.homography import Homography, Warp
 from streams.items import EventImage, EventPacket, Gap, Item, RgbFrame, no_events
+from streams.packet_cache import PacketCache
 from streams.source import Source
 
 _MOST_OFFSET_MS = 86_400_000.0
@@ -90,6 +91,9 @@ class Beside(Source):
         """What is wrong with either feed now."""
         warnings = (self._events.warning, "" if self._webcam is None else self._webcam.warning)
         return "; ".join(filter(None, warnings))
+
+    def share(self, cache: PacketCache) -> None:
+        self._events.share(cache)
 
     def close(self) -> None:
         """Close both feeds; ends a live iteration at once, from any thread."""

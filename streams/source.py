@@ -18,6 +18,7 @@ from streams.errors import RecordingError, StreamError
 from streams.files import open_recording
 from streams.items import Item
 from streams.kinds import KINDS
+from streams.packet_cache import PacketCache
 
 #: Further apart than this, two moments do not belong to one stream.
 JUMP_US = 10_000_000
@@ -69,6 +70,9 @@ class Source(ABC):
         """All frames and events that end after `from_us` with the events of these frames, and perhaps earlier ones."""
         return iter(self)
 
+    def share(self, cache: PacketCache) -> None:  # noqa: B027 (most share nothing)
+        """Decode no packet from now on that the cache holds: items stay the same, but their arrays are read-only."""
+
     @abstractmethod
     def close(self) -> None:
         """Free files, sockets and devices. Closing twice does nothing."""
@@ -100,6 +104,9 @@ class Through(Source):
 
     def read(self, from_us: int) -> Iterator[Item]:
         return self._through(self.source.read(from_us))
+
+    def share(self, cache: PacketCache) -> None:
+        self.source.share(cache)
 
     def close(self) -> None:
         self.source.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from streams import EVENT_DTYPE, EventPacket, RgbFrame, write_aedat4
+from streams.aedat4 import decode_events, decode_frame
 from streams.items import Events
 
 # Before torch is imported: its threads would wait by spinning, which on a busy machine takes ten times as long.
@@ -67,6 +69,26 @@ def small_recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for item in moving_square(60):
             writer.write(item)
     return path
+
+
+@pytest.fixture
+def decodes(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[str, int]]:
+    """How often each packet of a recording is decoded from now on, by its kind and the time at which it begins."""
+    counted: Counter[tuple[str, int]] = Counter()
+
+    def events(data: bytes) -> Events:
+        found = decode_events(data)
+        counted["events", int(found["t"][0])] += 1
+        return found
+
+    def frame(data: bytes) -> RgbFrame:
+        found = decode_frame(data)
+        counted["frame", found.t_start_us] += 1
+        return found
+
+    monkeypatch.setattr("streams.aedat4_reader.decode_events", events)
+    monkeypatch.setattr("streams.aedat4_reader.decode_frame", frame)
+    return counted
 
 
 @pytest.fixture

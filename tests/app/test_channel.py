@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from app.channel import Channel, Settings
+from app.channels import Channels
 from app.shared_step import SharedStep
+from streams import open_source
 from tests.app.fakes import LABELS, FakeCamera, FakeRecognizer, FakeSession, prediction, sample, until, viewer_threads
 
 
@@ -139,6 +142,26 @@ def test_a_live_source_is_followed_and_recorded(tmp_path: Path) -> None:
     channel.close()
     assert clip.exists() and not clip.with_name("clip.labels.csv").exists()
     until(lambda: FakeCamera.opened == 0)
+
+
+def test_two_viewers_of_a_recording_decode_each_packet_once(
+    small_recording: Path, decodes: Counter[tuple[str, int]]
+) -> None:
+    with open_source(small_recording):
+        looked_at = set(decodes)  # to open it
+    decodes.clear()
+    channels, wake = Channels(Settings()), lambda: None
+    viewers = []
+    for _ in range(2):  # each plays it more than once, as fast as it can
+        viewers.append(channel := channels.join(small_recording, FakeRecognizer(), wake))
+        channel.player.speed = None
+        until(lambda channel=channel: channel.failure or (channel.moment and channel.moment.sample.index > 150))
+        assert not channel.failure
+    assert len(decodes) == 2 * 60
+    assert all(count == 1 for packet, count in decodes.items() if packet not in looked_at)
+    assert len(looked_at) <= 4
+    for channel in viewers:
+        channels.leave(channel, wake)
 
 
 def test_only_live_sources_are_recorded(channel: Channel, tmp_path: Path) -> None:
