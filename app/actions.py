@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError, validate_call
 
@@ -21,6 +21,9 @@ from app.spans import SpanBook
 from app.viewers import Tab, Viewers
 from streams import Player, StreamError
 from velora.config import MAX_STRIDE, check_labels
+
+if TYPE_CHECKING:
+    from velora import Recognizer
 
 _SLOWEST, _FASTEST = 0.05, 20.0
 #: What needs the operator's role.
@@ -61,8 +64,10 @@ class Actions:
             line = one_line(error, viewer.address)
             viewer.say(line)
             raise ValueError(line) from None
+        viewer = self._tab(token).viewer  # another one, where the source was changed
+        viewer.setup = None
         if line:
-            self._tab(token).viewer.say(line, done=True)
+            viewer.say(line, done=True)
         return line
 
     @classmethod
@@ -74,6 +79,11 @@ class Actions:
     def offers(self) -> list[str]:
         """What can be chosen to watch."""
         return [*self._offers, *(address for address in self._found if address not in self._offers)]
+
+    def called(self, address: Path | str) -> str:
+        """What a source is called here."""
+        own = (name for name, offered in self._offers.items() if offered == address)
+        return next(own, address.name if isinstance(address, Path) else address)
 
     def models(self) -> list[str]:
         """What can be chosen to recognise by."""
@@ -87,9 +97,10 @@ class Actions:
             "opens": operates and bool(self._access.folders or self._access.uris),
         }
 
-    def enter(self, session: str) -> str:
+    def enter(self, session: str, headers: Mapping[str, str]) -> str:
         """A tab was opened: its token."""
-        return self._viewers.open(session, next(iter(self._offers.values())))
+        first = next(iter(self._offers.values()))
+        return self._viewers.open(session, first, operator=self._access.operates(headers))
 
     def state(self, token: str) -> dict[str, Any]:
         """What the page tells beside its picture."""
@@ -110,6 +121,9 @@ class Actions:
     def toggle(self, token: str) -> str:
         """Play or pause."""
         viewer = self._tab(token).viewer
+        if viewer.channel.failure:  # perhaps it can be opened now
+            self._viewers.again(token)
+            return ""
         return self.pause(token) if viewer.playing else self.play(token)
 
     def restart(self, token: str) -> str:
@@ -170,6 +184,8 @@ class Actions:
 
     def record(self, token: str) -> str:
         """Record what is live, or end that."""
+        if self._school.recording is not None:
+            raise ValueError(f"an example of {self._school.recording} is being recorded: end it first")
         self._tab(token).viewer.record()
         return ""
 
@@ -177,21 +193,17 @@ class Actions:
 
     def use_model(self, token: str, name: str) -> str:
         """Recognise by another model, from now on."""
-        tab = self._tab(token)
-        channel = tab.viewer.decide()
-        tab.recognizer = self._models.get(name)
-        channel.use(tab.recognizer)
+        self._tab(token).viewer.decide()
+        self._use(token, self._models.get(name))
         return ""
 
     def words(self, token: str, labels: str) -> str:
         """Let CLIP tell these words apart, which commas separate, without training."""
-        tab = self._tab(token)
-        channel = tab.viewer.decide()
+        channel = self._tab(token).viewer.decide()
         words = check_labels([word.strip() for word in labels.split(",") if word.strip()])
         if len(words) < 2:
             raise ValueError("give two words or more, with commas between them")
-        tab.recognizer = self._models.of_words(words, channel.recognizer.config.backbone)
-        channel.use(tab.recognizer)
+        self._use(token, self._models.of_words(words, channel.recognizer.config.backbone))
         return ""
 
     def stride(self, token: str, samples: int = 0) -> str:
@@ -239,8 +251,11 @@ class Actions:
 
     def teach(self, token: str, name: str) -> str:
         """Teach the model in use the labels of the examples, as a new model of this name, which is then used here."""
-        recognizer = self._tab(token).viewer.channel.recognizer
-        self._school.teach(self._models.place(recognizer.name), name.strip(), lambda new: self._taught(token, new))
+        base, name = self._tab(token).viewer.channel.recognizer.name, name.strip()
+        if name in self._models.names():
+            raise ValueError(f"there is a model {name!r} already: choose another name")
+        weights = self._models.weights_of(base)
+        self._school.teach(self._models.place(base), name, weights, lambda new: self._taught(token, new))
         return ""
 
     def stop_teaching(self, token: str) -> str:
@@ -249,13 +264,15 @@ class Actions:
         self._school.stop()
         return ""
 
-    def taught(self, token: str) -> dict[str, Any]:
+    def taught(self, token: str, headers: Mapping[str, str]) -> dict[str, Any]:
         """What the page shows of all this: labels by hand of the recording, examples, and what may be wrong."""
-        found: dict[str, Any] = {"spans": [], "spans_in": None, "examples": self._school.counts()}
+        operates = self._access.operates(headers)
+        found: dict[str, Any] = {"spans": [], "spans_in": None, "examples": {}}
         try:
+            found["examples"] = self._school.counts()
             book = self._book(token)
             found["spans"] = [(span.start_us, span.end_us, span.label) for span in book.spans]
-            found["spans_in"] = str(book.path)
+            found["spans_in"] = str(book.path) if operates else None
         except (ValueError, OSError, StreamError) as error:
             found["no_spans"] = one_line(error, self._tab(token).viewer.address)
         return found
@@ -274,6 +291,12 @@ class Actions:
     def recording_example(self) -> str | None:
         """The label of which an example is being recorded."""
         return self._school.recording
+
+    def _use(self, token: str, recognizer: Recognizer) -> None:
+        """Loading took a while: what the tab watches may be another source now."""
+        tab = self._tab(token)
+        tab.viewer.decide().use(recognizer)
+        tab.recognizer, tab.viewer.setup = recognizer, None
 
     def _book(self, token: str) -> SpanBook:
         tab = self._tab(token)

@@ -107,6 +107,7 @@ class Channel(Sink):
         self._began_at = self._newest = 0
         self._closed = False
         self._watchers: list[Callable[[], None]] = []
+        self._operators: list[Callable[[], None]] = []  # those of them who may decide
         self._lock = threading.Lock()
         if not self.is_live:
             self.player = Player(address, render=render_config(recognizer), loop=True, opened=self._open)
@@ -115,22 +116,25 @@ class Channel(Sink):
 
     # --- who watches --------------------------------------------------------------------------------------------------
 
-    def watch(self, wake: Callable[[], None]) -> None:
+    def watch(self, wake: Callable[[], None], *, operator: bool = True) -> None:
         """Call `wake` from now on, from any thread, whenever there is something new."""
         with self._lock:
             self._watchers.append(wake)
+            if operator:
+                self._operators.append(wake)
 
     @property
     def owner(self) -> Callable[[], None] | None:
-        """Who has watched for longest."""
+        """Of the operators who watch, or else of all, who has watched for longest."""
         with self._lock:
-            return self._watchers[0] if self._watchers else None
+            return next(iter(self._operators or self._watchers), None)
 
     def leave(self, wake: Callable[[], None]) -> int:
         """Call it no more; how many still watch."""
         with self._lock:
-            if wake in self._watchers:
-                self._watchers.remove(wake)
+            for watchers in (self._watchers, self._operators):
+                if wake in watchers:
+                    watchers.remove(wake)
             return len(self._watchers)
 
     def wake(self) -> None:
@@ -155,11 +159,13 @@ class Channel(Sink):
             self.player.render = render
         if self._live is not None:
             self._live.render = render
-        self.steady = Steady()
+        self.steady, self.meters.label = Steady(), LabelLatency()
         self.prediction, self.stale = None, True
         if self.timeline is not None:
             self.timeline.forget_labels()
         self.set_stride(self._wanted_stride)
+        if self.player is not None and self.player.paused and self.player.position_us is not None:
+            self.player.seek(self.player.position_us - 1)  # so that what is shown has a label of this one
 
     def set_stride(self, stride: int | None) -> None:
         """Samples from one of a window to the next; None: as the recogniser was trained."""
@@ -167,6 +173,7 @@ class Channel(Sink):
         if self.source is not None:
             stride = stride or window_stride(self.recognizer, self.source)
             self._pace.rebase(stride)
+            self.summary.every = stride
             if self.player is not None:
                 self.player.lead = (self.recognizer.config.frames - 1) * stride
 
@@ -195,12 +202,16 @@ class Channel(Sink):
         """To a new file. Raises ValueError where it may not be; RecordingError and OSError where it cannot be."""
         if self._recorder is None or self._settings.record_to is None:
             raise ValueError("only live sources are recorded, where the program was told to: see --record-to")
+        if self.recorded is not None:
+            raise ValueError("it is being recorded already: end that first")
         self._recorder.start(new_file(self._settings.record_to, self.name))
 
     def start_clip(self, path: Path) -> None:
         """Record to this file, without labels. Raises as `start_recording`."""
         if self._recorder is None:
             raise ValueError("only live sources are recorded: mark a span of a recording instead")
+        if self.recorded is not None:
+            raise ValueError("it is being recorded already: end that first")
         self._recorder.start(path, labels=False)
 
     def stop_recording(self) -> tuple[str, bool]:
@@ -254,7 +265,8 @@ class Channel(Sink):
         self.meters.label.released(sample.index)
         if (late_ms := self._delay.of(sample)) is not None:
             self.meters.arrival.add(late_ms)
-        if self.timeline is None:
+        if self.timeline is None or self._began_anew(sample):
+            self.number = next(_channels)  # so that pages begin theirs anew, too
             self.timeline = Timeline(self.player.span_us if self.player is not None else None, sample.t_start_us)
         self.timeline.add_sample(sample)
         self.stale = self.stale or sample.discontinuity
@@ -264,6 +276,11 @@ class Channel(Sink):
         self.moment = Moment(next(_numbers), sample, before, time.monotonic())
         self.wake()
 
+    def _began_anew(self, sample: Sample) -> bool:
+        """Whether the clock of a live source did."""
+        timeline = self.timeline
+        return self.player is None and sample.discontinuity and timeline is not None and not timeline.holds(sample)
+
     def on_prediction(self, prediction: Prediction) -> None:
         """Keep the labels. Called by `run`."""
         self.meters.labels.count()
@@ -272,6 +289,8 @@ class Channel(Sink):
         self.meters.label.labelled(prediction.index)
         if not self._began_at <= prediction.index <= self._newest:
             return  # of what was played before a restart or a gap
+        if prediction.model != self.recognizer.name or prediction.label not in self.recognizer.config.labels:
+            return  # of the model before this one
         if self.stale:
             self.steady = Steady()
         self.steady.push(prediction.label, prediction.confidence, prediction.unsure)

@@ -29,7 +29,9 @@ class Channels:
         self._lock = threading.Lock()
         self._live: dict[Path | str, Channel] = {}
 
-    def join(self, address: Path | str, recognizer: Recognizer, wake: Callable[[], None]) -> Channel:
+    def join(
+        self, address: Path | str, recognizer: Recognizer, wake: Callable[[], None], *, operator: bool = True
+    ) -> Channel:
         """The channel of an address, to be left by `leave`. A live one that is on stays with its own recogniser."""
         with self._lock:  # two tabs that open a live source at once get the same channel
             channel = self._live.get(address)
@@ -40,7 +42,7 @@ class Channels:
                 channel = Channel(address, recognizer, self._shared, self.settings, self._cache)
                 if channel.is_live:
                     self._live[address] = channel
-            channel.watch(wake)
+            channel.watch(wake, operator=operator)
             return channel
 
     def leave(self, channel: Channel, wake: Callable[[], None]) -> None:

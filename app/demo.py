@@ -74,6 +74,7 @@ def _serve(arguments: argparse.Namespace, sources: Sequence[str]) -> int:
             load_other=_loader_of_others(arguments),
             models=lambda: {**offered_models, **school.models()},
             school=school,
+            weights=lambda place: _weights_of(arguments, place),
         )
     finally:
         for source in kept.values():
@@ -128,6 +129,17 @@ def _loader(arguments: argparse.Namespace) -> Callable[[], Recognizer]:
     return load
 
 
+def _weights_of(arguments: argparse.Namespace, place: str) -> str | None:
+    """Those named at the start, for a checkpoint on another backbone than the bundled one."""
+    from velora.checkpoint import CONFIG, load_config
+
+    if arguments.weights is None or not (Path(place) / CONFIG).exists():
+        return None
+    backbone = load_config(Path(place) / CONFIG).backbone
+    weights: str = arguments.weights
+    return None if backbone == "demo" else weights
+
+
 def _loader_of_others(arguments: argparse.Namespace) -> Callable[[str, Sequence[str] | None], Recognizer]:
     """Models that are chosen on the page, on the same device; a backbone's weights are those named at the start."""
 
@@ -138,7 +150,7 @@ def _loader_of_others(arguments: argparse.Namespace) -> Callable[[str, Sequence[
             "zero-shot" if words else name,
             device=arguments.device,
             dtype=arguments.dtype,
-            weights=arguments.weights if words else None,
+            weights=arguments.weights if words else _weights_of(arguments, name),
             random_weights=arguments.random_weights and bool(words),
             labels=words,
             backbone=name if words else None,

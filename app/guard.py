@@ -6,6 +6,8 @@ letting its own name resolve to this machine's address (DNS rebinding).
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 from starlette.datastructures import Headers
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -31,17 +33,27 @@ def guards(host: str, access: Access, *, shared: bool = False) -> list[Middlewar
 
 
 class OwnSiteOnly:
-    """Refuses what a browser sends on behalf of another site, other than following a link to the page."""
+    """Refuses what a browser sends on behalf of another site, other than following a link to the page.
+
+    Browsers tell the site that asks in Sec-Fetch-Site, over plain HTTP only to this machine, and in Origin wherever
+    they let it read the answer.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        acts = scope["type"] == "http" and scope["method"] != "GET"
-        if acts and Headers(scope=scope).get("sec-fetch-site") in ("cross-site", "same-site"):
+        if scope["type"] == "http" and _is_of_another_site(scope["method"], Headers(scope=scope)):
             await PlainTextResponse("requests from other sites are refused", 403)(scope, receive, send)
         else:
             await self.app(scope, receive, send)
+
+
+def _is_of_another_site(method: str, headers: Headers) -> bool:
+    origin = headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc != headers.get("host"):
+        return True
+    return method != "GET" and headers.get("sec-fetch-site") in ("cross-site", "same-site")
 
 
 class KnownOnly:

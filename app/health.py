@@ -31,7 +31,9 @@ class Health:
         if source.warning:
             yield RED, source.warning
         expected, fps = 1e6 / source.sample_period_us, figures["source_fps"]
-        if channel.is_live and 0 < fps < _SLOW * expected:
+        if channel.is_live and fps == 0 and channel.moment is not None and not source.warning:
+            yield RED, "the source brings nothing any more"
+        elif channel.is_live and 0 < fps < _SLOW * expected:
             yield AMBER, f"the source brings {fps:.0f} frames a second, not {expected:.0f}"
         p95 = figures["label_ms"][1] if figures["label_ms"] else 0.0
         if p95 > _LATE_MS:

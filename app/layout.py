@@ -45,7 +45,7 @@ def build(viewers: Viewers, actions: Actions) -> gr.Blocks:
             upload = gr.UploadButton("Upload a recording…", file_types=_UPLOADS, elem_id="upload", size="sm")
 
         def enter(request: gr.Request) -> str:
-            return _told(lambda: actions.enter(str(request.session_hash)))
+            return _told(lambda: actions.enter(str(request.session_hash), dict(request.headers)))
 
         def leave(request: gr.Request) -> None:
             viewers.leave(str(request.session_hash))
@@ -72,7 +72,7 @@ def _offer(actions: Actions) -> None:
 
     def open_tab(request: gr.Request) -> str:
         """Begin to watch; returns the token that all others take. It is freed when unused for a minute."""
-        return _told(lambda: actions.enter(f"program {request.session_hash}"))
+        return _told(lambda: actions.enter(f"program {request.session_hash}", dict(request.headers)))
 
     def state(token: str) -> dict[str, Any]:
         """Labels, rates and latencies now."""

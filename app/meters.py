@@ -10,7 +10,7 @@ import psutil
 
 _SPAN_S = 2.0  # what a rate looks back on
 _KEPT = 512
-_LATE = 120  # latencies that percentiles are of
+_LATE, _LATE_S = 300, 10.0  # latencies that percentiles are of
 
 
 def memory_mb() -> float:
@@ -46,17 +46,18 @@ class Latency:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._ms: deque[float] = deque(maxlen=_LATE)
+        self._ms: deque[tuple[float, float]] = deque(maxlen=_LATE)  # when, and how much
 
     def add(self, ms: float) -> None:
         """One more."""
         with self._lock:
-            self._ms.append(ms)
+            self._ms.append((time.monotonic(), ms))
 
     def percentiles(self) -> tuple[float, float] | None:
-        """p50 and p95; None before the first."""
+        """p50 and p95 of the last ten seconds; None where there was nothing."""
+        oldest = time.monotonic() - _LATE_S
         with self._lock:
-            ms = sorted(self._ms)
+            ms = sorted(ms for at, ms in self._ms if at >= oldest)
         return (ms[len(ms) // 2], ms[len(ms) * 95 // 100]) if ms else None
 
 
@@ -80,7 +81,7 @@ class LabelLatency(Latency):
             while self._released:
                 candidate, released = self._released.popleft()
                 if candidate == index:
-                    self._ms.append((now - released) * 1e3)
+                    self._ms.append((now, (now - released) * 1e3))
                     return
 
 
@@ -100,4 +101,6 @@ class Recent:
                 self._seen.append((now, count))
             while len(self._seen) > 1 and self._seen[1][0] < now - self._span_s:
                 self._seen.popleft()
+            if count < self._seen[0][1]:  # it began anew
+                self._seen = deque([(now, count)])
             return count - self._seen[0][1]

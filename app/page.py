@@ -72,7 +72,8 @@ class Page:
 
     `share` makes a link under which everybody finds it, through Gradio's servers, and needs users in `access`.
     `settings` say how sources are opened, `access` who may do what, `load_other` loads models that are chosen on the
-    page, of which `models` says which there are. `school` keeps labels by hand and what is taught.
+    page, of which `models` says which there are. `school` keeps labels by hand and what is taught;
+    `weights` tells those of a model's backbone where its checkpoint does not.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Page:
         load_other: Callable[[str, Sequence[str] | None], Recognizer] = _load_other,
         models: Callable[[], Mapping[str, Path | str]] = dict,
         school: School | None = None,
+        weights: Callable[[str], str | None] = lambda _: None,
     ) -> None:
         if not recordings:
             raise ValueError("no recording to play: reinstall velora-rgbe, which brings some")
@@ -109,7 +111,9 @@ class Page:
         self.viewers = Viewers(recognizer, Channels(settings or Settings()))
         self.viewers.prepare(next(iter(recordings.values())))
         self.school = school or School()
-        actions = Actions(self.viewers, Models(recognizer, load_other, models), recordings, access, self.school)
+        actions = Actions(
+            self.viewers, Models(recognizer, load_other, models, weights), recordings, access, self.school
+        )
         try:
             self._demo = build(self.viewers, actions)
             self.url = _launch(self._demo, self.viewers, actions, access, host, port, share)
@@ -126,7 +130,7 @@ class Page:
     def close(self) -> None:
         """Stop, within about a second also with tabs open."""
         self.closed.set()
-        self.school.stop()
+        self.school.close()
         self.viewers.close()
         self._demo.server.config.timeout_graceful_shutdown = _STOP_TIMEOUT_S
         self._demo.close(verbose=False)
@@ -149,11 +153,12 @@ def free_port(host: str, port: int | None) -> int:
 
 
 def _probe(host: str, port: int) -> None:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
+    if ":" in host:
+        raise ValueError(f"cannot serve on {host}: give a name or an IPv4 address with --host")
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         if os.name == "posix":  # elsewhere it would allow a port in use
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind((host.strip("[]"), port))
+        probe.bind((host, port))
 
 
 @contextmanager

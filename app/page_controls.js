@@ -49,7 +49,7 @@ function showStatus(state) {
   [
     state.recording,
     `${seconds().toFixed(1)} s${state.playing ? "" : " · paused"}`,
-    `${state.source_fps.toFixed(0)} fps${state.arrival_ms === null ? "" : ` · ${state.arrival_ms[0].toFixed(0)} ms late`}`,
+    `${state.source_fps.toFixed(0)} fps${state.arrival_ms === null ? "" : ` · ${pair(state.arrival_ms)} late`}`,
     `${state.shown_fps.toFixed(0)} fps`,
     `${state.labels_per_s.toFixed(0)} / s`,
     pair(state.label_ms),
@@ -75,8 +75,8 @@ function showHealth(notes) {
 
 function showRecording({can_record: possible, recorded, decides}) {
   const button = find("record");
-  button.hidden = !possible || !setup.operates;
-  button.disabled = !decides;
+  button.hidden = !recorded && (!possible || !setup.operates);  // that it is recorded, everybody sees
+  button.disabled = !decides || !setup.operates;
   button.classList.toggle("on", recorded !== null);
   const time = (s) => `${Math.floor(s / 60)}:${String(s % 60).padStart(2, "0")}`;
   put(button, recorded ? `Stop · ${time(recorded.seconds)} · ${recorded.mb.toFixed(1)} MB` : "Record");
@@ -89,7 +89,7 @@ find("view").addEventListener("input", (event) => touched.set(event.target, perf
 
 function show(news) {
   state = news;
-  put(find("play"), state.playing ? "Pause" : "Play");
+  put(find("play"), state.failed ? "Try again" : state.playing ? "Pause" : "Play");
   put(find("rgb"), state.reconstructed ? "RGB (from events)" : "RGB");
   const notes = [state.simulated && "simulated", state.windowed && "window mode"].filter(Boolean).join(", ");
   put(find("events"), notes ? `Events (${notes})` : "Events");
@@ -123,7 +123,8 @@ function options(select, names, chosen) {
 function takeSetup(news) {
   setup = news;
   colours.clear();
-  options(find("choice"), setup.sources, find("choice").value || setup.sources[0]);
+  const sources = setup.sources.includes(setup.watching) ? setup.sources : [setup.watching, ...setup.sources];
+  options(find("choice"), sources, setup.watching);
   options(find("model"), setup.models.includes(setup.model) ? setup.models : [...setup.models, setup.model], setup.model);
   options(find("speed"), setup.speeds.map(String), String(state.speed ?? 1));
   for (const option of find("speed").options) option.textContent = `${option.value} ×`;
@@ -190,7 +191,8 @@ const KEYS = {
   "Escape": () => mark(null),
 };
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || find("help").open) return;
+  const typed = event.getModifierState("AltGraph") || "[]?".includes(event.key);  // as some keyboards have them
+  if (!typed && (event.ctrlKey || event.metaKey || event.altKey) || find("help").open) return;
   if (event.repeat && !event.key.startsWith("Arrow")) return;
   if (event.target.closest("input:not([type=checkbox]), textarea, select, [contenteditable]")) return;
   if (event.target.closest("button, summary, input") && event.key === " ") return;

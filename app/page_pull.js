@@ -26,19 +26,20 @@ async function pull(token) {
   let after = 0, drawn = 0;
   let next = request(token, after);
   while (props.value === token) {
-    let reply, body;
+    let reply, body, news, cut;
     try {
       reply = await next;
       body = new Uint8Array(await reply.arrayBuffer());
+      if (reply.status === 404) return reload();
+      if (!reply.ok) throw new Error(`status ${reply.status}`);
+      cut = body.indexOf(10);
+      news = JSON.parse(new TextDecoder().decode(body.subarray(0, cut)));
     } catch {
       say(UNREACHABLE);
       await wait(1000);
       next = request(token, after);
       continue;
     }
-    if (reply.status === 404) return reload();
-    const cut = body.indexOf(10);
-    const news = JSON.parse(new TextDecoder().decode(body.subarray(0, cut)));
     after = news.number ?? after;
     takeTimeline(news);
     if (news.setup) takeSetup(news.setup);

@@ -9,6 +9,9 @@ function takeTimeline(news) {
     Object.assign(line, {channel: news.channel, bins: new Map(), names: [], change: 0});
     marked = null;
   }
+  bar.setAttribute("aria-valuemax", Math.round((news.length_us ?? 60e6) / 1e6));
+  bar.setAttribute("aria-valuenow", Math.round(((news.position_us ?? 0) - (news.origin_us ?? 0)) / 1e6));
+  bar.setAttribute("aria-valuetext", news.labels[0] ? `${news.labels[0][0]}` : "");
   if (!news.timeline) return;
   line.names = news.timeline.names;
   line.change = news.timeline.change;
@@ -17,10 +20,12 @@ function takeTimeline(news) {
   line.binUs = news.bin_us;
   line.lengthUs = news.length_us ?? 60e6;
   for (const [number, ...row] of news.timeline.rows) line.bins.set(number, row);
-  if (line.live) for (const number of line.bins.keys()) if (number < newestBin() - 60e6 / line.binUs) line.bins.delete(number);
+  if (!line.live) return;
+  let newest = 0;
+  for (const number of line.bins.keys()) newest = Math.max(newest, number);
+  for (const number of line.bins.keys()) if (number < newest - 60e6 / line.binUs) line.bins.delete(number);
 }
 
-const newestBin = () => Math.floor(((state.position_us ?? 0) - line.origin) / line.binUs);
 const leftUs = () => line.live ? Math.max(0, (state.position_us ?? 0) - line.origin - line.lengthUs) : 0;
 const seconds = () => ((state.position_us ?? 0) - line.origin) / 1e6;
 const toX = (us, width) => (us - leftUs()) / line.lengthUs * width;

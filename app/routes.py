@@ -11,10 +11,16 @@ GET  metrics                 the figures of the status line, as Prometheus reads
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import json
+import os
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from starlette.requests import Request
@@ -25,18 +31,22 @@ from app.actions import Actions, Gone
 from app.metrics import exposition
 from app.setup import setup_of
 from app.snapshot import snapshot
-from app.strip import PANES, View
+from app.strip import PANES, Moment, Picture, View
 from app.viewer import Viewer
 from app.viewers import Viewers
 
+_PAINTERS = 4
 _HOLD_S = 0.4  # longer would fill the browser's six connections and delay clicks
 _IDLE_S = 60.0
+_LEFT_S = 600.0  # an upload that takes longer than this to be opened is none
+_BLOCK = 1_000  # lines
 _MOST_BYTES = 10_000  # of an action's arguments
 _FRESH = {"Cache-Control": "no-store"}
 
 
 def routes(viewers: Viewers, actions: Actions) -> list[Route]:
     """The routes, for Gradio's server."""
+    pictures = ThreadPoolExecutor(_PAINTERS, thread_name_prefix="picture")  # which no slow action may keep busy
 
     async def frames(request: Request) -> Response:
         viewer = viewers.get(request.path_params["token"])
@@ -46,9 +56,9 @@ def routes(viewers: Viewers, actions: Actions) -> list[Route]:
         viewer.painted(_number(asked.get("painted")), _number(asked.get("ago")))
         moment = await viewer.moment_after(_number(asked.get("after")), _HOLD_S)
         view = _view(asked)
-        picture = await asyncio.to_thread(moment.picture, view) if moment and view.panes else None
         try:
-            state = viewer.state() | _news(request.path_params["token"], viewer, actions, request)
+            told = pictures.submit(_told, viewer, actions, request, moment, view)
+            state, picture = await asyncio.wrap_future(told)
         except Gone:  # while it waited
             return Response(status_code=404, headers=_FRESH)
         if moment is not None and picture is not None:
@@ -59,10 +69,8 @@ def routes(viewers: Viewers, actions: Actions) -> list[Route]:
         return Response(body, media_type="application/octet-stream", headers=headers)
 
     async def act(request: Request) -> Response:
-        body = await request.body()
         try:
-            if len(body) > _MOST_BYTES:
-                raise ValueError("too much to take")
+            body = await _body(request)
             arguments = json.loads(body or b"{}")
             if not isinstance(arguments, dict):
                 raise ValueError("the arguments are a JSON object")
@@ -88,7 +96,7 @@ def routes(viewers: Viewers, actions: Actions) -> list[Route]:
         predictions = viewer.channel.predictions
         lines = predictions.as_csv(viewer.channel.name) if kind == "csv" else predictions.as_jsonl(viewer.channel.name)
         media = "text/csv" if kind == "csv" else "application/jsonl"
-        return StreamingResponse(lines, media_type=media, headers=_FRESH | _named(viewer, kind))
+        return StreamingResponse(_in_blocks(lines), media_type=media, headers=_FRESH | _named(viewer, kind))
 
     async def labels(request: Request) -> Response:
         try:
@@ -110,6 +118,13 @@ def routes(viewers: Viewers, actions: Actions) -> list[Route]:
     ]
 
 
+def _told(
+    viewer: Viewer, actions: Actions, request: Request, moment: Moment | None, view: View
+) -> tuple[dict[str, Any], Picture | None]:
+    picture = moment.picture(view) if moment is not None and view.panes else None
+    return viewer.state() | _news(request.path_params["token"], viewer, actions, request), picture
+
+
 def _news(token: str, viewer: Viewer, actions: Actions, request: Request) -> dict[str, Any]:
     """What the page does not know yet of the timeline and of what can be chosen."""
     asked = request.query_params
@@ -123,6 +138,30 @@ def _news(token: str, viewer: Viewer, actions: Actions, request: Request) -> dic
         "recording_example": actions.recording_example(),
         "setup": setup if asked.get("setup") != setup["version"] else None,
     }
+
+
+def _in_blocks(lines: Iterator[str]) -> Iterator[str]:
+    """Many at a time: each costs a hop between threads."""
+    while block := "".join(itertools.islice(lines, _BLOCK)):
+        yield block
+
+
+async def _body(request: Request) -> bytes:
+    """What was sent. Raises ValueError where that is more than any action takes."""
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > _MOST_BYTES:
+            raise ValueError("too much to take")
+    return body
+
+
+def _sweep() -> None:
+    """Remove uploads that nobody opened: those of viewers lie elsewhere."""
+    folder, oldest = os.environ.get("GRADIO_TEMP_DIR"), time.time() - _LEFT_S
+    for path in Path(folder).rglob("*") if folder else ():
+        if path.is_file() and path.stat().st_mtime < oldest:
+            path.unlink(missing_ok=True)
 
 
 def _view(asked: Mapping[str, str]) -> View:
@@ -147,7 +186,9 @@ def freeing_idle(viewers: Viewers) -> Callable[[Any], AbstractAsyncContextManage
     async def free() -> None:
         while True:
             await asyncio.sleep(_IDLE_S / 10)
-            await asyncio.to_thread(viewers.free_idle, _IDLE_S)
+            with contextlib.suppress(Exception):  # the next time comes whatever happens
+                await asyncio.to_thread(viewers.free_idle, _IDLE_S)
+                await asyncio.to_thread(_sweep)
 
     @asynccontextmanager
     async def lifespan(_app: Any) -> AsyncIterator[None]:

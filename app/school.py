@@ -5,17 +5,18 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from app.channel import Channel
 from app.data_folder import user_data_folder
-from app.lessons import Lessons
+from app.lessons import LONGEST_S, Lessons
 from app.spans import SpanBook, SpanBooks
 from app.taught import models
 from app.teach import Teaching
-from streams import open_source
+from streams import StreamError, open_source
 
 _FRESH_S = 1.0  # how long what is on disk is taken to stay as it is
 _UPLOADS = "uploads"
@@ -66,17 +67,21 @@ class School:
     def clip(self, channel: Channel, label: str) -> str:
         """Begin to record an example of what is live, or end that; a line on it."""
         with self._lock:
-            clip, self._clip = self._clip, None
-            if clip is not None and clip[0].ended:  # whoever began it has gone
-                clip[1].unlink(missing_ok=True)
-                clip = None
+            self._tidy()
+            clip = self._clip
+            if clip is not None and clip[0] is not channel:
+                raise ValueError(f"an example of {clip[2]} is being recorded on another source: end it there first")
+            self._clip = None
             if clip is None:
                 if not label.strip():
                     raise ValueError("say first of what it is an example")
                 self.folder.mkdir(parents=True, exist_ok=True)
                 path = self.folder / f".example-{time.time_ns()}.aedat4"
                 channel.start_clip(path)
-                self._clip = channel, path, label
+                self._clip = channel, path, label.strip()
+                timer = threading.Timer(LONGEST_S, self._end, [self._clip])
+                timer.daemon = True
+                timer.start()
                 return f"recording an example of {label}: press again to end it"
         channel, path, label = clip
         try:
@@ -89,6 +94,27 @@ class School:
         self._counts = 0.0, {}
         return self.told(label)
 
+    def _end(self, clip: tuple[Channel, Path, str]) -> None:
+        """An example that nobody ends: it is taken at its longest."""
+        with suppress(ValueError, StreamError, OSError):
+            if self._clip is clip:
+                self.clip(clip[0], clip[2])
+
+    def _tidy(self) -> None:
+        """Forget an example whose source has gone."""
+        if self._clip is not None and self._clip[0].ended:
+            self._clip[1].unlink(missing_ok=True)
+            self._clip = None
+
+    def close(self) -> None:
+        """Stop what goes on: nothing half done is kept."""
+        self.stop()
+        with self._lock:
+            if self._clip is not None:
+                self._clip[0].stop_recording()
+                self._clip[1].unlink(missing_ok=True)
+                self._clip = None
+
     def told(self, label: str) -> str:
         """How many examples there are of a label, in words."""
         count = self.counts().get(label.strip(), 0)
@@ -97,8 +123,9 @@ class School:
     @property
     def recording(self) -> str | None:
         """The label of which an example is being recorded."""
-        clip = self._clip
-        return clip[2] if clip is not None and not clip[0].ended else None
+        with self._lock:
+            self._tidy()
+            return self._clip[2] if self._clip is not None else None
 
     def forget(self, label: str) -> None:
         """Forget the examples of a label."""
@@ -115,12 +142,12 @@ class School:
             self._models = time.monotonic(), found
         return self._models[1]
 
-    def teach(self, base: str | Path, name: str, then: Callable[[str], None]) -> None:
+    def teach(self, base: str | Path, name: str, weights: str | None, then: Callable[[str], None]) -> None:
         """Begin to teach the model at `base` the examples; `then` is called with the name of the model that comes."""
         with self._lock:
             if self._teaching is not None and not self._teaching.state().over:
                 raise ValueError("a model is learning already: wait for it, or stop it")
-            teaching = self._teaching = Teaching(self.lessons, base, self._folder_of_models, name)
+            teaching = self._teaching = Teaching(self.lessons, base, self._folder_of_models, name, weights=weights)
 
         def wait() -> None:
             while not teaching.wait(1.0):

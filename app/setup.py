@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,12 +13,26 @@ from app.channel import SPEEDS
 from app.model import random_note
 from app.viewer import Viewer
 
+_FRESH_S = 1.0
+
 
 def setup_of(token: str, viewer: Viewer, actions: Actions, headers: Mapping[str, str]) -> dict[str, Any]:
-    """Sources, models, the model in use with its labels, and what is allowed; `version` tells when it has changed."""
+    """Sources, models, the model in use with its labels, and what is allowed; `version` tells when it has changed.
+
+    It is made anew once a second, and after each action of the tab.
+    """
+    made_at, setup = viewer.setup or (0.0, {})
+    if time.monotonic() - made_at > _FRESH_S:
+        setup = _made(token, viewer, actions, headers)
+        viewer.setup = time.monotonic(), setup
+    return setup
+
+
+def _made(token: str, viewer: Viewer, actions: Actions, headers: Mapping[str, str]) -> dict[str, Any]:
     recognizer = viewer.channel.recognizer
     setup: dict[str, Any] = {
         "sources": actions.offers(),
+        "watching": actions.called(viewer.address),
         "models": actions.models(),
         "model": recognizer.name,
         "device": str(recognizer.device),
@@ -26,6 +41,6 @@ def setup_of(token: str, viewer: Viewer, actions: Actions, headers: Mapping[str,
         "random": random_note(recognizer) or "",
         "speeds": SPEEDS,
         **actions.allows(headers),
-        **actions.taught(token),
+        **actions.taught(token, headers),
     }
     return {"version": hashlib.sha256(json.dumps(setup).encode()).hexdigest()[:12], **setup}

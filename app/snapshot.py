@@ -16,7 +16,8 @@ _INK, _FAINT, _PAPER = (17, 24, 39), (107, 114, 128), (255, 255, 255)
 
 def snapshot(viewer: Viewer) -> bytes:
     """A PNG. There must be a moment to show."""
-    moment, channel = viewer.moment, viewer.channel
+    shown, channel = viewer.shown, viewer.channel
+    moment, prediction = shown.moment, shown.prediction
     assert moment is not None
     panes = moment.panes(View())
     gap = np.full((panes[0].shape[0], GAP, 3), 255, np.uint8)
@@ -25,7 +26,7 @@ def snapshot(viewer: Viewer) -> bytes:
     strip = strip.repeat(factor, axis=0).repeat(factor, axis=1)
     height, width = strip.shape[:2]
     size = max(14, width // 50)
-    page = Image.new("RGB", (width, height + 3 * size), _PAPER)
+    page = Image.new("RGB", (width, height + 4 * size), _PAPER)
     page.paste(Image.fromarray(strip))
     draw = ImageDraw.Draw(page)
     prediction = channel.prediction
@@ -38,9 +39,8 @@ def snapshot(viewer: Viewer) -> bytes:
     told = [f"{channel.name}", f"{(moment.sample.t_end_us - origin_us) / 1e6:.3f} s", channel.recognizer.name]
     if channel.recognizer.random_parts:
         told.append("random weights")
-    draw.text((size, height + size // 2), _drawable(label), _INK, ImageFont.load_default(1.5 * size))
-    note, font = _drawable(" · ".join(told)), ImageFont.load_default(size)
-    draw.text((width - size - draw.textlength(note, font), height + size), note, _FAINT, font)
+    draw.text((size, height + size // 3), _drawable(label), _INK, ImageFont.load_default(1.5 * size))
+    draw.text((size, height + 2.5 * size), _drawable(" · ".join(told)), _FAINT, ImageFont.load_default(size))
     file = io.BytesIO()
     page.save(file, "PNG")
     return file.getvalue()

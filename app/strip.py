@@ -50,14 +50,15 @@ class Moment:
     before: tuple[Image, Image] | None  # RGB and event image; None: nothing to compare with
     shown_at: float  # seconds of the monotonic clock
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _pictures: dict[View, Picture] = field(default_factory=dict)
+    _pictures: dict[tuple[tuple[str, ...], int], Picture] = field(default_factory=dict)
 
     def picture(self, view: View) -> Picture:
         """Its panes, all of the RGB image's height; a large one is reduced to what the view can show."""
         with self._lock:
-            found = self._pictures.get(view)
+            key = view.panes, self._height(view)
+            found = self._pictures.get(key)
             if found is None:
-                found = self._pictures[view] = encode_strip(self.panes(view))
+                found = self._pictures[key] = encode_strip(self.panes(view))
             return found
 
     def panes(self, view: View) -> list[Image]:
@@ -68,9 +69,12 @@ class Moment:
             "events": lambda: now[1],
             "motion": lambda: motion_image(self.before or now, now),
         }
-        height = min(self.sample.rgb.shape[0], _MOST_HEIGHT)
-        height //= max(1, self.sample.rgb.shape[1] // max(1, view.width))  # whole pixels, each the mean of a square
-        return [_of_height(images[name](), max(1, height)) for name in view.panes]
+        return [_of_height(images[name](), self._height(view)) for name in view.panes]
+
+    def _height(self, view: View) -> int:
+        """Of all panes: each pixel the mean of a square of whole ones."""
+        height, width = int(self.sample.rgb.shape[0]), int(self.sample.rgb.shape[1])
+        return max(1, min(height, _MOST_HEIGHT) // max(1, width // max(1, view.width)))
 
 
 class Past:

@@ -18,6 +18,7 @@ LIVE_SPAN_US = 60_000_000
 _BINS = 1200  # of a recording, and of a live feed's last minute
 _LEAST_US = 20_000  # a bin
 _CHANGES = 4 * _BINS  # that are remembered; who is further behind gets the bins as they are
+_STEP_US = 1_000_000  # a step back of more is a clock that began anew
 _PAUSE_US = 200_000  # between two samples that follow on one another
 _HOLE_US = 2_000_000  # a label holds from the one before it, if that is not longer ago
 
@@ -51,6 +52,11 @@ class Timeline:
         self._changed = 0
         self._labelled_us: int | None = None
         self._reached_us: int | None = None
+
+    def holds(self, sample: Sample) -> bool:
+        """Whether a sample of a live feed goes on where this one has come to, give or take a minute."""
+        reached_us = self.origin_us if self._reached_us is None else self._reached_us
+        return reached_us - _STEP_US < sample.t_end_us < reached_us + LIVE_SPAN_US
 
     def add_sample(self, sample: Sample) -> None:
         """How much happened in a sample."""

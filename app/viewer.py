@@ -9,7 +9,8 @@ viewer.close()
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import OrderedDict
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,23 +23,36 @@ from app.strip import Moment
 from streams import StreamError
 
 if TYPE_CHECKING:
-    from velora import Recognizer
+    from velora import Prediction, Recognizer
 
 _SENT = 32  # moments on their way to the screen
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A picture, and what is said of it."""
+
+    moment: Moment | None
+    prediction: Prediction | None
+    label: str | None  # the steady one
+    stale: bool
 
 
 class Viewer:
     """Watches `address`. A live source is shared with other viewers; who opened it decides how it is read."""
 
-    def __init__(self, channels: Channels, address: Path | str, recognizer: Recognizer) -> None:
+    def __init__(
+        self, channels: Channels, address: Path | str, recognizer: Recognizer, *, operator: bool = True
+    ) -> None:
         self._channels, self._waiters = channels, Waiters()
-        self._frozen: Moment | None = None  # the picture that is held while a live feed goes on
+        self._held: Shown | None = None  # while a live feed goes on
         self._message, self._done = "", False  # one line, and whether it is good news
         self._shown, self._paint = Rate(), Latency()
-        self._sent: deque[Moment] = deque(maxlen=_SENT)
+        self._sent: OrderedDict[int, float] = OrderedDict()  # numbers of moments to when they were there
         self.health = Health()
+        self.setup: tuple[float, dict[str, Any]] | None = None  # what it may choose from, and when that was made up
         self.address = address
-        self.channel = channels.join(address, recognizer, self._waiters.wake)
+        self.channel = channels.join(address, recognizer, self._waiters.wake, operator=operator)
 
     # --- controls -----------------------------------------------------------------------------------------------------
 
@@ -46,7 +60,7 @@ class Viewer:
     def playing(self) -> bool:
         """Neither paused nor ended."""
         player = self.channel.player
-        paused = player.paused if player is not None else self._frozen is not None
+        paused = player.paused if player is not None else self._held is not None
         return not paused and not self.channel.failure
 
     def pause(self) -> None:
@@ -55,18 +69,18 @@ class Viewer:
         if self.channel.player is not None:
             self.channel.player.pause()
         else:
-            self._frozen = self.channel.moment
+            self._held = self._now()
 
     def resume(self) -> None:
         """Go on."""
-        self._frozen = None
+        self._held = None
         if self.channel.player is not None:
             self.channel.player.resume()
         self.say("")
 
     @property
     def decides(self) -> bool:
-        """Whether this viewer, of all who watch the channel, has watched it for longest."""
+        """Whether this viewer, of the operators who watch the channel, has watched it for longest."""
         return self.channel.owner == self._waiters.wake
 
     def decide(self) -> Channel:
@@ -105,24 +119,37 @@ class Viewer:
         moment = await self._waiters.wait_for(lambda: self._newer(number), timeout_s)
         if moment is not None:
             self._shown.count()
-            self._sent.append(moment)
+            if number:  # else it is shown again, otherwise
+                self._sent[moment.number] = moment.shown_at
+                while len(self._sent) > _SENT:
+                    self._sent.popitem(last=False)
         return moment
 
     @property
-    def moment(self) -> Moment | None:
+    def shown(self) -> Shown:
         """What is on the screen, or about to be."""
-        return self._frozen or self.channel.moment
+        return self._held or self._now()
+
+    @property
+    def moment(self) -> Moment | None:
+        """The picture on it."""
+        return self.shown.moment
+
+    def _now(self) -> Shown:
+        channel = self.channel
+        return Shown(channel.moment, channel.prediction, channel.steady.shown, channel.stale)
 
     def painted(self, number: int, ago_ms: float) -> None:
         """The browser has painted a moment so long ago."""
-        moment = next((sent for sent in self._sent if sent.number == number), None)
-        if moment is not None:
-            self._paint.add(max(0.0, (time.monotonic() - moment.shown_at) * 1e3 - ago_ms))
+        shown_at = self._sent.pop(number, None)
+        if shown_at is not None:
+            self._paint.add(max(0.0, (time.monotonic() - shown_at) * 1e3 - ago_ms))
 
     def state(self) -> dict[str, Any]:
         """What the page tells beside the picture: labels, rates, latency, and a message where something went wrong."""
-        channel, moment = self.channel, self.moment
-        prediction, source, player = channel.prediction, channel.source, channel.player
+        channel, shown = self.channel, self.shown
+        moment, prediction = shown.moment, shown.prediction
+        source, player = channel.source, channel.player
         recorded, timeline = channel.recorded, channel.timeline
         failure = channel.failure or (recorded.failure if recorded else "")
         figures = self.figures()
@@ -140,10 +167,11 @@ class Viewer:
             "can_record": channel.can_record,
             "recorded": recorded and {"seconds": int(recorded.seconds), "mb": round(recorded.size / 1e6, 1)},
             "message": failure or self._message,
+            "failed": bool(channel.failure),
             "done": self._done and bool(self._message) and not failure,
-            "label": channel.steady.shown,
+            "label": shown.label,
             "labels": [(label, round(p, 4)) for label, p in prediction.topk[:5]] if prediction else [],
-            "stale": channel.stale,
+            "stale": shown.stale,
             "unsure": prediction is not None and prediction.unsure,
             "position_us": moment.sample.t_end_us if moment else None,
             "origin_us": timeline.origin_us if timeline else None,

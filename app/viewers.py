@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
+import sys
 import tempfile
 import threading
 import time
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from app.channel import one_line
 from app.channels import Channels
 from app.spans import SpanBook
 from app.viewer import Viewer
@@ -33,6 +35,7 @@ class Tab:
     session: str  # Gradio's name of the tab
     viewer: Viewer
     recognizer: Recognizer  # chosen, for what is opened next too
+    operator: bool = True  # who may decide how a live source is read
     book: SpanBook | None = None  # the labels by hand of what it watches, once somebody looked
     upload: Path | None = None  # a folder that goes when the viewer does
     asked: float = field(default_factory=time.monotonic)  # when it last asked for a picture
@@ -60,19 +63,20 @@ class Viewers:
         with self._lock:
             self._tabs[_PREPARED] = Tab("", self._make(recording, self._recognizer), self._recognizer)
 
-    def open(self, session: str, recording: Path | str) -> str:
+    def open(self, session: str, recording: Path | str, *, operator: bool = True) -> str:
         """A viewer for a new tab; returns its token. Raises ValueError where there are MOST_VIEWERS already."""
         self.leave(session)  # a session has one viewer
         token = secrets.token_urlsafe()
         with self._lock:
             if len(self._tabs) >= MOST_VIEWERS:
                 raise ValueError(f"{MOST_VIEWERS} tabs watch already: close one of them, then reload this page")
-            viewer = self._prepared(recording) or self._make(recording, self._recognizer)
-            self._tabs[token] = Tab(session, viewer, self._recognizer)
+            viewer = self._prepared(recording) if operator else None
+            viewer = viewer or self._make(recording, self._recognizer, operator=operator)
+            self._tabs[token] = Tab(session, viewer, self._recognizer, operator)
         return token
 
-    def _make(self, recording: Path | str, recognizer: Recognizer) -> Viewer:
-        return Viewer(self._channels, recording, recognizer)
+    def _make(self, recording: Path | str, recognizer: Recognizer, *, operator: bool = True) -> Viewer:
+        return Viewer(self._channels, recording, recognizer, operator=operator)
 
     def _prepared(self, recording: Path | str) -> Viewer | None:
         """The viewer that waits for the first tab, if it plays this recording; from the start if it waited long."""
@@ -87,7 +91,7 @@ class Viewers:
 
     def find(self, token: str) -> Tab | None:
         """The tab of a token, which is thereby known to be in use; None if there is none (any more)."""
-        tab = self._tabs.get(token)
+        tab = self._tabs.get(token) if token != _PREPARED else None
         if tab is not None:
             tab.asked = time.monotonic()
         return tab
@@ -100,6 +104,13 @@ class Viewers:
     def play(self, token: str, recording: Path | str) -> None:
         """Give a tab another recording or live source."""
         self._replace(token, recording, None)
+
+    def again(self, token: str) -> None:
+        """Open what a tab watches anew, after a failure."""
+        tab = self._tabs.get(token)
+        if tab is not None:
+            upload, tab.upload = tab.upload, None
+            self._replace(token, tab.viewer.address, upload)
 
     def play_upload(self, token: str, uploaded: Path) -> None:
         """Give a tab a recording of its own, which is deleted with its viewer. Raises RecordingError for a bad one.
@@ -126,8 +137,8 @@ class Viewers:
         with self._lock:
             old = self._tabs.get(token)
             if old is not None:
-                viewer = self._make(recording, old.recognizer)
-                self._tabs[token] = Tab(old.session, viewer, old.recognizer, upload=upload)
+                viewer = self._make(recording, old.recognizer, operator=old.operator)
+                self._tabs[token] = Tab(old.session, viewer, old.recognizer, old.operator, upload=upload)
         if old is not None:
             old.close()
         elif upload is not None:  # the tab was closed meanwhile
@@ -157,4 +168,7 @@ class Viewers:
             if not tab.viewer.channel.is_live:  # which others may watch
                 tab.viewer.channel.stop()
         for tab in tabs:
-            tab.close()
+            try:
+                tab.close()
+            except Exception as error:  # a driver's; the others are freed all the same
+                print(f"velora: {one_line(error, tab.viewer.address)}", file=sys.stderr)

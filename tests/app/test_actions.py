@@ -44,7 +44,7 @@ def actions(viewers: Viewers, small_recording: Path) -> Actions:
 
 @pytest.fixture
 def token(actions: Actions, viewers: Viewers) -> str:
-    token = actions.enter("tab")
+    token = actions.enter("tab", {})
     until(lambda: viewers.get(token).state()["labels"])
     return token
 
@@ -125,7 +125,7 @@ def test_an_unknown_tab_is_told_apart(actions: Actions) -> None:
 def test_only_operators_record_and_open_other_sources(viewers: Viewers, small_recording: Path) -> None:
     models = Models(FakeRecognizer(), load)
     actions = Actions(viewers, models, {"square": small_recording}, Access(open_to_others=True), School())
-    token = actions.enter("tab")
+    token = actions.enter("tab", {})
     for name, arguments in (("record", {}), ("open", {"address": str(small_recording)}), ("cameras", {})):
         with pytest.raises(ValueError, match="for operators"):
             actions.act(name, {}, token, **arguments)
@@ -136,7 +136,7 @@ def test_only_operators_record_and_open_other_sources(viewers: Viewers, small_re
 def test_what_is_live_cannot_be_sought_in(tmp_path: Path) -> None:
     viewers = Viewers(FakeRecognizer(), Channels(Settings(opened=lambda _: FakeCamera(), record_to=tmp_path)))
     actions = Actions(viewers, Models(FakeRecognizer(), load), {"cam": "webcam:0"}, Access(), School())
-    token = actions.enter("tab")
+    token = actions.enter("tab", {})
     until(lambda: viewers.get(token).state()["can_record"])
     with pytest.raises(ValueError, match="record it first"):
         actions.act("seek", {}, token, seconds=1.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -89,11 +90,11 @@ def test_labels_of_what_was_played_before_a_restart_are_not_shown(channel: Chann
     channel.close()
     shown = channel.prediction
     channel.on_sample(sample(1_000, discontinuity=True))
-    channel.on_prediction(prediction(40, "old", 1.0))
+    channel.on_prediction(prediction(40, "2", 1.0))
     assert channel.stale and channel.prediction is shown
     channel.on_sample(sample(1_001))
-    channel.on_prediction(prediction(1_001, "new", 1.0))
-    assert not channel.stale and channel.prediction.label == "new" and channel.steady.shown == "new"
+    channel.on_prediction(prediction(1_001, "JOKER", 1.0))
+    assert not channel.stale and channel.prediction.label == "JOKER" and channel.steady.shown == "JOKER"
 
 
 def test_another_model_goes_on_with_the_same_stream(channel: Channel) -> None:
@@ -105,6 +106,41 @@ def test_another_model_goes_on_with_the_same_stream(channel: Channel) -> None:
     assert channel.stale and channel.prediction is None
     until(lambda: channel.prediction and channel.prediction.model == "other")
     assert channel.recognizer.name == "other" and not channel.failure
+
+
+def test_what_the_model_before_still_says_is_not_shown(channel: Channel) -> None:
+    until(lambda: channel.prediction)
+    channel.close()
+    channel.use(FakeRecognizer())
+    late = prediction(channel.moment.sample.index)
+    late.model = "the one before"
+    channel.on_prediction(late)
+    assert channel.prediction is None and channel.stale
+
+
+def test_a_paused_picture_has_a_label_of_the_model_that_was_swapped_in(channel: Channel) -> None:
+    class Other(FakeRecognizer):
+        name = "other"
+
+    until(lambda: channel.prediction)
+    channel.player.pause()
+    channel.use(Other())
+    until(lambda: channel.prediction and channel.prediction.model == "other")
+    assert channel.player.paused
+
+
+def test_a_live_clock_that_begins_anew_begins_the_timeline_anew() -> None:
+    channel = Channel("webcam:0", FakeRecognizer(), SharedStep(), Settings(opened=lambda _: FakeCamera()))
+    until(lambda: channel.moment)
+    channel.close()
+    number, timeline = channel.number, channel.timeline
+    after = channel.moment.sample
+    channel.on_sample(replace(after, index=after.index + 1, t_end_us=after.t_end_us + 1, discontinuity=True))
+    assert channel.timeline is timeline
+    early = after.t_end_us - 50_000_000
+    channel.on_sample(replace(after, index=after.index + 2, t_start_us=early - 1, t_end_us=early, discontinuity=True))
+    assert channel.number > number and channel.timeline is not timeline and channel.timeline.origin_us == early - 1
+    until(lambda: FakeCamera.opened == 0)
 
 
 def test_the_stride_can_be_changed_and_goes_back_to_what_was_trained(channel: Channel) -> None:
@@ -139,6 +175,8 @@ def test_a_live_source_is_followed_and_recorded(tmp_path: Path) -> None:
     clip = tmp_path / "clip.aedat4"
     channel.start_clip(clip)
     until(lambda: channel.recorded and channel.recorded.size > 0)
+    with pytest.raises(ValueError, match="being recorded already"):
+        channel.start_recording()
     channel.close()
     assert clip.exists() and not clip.with_name("clip.labels.csv").exists()
     until(lambda: FakeCamera.opened == 0)

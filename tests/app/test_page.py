@@ -267,6 +267,25 @@ def test_a_port_in_use_is_one_line() -> None:
             Page(FakeRecognizer, {"square": Path("unread.aedat4")}, port=port)
 
 
+@pytest.mark.parametrize("host", ["::1", "[::]"])
+def test_what_cannot_be_served_on_is_one_line(host: str) -> None:
+    with pytest.raises(ValueError, match="a name or an IPv4 address"):
+        Page(FakeRecognizer, {"square": Path("unread.aedat4")}, host=host)
+
+
+def test_a_server_that_fails_once_does_not_stop_the_page(tab: Tab) -> None:
+    failed: list[int] = []
+
+    def fail(route) -> None:
+        failed.append(1)
+        route.fulfill(status=500, body="Internal Server Error") if len(failed) == 1 else route.continue_()
+
+    tab.page.route("**/frames/**", fail)
+    tab.wait(f"{SHOWN.format('message')}.includes('No answer')")
+    tab.moves()
+    tab.errors.clear()  # the browser's own word on the 500
+
+
 def test_a_page_is_shared_only_with_whom_it_knows() -> None:
     with pytest.raises(ValueError, match="--auth FILE"):
         Page(FakeRecognizer, {"square": Path("unread.aedat4")}, share=True)
@@ -304,11 +323,19 @@ print(component_meta.create_or_modify_pyi.__module__)
         ({"Host": "evil.example"}, 400),
         ({"Sec-Fetch-Site": "cross-site"}, 403),
         ({"Sec-Fetch-Site": "same-origin"}, 200),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
     ],
 )
 def test_other_names_and_other_sites_are_refused(page: Page, headers: dict[str, str], status: int) -> None:
     asked = httpx.post(f"{page.url}gradio_api/upload", headers=headers, files={"files": ("a.aedat4", b"x")})
     assert asked.status_code == status
+
+
+def test_other_sites_cannot_read_either(page: Page) -> None:
+    for path in ("", "metrics", "gradio_api/info"):
+        assert httpx.get(page.url + path, headers={"Origin": "http://evil.example"}).status_code == 403
+        assert httpx.get(page.url + path, headers={"Origin": page.url.rstrip("/")}).status_code == 200
 
 
 def test_files_of_the_machine_are_not_served(page: Page) -> None:

@@ -113,6 +113,7 @@ def test_only_operators_may_do_more_than_watch(guarded: Page, small_recording: P
     allowed = httpx.post(f"{guarded.url}act/{token}/record", auth=ANNA).json()
     assert "for operators" in refused["message"] and "only live sources" in allowed["message"]
     for who, operates in ((ANNA, True), (BEN, False)):
+        token = guarded.viewers.open(f"tab of {who[0]}", small_recording, operator=operates)
         state = json.loads(httpx.get(f"{guarded.url}frames/{token}", auth=who).content.partition(b"\n")[0])
         assert state["setup"]["operates"] is operates
 

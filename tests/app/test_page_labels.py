@@ -29,7 +29,7 @@ class QuickTeaching:
 
     go_on = threading.Event()
 
-    def __init__(self, lessons: Lessons, base: object, folder: Path, name: str) -> None:
+    def __init__(self, lessons: Lessons, base: object, folder: Path, name: str, weights: object) -> None:
         assert base == "demo" and not lessons.untaught()
         self._target, self._state = folder / name, TeachingState()
 

@@ -40,6 +40,11 @@ def test_a_large_pane_is_reduced_by_whole_factors_to_what_the_screen_shows(width
     assert picture.widths == (expected,) and picture.height == 720 * expected // 1280
 
 
+def test_windows_of_about_one_width_share_a_picture() -> None:
+    shown = moment(sample(0, 9, size=(1280, 720)))
+    assert shown.picture(View(("rgb",), 500)) is shown.picture(View(("rgb",), 600))
+
+
 def test_motion_is_against_the_sample_a_stride_before() -> None:
     past, motion = Past(), []
     for i in range(7):

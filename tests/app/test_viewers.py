@@ -69,8 +69,9 @@ def test_it_pauses_and_resumes(viewer: Viewer) -> None:
 
 
 def test_paint_is_counted_from_the_moment_to_the_browsers_word(viewer: Viewer) -> None:
-    moment = newest(viewer)
+    moment = newest(viewer, newest(viewer).number)
     viewer.painted(moment.number, 0)
+    viewer.painted(moment.number, 60_000)  # told twice, it counts once
     viewer.painted(moment.number + 1_000_000, 0)  # nobody was shown that
     assert viewer.state()["paint_ms"][0] >= 0
 
@@ -130,6 +131,44 @@ def test_eight_viewers_of_a_live_source_cost_no_more_than_one(tmp_path: Path) ->
     assert len(pictures) == 1 and len(pushed) == len(set(pushed)) and FakeCamera.opened == 1
     viewers.close()
     until(lambda: FakeCamera.opened == 0 and not viewer_threads())
+
+
+def test_what_is_said_of_a_held_picture_is_held_too(live: Viewers) -> None:
+    viewer = live.get(live.open("a", "webcam:0"))
+    until(lambda: viewer.state()["labels"])
+    viewer.pause()
+    held = viewer.state()
+    until(lambda: viewer.channel.prediction is not viewer.shown.prediction)
+    assert [viewer.state()[name] for name in ("labels", "label", "position_us")] == [
+        held[name] for name in ("labels", "label", "position_us")
+    ]
+
+
+def test_an_operator_decides_before_a_guest_who_came_first(live: Viewers) -> None:
+    guest = live.get(live.open("guest", "webcam:0", operator=False))
+    assert guest.decides
+    operator = live.get(live.open("operator", "webcam:0"))
+    assert operator.decides and not guest.decides
+
+
+def test_a_driver_that_fails_to_close_keeps_no_other_tab_open(small_recording: Path, capsys) -> None:
+    viewers = Viewers(FakeRecognizer(), Channels(Settings()))
+    for name in "ab":
+        viewers.open(name, small_recording)
+    first = next(iter(viewers.counted().values()))
+
+    def fail() -> None:
+        raise OSError("the cable is hot")
+
+    first.close = fail  # type: ignore[method-assign]
+    viewers.close()
+    first.channel.close()
+    assert len(viewers) == 0 and not viewer_threads() and "the cable is hot" in capsys.readouterr().err
+
+
+def test_the_viewer_that_waits_for_the_first_tab_has_no_token(viewers: Viewers, small_recording: Path) -> None:
+    viewers.prepare(small_recording)
+    assert viewers.get("") is None
 
 
 def test_a_live_source_can_be_opened_again_at_once(live: Viewers) -> None:
