@@ -17,7 +17,7 @@ from streams.packet_cache import PacketCache
 if TYPE_CHECKING:
     from velora import Recognizer
 
-CACHE_BYTES = 256 << 20  # of decoded packets of recordings
+CACHE_BYTES = 128 << 20  # of decoded packets of recordings
 
 
 class Channels:
