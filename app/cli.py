@@ -225,7 +225,8 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
         "--data",
         required=True,
         metavar="FOLDER|cards",
-        help="images as HARDVS or PokerEvent lay them out, recordings with labels.csv, or cards: simulated scenes",
+        help="images as HARDVS or PokerEvent lay them out, recordings with labels.csv (or NAME.labels.csv each), "
+        "or cards: simulated scenes",
     )
     parser.add_argument("--clips", type=positive_int, default=400, metavar="N", help="of cards (default: %(default)s)")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="where decoded frames are kept")

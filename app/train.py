@@ -40,7 +40,8 @@ SUMMARY = "summary.json"
 BASELINE = "nearest_class_mean.json"
 CACHE = ".frames"
 BACKBONE = "ViT-B-16-quickgelu"
-_VAL_WINDOWS = 2  # a clip
+_VAL_WINDOWS = (2, 6)  # a clip: of many clips, and of few
+_VAL_FEW = 24  # windows
 
 
 def train(arguments: argparse.Namespace) -> int:
@@ -205,7 +206,8 @@ def _tower(config: VELoRAConfig, arguments: argparse.Namespace) -> VisionTower:
 def _data(train: ClipSet, val: ClipSet, config: VELoRAConfig, sampling: str) -> loop.Data:
     protocols = ("stream", "clip") if sampling == "mix" else (sampling,)
     places = [slot for protocol in protocols for slot in slots(train.clips, config, protocol)]
-    windows = [w for protocol in protocols for w in fixed_windows(val.clips, config, protocol, _VAL_WINDOWS)]
+    most = int(np.clip(_VAL_FEW // max(1, len(val.clips)), *_VAL_WINDOWS))
+    windows = [w for protocol in protocols for w in fixed_windows(val.clips, config, protocol, most)]
     if not places:
         raise ValueError("no clip is as long as a window: record longer ones, or train with --sampling clip")
     seen = {place.label for place in places}

@@ -1,12 +1,19 @@
 """Teaching new labels from a handful of clips, as the page does it: how long it takes, and how good it gets.
 
-    python benchmarks/teach.py --work DIR [--task things] [--clips 8] [--json]
+    python benchmarks/teach.py --work DIR [--task flats] [--clips 8] [--json]
 
 Four classes that the demo's model does not know, simulated: `things` (a hand, a cup, a phone, a pen, moved about),
+<<<<<<< ours
 `flats` (a box, a card's back, a sheet of paper, a phone: all of them rectangles), `directions` (boxes that pass to the
 left, right, up, down), or `suits` of cards. All clips of a task, a second or two each, are of one table in one light,
 as a person would record them; what is shown differs from clip to clip. Those for testing are others. Seconds of wall
 time are those of the machine as it is; CPU seconds depend on its load less.
+=======
+`flats` (a box, a card's back, a sheet of paper, a phone: all of them rectangles), `directions` (pale sheets that pass
+to the left, right, up, down), or `suits` of cards. All clips of a task, a second or two each, are of one table in one
+light, as a person would record them; what is shown differs from clip to clip. Those for testing are others. Seconds of
+wall time are those of the machine as it is; CPU seconds depend on its load less.
+>>>>>>> theirs
 """
 
 from __future__ import annotations
@@ -60,7 +67,7 @@ def main() -> None:
     """Make the clips, teach, test, and print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--task", choices=list(TASKS), default="things")
+    parser.add_argument("--task", choices=list(TASKS), default="flats")
     parser.add_argument("--clips", type=int, default=8, help="of each class (default: 8)")
     parser.add_argument("--base", default="demo")
     parser.add_argument("--name", default="taught")
@@ -122,7 +129,7 @@ def card(suit: str, rng: np.random.Generator) -> Face:
 
 
 def passes(label: str, rng: np.random.Generator, seconds: float) -> list[Actor]:
-    """Boxes, one after the other, that cross the image in one direction."""
+    """Sheets, one after the other, that cross the image in one direction."""
     cast, start_us = list[Actor](), T_START_US - 300_000
     while start_us < T_START_US + seconds * 1e6:
         lasts_us = round(rng.uniform(0.6, 1.0) * 1e6)
@@ -132,8 +139,8 @@ def passes(label: str, rng: np.random.Generator, seconds: float) -> list[Actor]:
 
 
 def one_pass(label: str, rng: np.random.Generator, start_us: int, lasts_us: int) -> Actor:
-    """One box, through the image from side to side."""
-    sprite, way = draw_thing(rng, "box"), np.array(_WAYS[label])
+    """One sheet of paper, through the image from side to side."""
+    sprite, way = draw_thing(rng, "paper"), np.array(_WAYS[label])
     middle = np.array([*(0.5 + 0.25 * rng.uniform(-1, 1, 2) * (way == 0)), rng.uniform(-0.3, 0.3), 0, 0, 0.8])
     reach = np.array([*(0.75 * way), 0, 0, 0, 0])
 

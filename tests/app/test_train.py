@@ -89,6 +89,32 @@ def test_new_labels_start_from_the_demo(images: Path, tmp_path: Path, capsys: py
     assert load_checkpoint(tmp_path / "b").config.labels[0].startswith(("action_", "class "))
 
 
+def test_progress_and_result_are_json_lines(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--from", "demo", "--new-labels", "--sampling", "clip", "--epochs", "1", "--w-rec", "0", "--json"]
+    (images / "classes.txt").rename(images / "names.txt")
+    try:
+        assert main(["train", "--data", str(images), "--out", str(tmp_path / "a"), *options]) == 0
+    finally:
+        (images / "names.txt").rename(images / "classes.txt")
+    said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert list(dict.fromkeys(line["phase"] for line in said)) == [
+        "reading",
+        "starting",
+        "training",
+        "finishing",
+        "done",
+    ]
+    read = [line for line in said if line["phase"] == "reading"]
+    assert {line["split"] for line in read} == {"train", "val"} and read[-1]["step"] == read[-1]["steps"]
+    trained = [line for line in said if line["phase"] == "training"]
+    assert [line["step"] for line in trained] == list(range(1, trained[-1]["steps"] + 1))
+    assert trained[-1]["seconds_left"] == 0 and 0 <= trained[-1]["validation"] <= 1 and trained[-1]["loss"] > 0
+    done, summary = said[-1], json.loads((tmp_path / "a" / "summary.json").read_text())
+    assert done["out"] == str(tmp_path / "a") and done["steps"] == trained[-1]["steps"]
+    assert {name: done[name] for name in summary} == summary and 0 <= done["top1"] <= 1
+    assert said[len(read)]["nearest_class_mean"] == done["nearest_class_mean"]
+
+
 def test_ctrl_c_stops_cleanly_and_the_run_goes_on(images: Path, tmp_path: Path) -> None:
     line = ["train", "--data", str(images), "--out", str(tmp_path / "run"), *QUICK, "--epochs", "40", "--patience", "0"]
     line += ["--cache", str(images.parent / "checkpoint" / ".frames")]

@@ -46,7 +46,7 @@ def nearest_class_mean(
         weight, bias = (checkpoint.tensors[f"fuser.head.{name}"] for name in ("weight", "bias"))
     else:
         known = _features(model, data.train, _chosen(data, checkpoint.config.frames), modality)
-        weight, bias = _means(*known, len(checkpoint.config.labels))
+        weight, bias = class_means(*known, len(checkpoint.config.labels))
     asked, right = _features(model, data.val, data.windows, modality)
     return float(((asked @ weight.T + bias).argmax(dim=1) == right).float().mean())
 
@@ -58,7 +58,7 @@ def new_head(checkpoint: Checkpoint, tower: VisionTower | None, data: Data, moda
     classes, width = len(config.labels), checkpoint.tensors["fuser.head.weight"].shape[1]
     blank = {"fuser.head.weight": torch.zeros(classes, width), "fuser.head.bias": torch.zeros(classes)}
     model = build_model(Checkpoint(config, own | blank), tower)
-    weight, bias = _means(*_features(model, data.train, _chosen(data, config.frames), modality), classes)
+    weight, bias = class_means(*_features(model, data.train, _chosen(data, config.frames), modality), classes)
     return dataclasses.replace(checkpoint, tensors=own | {"fuser.head.weight": weight, "fuser.head.bias": bias})
 
 
@@ -69,7 +69,7 @@ def _chosen(data: Data, frames: int) -> list[Window]:
     return [data.slots[k].window(frames, None) for k in some]
 
 
-def _means(features: Tensor, truth: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+def class_means(features: Tensor, truth: Tensor, classes: int) -> tuple[Tensor, Tensor]:
     """Weight [C, F] and bias [C] of a linear layer whose largest output is the nearest class mean.
 
     Means count from their centre: what all of them share says nothing, and would drown the rest in half precision.

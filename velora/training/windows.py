@@ -74,13 +74,14 @@ def fixed_windows(clips: Sequence[Clip], config: VELoRAConfig, protocol: str, mo
 
 
 def chosen_ends(clip: Clip, config: VELoRAConfig, most: int) -> list[Indices]:
-    """The last samples of windows that stand for a clip, for each part between discontinuities.
+    """The last samples of windows that stand for what is labelled of a clip, for each part without a hole.
 
     They are a whole number of strides apart, so that windows share samples: about `most` a clip, or in a longer one
     windows side by side.
     """
     stride = stride_of(clip, config)
     ends = ends_of(clip, stride * (config.frames - 1))
+    ends = ends[np.array([label_at(clip, end) is not None for end in ends.tolist()], bool)]
     wanted = math.ceil(len(ends) / (most * stride))
     hop = stride * min(max(1, wanted), config.frames)
     parts = np.split(ends, np.flatnonzero(np.diff(ends) != 1) + 1)

@@ -22,7 +22,7 @@ from velora.training.clips import ClipSet, Span
 from velora.training.evaluate import answer
 from velora.training.objective import Objective
 from velora.training.plan import Plan
-from velora.training.start import nearest_class_mean, new_head
+from velora.training.start import class_means, nearest_class_mean, new_head
 from velora.training.trainer import STATE, Data, Progress, Trainer
 from velora.training.windows import fixed_windows
 
@@ -201,8 +201,21 @@ def test_few_shot_starts_from_the_nearest_class_mean(tmp_path: Path) -> None:
     found = answer(Recognizer("it", model), data.val, "stream", most=2)
     assert baseline is not None and baseline > 0.5
     assert (found.logits.argmax(axis=1) == found.truth).mean() == pytest.approx(baseline, abs=0.01)
+    assert nearest_class_mean(begun, tower(), data, new_head=True) == baseline
     untouched = {name for name in begun.tensors if not name.startswith("fuser.head")}
     assert all(torch.equal(begun.tensors[name], start(config).tensors[name]) for name in untouched)
+
+
+def test_what_classes_share_does_not_drown_what_tells_them_apart_in_half_precision() -> None:
+    generator = torch.Generator().manual_seed(0)
+    shared, own = 3 * torch.randn(64, generator=generator), 0.1 * torch.randn(4, 64, generator=generator)
+    truth = torch.arange(40) % 4
+    features = shared + own[truth] + 0.02 * torch.randn(40, 64, generator=generator)
+    weight, bias = class_means(features, truth, 5)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = torch.nn.functional.linear(features, weight, bias).float()
+    assert (logits.argmax(dim=1) == truth).all()
+    assert 1 < logits[:, :4].std() < 5 and (logits[:, 4] < -900).all()  # what was never seen is never said
 
 
 @pytest.mark.parametrize("adapter", ["lora", "clora"])

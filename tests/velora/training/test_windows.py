@@ -63,6 +63,12 @@ def test_what_nobody_labelled_is_left_out() -> None:
     assert [w.indices[-1] for w in fixed_windows([some], CONFIG, "stream", 99)] == [10, 12, 14, 16, 18]
 
 
+def test_windows_for_evaluation_are_spread_over_what_is_labelled() -> None:
+    late = MadeClip("late", (Span(30 * PERIOD_US, 40 * PERIOD_US, 0),), 40)
+    assert [w.indices[-1] for w in fixed_windows([late], CONFIG, "stream", 2)] == [30, 36]
+    assert fixed_windows([MadeClip("none", (), 40)], CONFIG, "stream", 2) == []
+
+
 def test_clip_windows_take_one_sample_from_each_segment() -> None:
     slot = slots([clip(2, count=40)], CONFIG, "clip")[0]
     assert slot.window(4, None).indices == (5, 15, 25, 35)  # the middles
