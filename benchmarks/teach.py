@@ -3,17 +3,10 @@
     python benchmarks/teach.py --work DIR [--task flats] [--clips 8] [--json]
 
 Four classes that the demo's model does not know, simulated: `things` (a hand, a cup, a phone, a pen, moved about),
-<<<<<<< ours
-`flats` (a box, a card's back, a sheet of paper, a phone: all of them rectangles), `directions` (boxes that pass to the
-left, right, up, down), or `suits` of cards. All clips of a task, a second or two each, are of one table in one light,
-as a person would record them; what is shown differs from clip to clip. Those for testing are others. Seconds of wall
-time are those of the machine as it is; CPU seconds depend on its load less.
-=======
 `flats` (a box, a card's back, a sheet of paper, a phone: all of them rectangles), `directions` (pale sheets that pass
 to the left, right, up, down), or `suits` of cards. All clips of a task, a second or two each, are of one table in one
 light, as a person would record them; what is shown differs from clip to clip. Those for testing are others. Seconds of
 wall time are those of the machine as it is; CPU seconds depend on its load less.
->>>>>>> theirs
 """
 
 from __future__ import annotations
