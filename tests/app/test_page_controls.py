@@ -76,6 +76,7 @@ def test_the_timeline_seeks(tab: Tab) -> None:  # noqa: F811
 
 
 def test_steps_and_their_keys(tab: Tab) -> None:  # noqa: F811
+    tab.wait(f"{POSITION} > 1")
     tab.page.click("#forward")
     tab.wait(f"{SHOWN.format('play')} === 'Play'")
     tab.stands()
