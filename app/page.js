@@ -4,7 +4,7 @@
 const find = (id) => document.getElementById(id);
 const put = (node, text) => { if (node.textContent !== text) node.textContent = text; };
 const percent = (p) => `${(100 * p).toFixed(p < 0.0995 ? 1 : 0)} %`;
-const clock = (s) => `${Math.floor(s / 60)}:${(s % 60).toFixed(1).padStart(4, "0")}`;
+const clock = (s, digits = 1) => `${Math.floor(s / 60)}:${(s % 60).toFixed(digits).padStart(3 + digits, "0")}`;
 const wait = (ms) => new Promise((done) => setTimeout(done, ms));
 const UNREACHABLE = "No answer from velora. Is it still running? Trying again…";
 

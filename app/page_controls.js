@@ -103,7 +103,7 @@ function show(news) {
     find(id).title = state.decides ? "" : "another tab opened this live source, and decides";
   }
   const length = state.length_us === null ? "" : ` / ${clock(state.length_us / 1e6)}`;
-  put(find("clock"), state.position_us === null ? "" : `${clock(seconds())}${length}`);
+  put(find("clock"), state.position_us === null ? "" : `${clock(seconds(), 2)}${length}`);
   showRecording(state);
   showLabels(state);
   showStatus(state);
