@@ -75,6 +75,9 @@ def train(arguments: argparse.Namespace) -> int:
         best = run.run(hear)
     if run.accelerator.is_main_process:
         told.say("finishing")
+        if is_new and is_worse(run.progress.best, baseline):
+            _say("training made it no better: the nearest class mean that it began with is kept")
+            best = checkpoint
         told.say("done", **_finish(run, best, data, out, arguments, baseline))
     return 0
 
@@ -284,7 +287,7 @@ def _finish(
     save_checkpoint(out, checkpoint, card=_card(checkpoint.config, run, arguments, scores))
     progress = run.progress
     summary = {
-        "validation_top1": progress.best,
+        "validation_top1": top1,
         "nearest_class_mean": baseline,
         "steps": progress.step,
         "minutes": run.spent_s / 60,
@@ -296,7 +299,12 @@ def _finish(
         part.write_text(json.dumps(summary, indent=1), encoding="utf-8")
     size_mb = sum(tensor.numel() * 4 for tensor in checkpoint.tensors.values()) / 1e6
     print(f"{out}: {scores}; {size_mb:.1f} MB", file=sys.stderr)
-    return {"out": str(out), "top1": top1, **summary}
+    return {"out": str(out), **summary}
+
+
+def is_worse(best: float | None, baseline: float | None) -> bool:
+    """Whether a model would better not have been trained, by validation."""
+    return best is not None and baseline is not None and best < baseline
 
 
 def calibrated(checkpoint: Checkpoint, logits: Tensor, truth: Tensor) -> tuple[Checkpoint, float]:

@@ -4,9 +4,9 @@
     {"phase": "starting", "nearest_class_mean": 0.56}                     before the first step
     {"phase": "training", "step": 7, "steps": 90, "loss": …, "accuracy": …, "validation": …, "seconds_left": …}
     {"phase": "finishing"}                                                the last look at validation
-    {"phase": "done", "out": …, "top1": …, "nearest_class_mean": …, "steps": …, "minutes": …}
+    {"phase": "done", "out": …, "validation_top1": …, "nearest_class_mean": …, "steps": …, "minutes": …}
 
-`validation` is the last one's share of right windows, null before it; `top1` that of what was written.
+`validation` is the last one's share of right windows, null before it; `validation_top1` that of what was written.
 """
 
 from __future__ import annotations

@@ -116,6 +116,19 @@ def test_what_cannot_be_taught_is_refused_at_once(lessons: Lessons, tmp_path: Pa
     assert not list(tmp_path.iterdir())
 
 
+def test_what_a_killed_program_left_is_removed_when_it_is_old(lessons: Lessons, tmp_path: Path) -> None:
+    for name, age_s in ((".teaching-old", 7200), (".teaching-now", 0)):
+        file = tmp_path / name / "model" / "training.pt"
+        file.parent.mkdir(parents=True)
+        for path in (file, file.parent):
+            path.touch()
+            os.utime(path, (time.time() - age_s, time.time() - age_s))
+    teaching = Teaching(lessons, "nowhere", tmp_path, "never")
+    assert {path.name for path in tmp_path.iterdir()} & {".teaching-old", ".teaching-now"} == {".teaching-now"}
+    teaching.stop()  # at once: before it has begun
+    assert teaching.wait(30) and teaching.state().phase == "stopped"
+
+
 _PARENT = """
 import subprocess, sys
 command = [sys.executable, "-P", "-m", "app.teach_process", *sys.argv[1:]]

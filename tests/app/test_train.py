@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from app.cli import main
+from app.train import is_worse
 from velora.checkpoint import load_checkpoint
 
 QUICK = ["--backbone", "demo", "--sampling", "clip", "--epochs", "1", "--batch", "4"]
@@ -111,8 +112,16 @@ def test_progress_and_result_are_json_lines(images: Path, tmp_path: Path, capsys
     assert trained[-1]["seconds_left"] == 0 and 0 <= trained[-1]["validation"] <= 1 and trained[-1]["loss"] > 0
     done, summary = said[-1], json.loads((tmp_path / "a" / "summary.json").read_text())
     assert done["out"] == str(tmp_path / "a") and done["steps"] == trained[-1]["steps"]
-    assert {name: done[name] for name in summary} == summary and 0 <= done["top1"] <= 1
+    assert {name: done[name] for name in summary} == summary and 0 <= done["validation_top1"] <= 1
+    assert done["validation_top1"] >= done["nearest_class_mean"] - 1e-6  # else what it began with is kept
     assert said[len(read)]["nearest_class_mean"] == done["nearest_class_mean"]
+
+
+@pytest.mark.parametrize(
+    ("best", "baseline", "worse"), [(0.5, 0.75, True), (0.75, 0.75, False), (0.8, 0.75, False), (None, 0.75, False)]
+)
+def test_what_training_made_worse_is_not_kept(best: float | None, baseline: float, worse: bool) -> None:
+    assert is_worse(best, baseline) == worse and not is_worse(best, None)
 
 
 def test_ctrl_c_stops_cleanly_and_the_run_goes_on(images: Path, tmp_path: Path) -> None:
