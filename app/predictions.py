@@ -28,6 +28,7 @@ _ROW = np.dtype(
     ]
 )
 _NONE = 65_535
+HEADINGS = "recording,start_us,end_us,label,confidence,unsure,model\r\n"
 
 
 class Predictions:
@@ -61,11 +62,9 @@ class Predictions:
             yield json.dumps({"recording": recording, **row}, ensure_ascii=False) + "\n"
 
     def as_csv(self, recording: str) -> Iterator[str]:
-        """Rows of recording,start_us,end_us,label,confidence,unsure,model; the label of an unsure one is as it came."""
+        """A row of HEADINGS each; the label of an unsure one is as it came."""
         line = io.StringIO()
         writer = csv.writer(line)
-        writer.writerow(["recording", "start_us", "end_us", "label", "confidence", "unsure", "model"])
-        yield line.getvalue()
         for row in self._found():
             line.seek(0)
             line.truncate()

@@ -29,6 +29,7 @@ from starlette.routing import Route
 
 from app.actions import Actions, Gone
 from app.metrics import exposition
+from app.predictions import HEADINGS
 from app.setup import setup_of
 from app.snapshot import snapshot
 from app.strip import PANES, Moment, Picture, View
@@ -93,8 +94,8 @@ def routes(viewers: Viewers, actions: Actions) -> list[Route]:
         viewer, kind = viewers.get(request.path_params["token"]), request.path_params["kind"]
         if viewer is None or kind not in ("csv", "jsonl"):
             return PlainTextResponse("there are no predictions of this name", 404, headers=_FRESH)
-        predictions = viewer.channel.predictions
-        lines = predictions.as_csv(viewer.channel.name) if kind == "csv" else predictions.as_jsonl(viewer.channel.name)
+        own = (found.as_csv(name) if kind == "csv" else found.as_jsonl(name) for name, found in viewer.predictions())
+        lines = itertools.chain([HEADINGS] if kind == "csv" else [], *own)
         media = "text/csv" if kind == "csv" else "application/jsonl"
         return StreamingResponse(_in_blocks(lines), media_type=media, headers=_FRESH | _named(viewer, kind))
 

@@ -18,6 +18,7 @@ from app.channel import Channel, one_line
 from app.channels import Channels
 from app.health import Health
 from app.meters import Latency, Rate, memory_mb
+from app.predictions import Predictions
 from app.slot import Waiters
 from app.strip import Moment
 from streams import StreamError
@@ -49,6 +50,7 @@ class Viewer:
         self._message, self._done = "", False  # one line, and whether it is good news
         self._shown, self._paint = Rate(), Latency()
         self._sent: OrderedDict[int, float] = OrderedDict()  # numbers of moments to when they were there
+        self.earlier: list[tuple[str, Predictions]] = []  # of what the same tab watched before, by its name
         self.health = Health()
         self.setup: tuple[float, dict[str, Any]] | None = None  # what it may choose from, and when that was made up
         self.address = address
@@ -113,6 +115,10 @@ class Viewer:
         self._waiters.wake()
 
     # --- what is shown ------------------------------------------------------------------------------------------------
+
+    def predictions(self) -> list[tuple[str, Predictions]]:
+        """All of the tab's, by the name of what it watched, in that order."""
+        return [*self.earlier, (self.channel.name, self.channel.predictions)]
 
     async def moment_after(self, number: int, timeout_s: float) -> Moment | None:
         """The newest moment after `number`; None if none came in time, or the state changed without one."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _PREPARED = ""  # the token of the viewer that waits for the first tab; no tab has it
 _JUST_STARTED_S = 3.0
 MOST_VIEWERS = 16
+_KEPT = 8  # sources whose predictions a tab can still save
 
 
 @dataclass
@@ -138,6 +139,7 @@ class Viewers:
             old = self._tabs.get(token)
             if old is not None:
                 viewer = self._make(recording, old.recognizer, operator=old.operator)
+                viewer.earlier = old.viewer.predictions()[-_KEPT:]
                 self._tabs[token] = Tab(old.session, viewer, old.recognizer, old.operator, upload=upload)
         if old is not None:
             old.close()

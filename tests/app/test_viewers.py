@@ -215,6 +215,16 @@ def test_uploads_reach_only_readers_that_stand_hostile_files(
     assert not video.exists()
 
 
+def test_predictions_of_what_a_tab_watched_before_can_still_be_saved(viewers: Viewers, small_recording: Path) -> None:
+    token = viewers.open("tab", small_recording)
+    until(lambda: viewers.get(token).state()["labels"])
+    viewers.play(token, small_recording)
+    until(lambda: viewers.get(token).state()["labels"])
+    found = viewers.get(token).predictions()
+    assert [name for name, _ in found] == [small_recording.name] * 2
+    assert all(list(predictions.as_jsonl(name)) for name, predictions in found)
+
+
 def test_viewers_that_nobody_asks_are_freed(viewers: Viewers, small_recording: Path) -> None:
     token = viewers.open("tab", small_recording)
     viewers.free_idle(60)
