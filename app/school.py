@@ -20,6 +20,7 @@ from streams import StreamError, open_source
 
 _FRESH_S = 1.0  # how long what is on disk is taken to stay as it is
 _UPLOADS = "uploads"
+_END_S = 2.0  # for a training to tidy up
 
 
 class School:
@@ -109,6 +110,8 @@ class School:
     def close(self) -> None:
         """Stop what goes on: nothing half done is kept."""
         self.stop()
+        if self._teaching is not None:
+            self._teaching.wait(_END_S)
         with self._lock:
             if self._clip is not None:
                 self._clip[0].stop_recording()

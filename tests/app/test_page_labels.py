@@ -45,7 +45,7 @@ class QuickTeaching:
         return self._state
 
     def stop(self) -> None:
-        self.go_on.set()
+        """It is over by then."""
 
 
 @pytest.fixture
