@@ -34,6 +34,8 @@ class QuickTeaching:
         self._target, self._state = folder / name, TeachingState()
 
     def wait(self, timeout_s: float) -> bool:
+        if self._state.over:
+            return True
         self._state = TeachingState("training", 3, 9, 0.5, 0.75, 0.5, 0.25, 8.0, "Learning: step 3 of 9")
         if not self.go_on.wait(timeout_s):
             return False
