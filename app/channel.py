@@ -1,8 +1,8 @@
 """One source through the recogniser, for all tabs that watch it: the newest moment, its labels, and how it goes.
 
     channel = Channel(path, recognizer, SharedStep())   # a recording plays in a loop; a live source is followed
-    channel.watch(slot)                                   # who is woken for each moment
-    channel.seek(3.5)                                     # from any thread, as all controls
+    channel.watch(wake)                                 # what is called for each moment
+    channel.use(another)                                # from any thread, as all controls
     channel.close()
 
 Its thread decodes and feeds the recogniser; pictures are made by those who ask for one.
@@ -99,7 +99,6 @@ class Channel(Sink):
         self.player: Player | None = None  # of a recording
         self._live: Live | None = None
         self._recorder: Recorder | None = None
-        self._mine: Recorded | None = None
         self._denoised: Denoised | None = None
         self._denoise = self._settings.denoise
         self._pace = Pace(1)
@@ -202,17 +201,18 @@ class Channel(Sink):
         """To a new file. Raises ValueError where it may not be; RecordingError and OSError where it cannot be."""
         if self._recorder is None or self._settings.record_to is None:
             raise ValueError("only live sources are recorded, where the program was told to: see --record-to")
-        if self.recorded is not None:
-            raise ValueError("it is being recorded already: end that first")
-        self._recorder.start(new_file(self._settings.record_to, self.name))
+        self._start(self._recorder, new_file(self._settings.record_to, self.name), labels=True)
 
     def start_clip(self, path: Path) -> None:
         """Record to this file, without labels. Raises as `start_recording`."""
         if self._recorder is None:
             raise ValueError("only live sources are recorded: mark a span of a recording instead")
-        if self.recorded is not None:
+        self._start(self._recorder, path, labels=False)
+
+    def _start(self, recorder: Recorder, path: Path, *, labels: bool) -> None:
+        if recorder.under_way is not None:
             raise ValueError("it is being recorded already: end that first")
-        self._recorder.start(path, labels=False)
+        recorder.start(path, labels=labels)
 
     def stop_recording(self) -> tuple[str, bool]:
         """A line on what was recorded, and whether all is well; nothing where nothing is recorded."""
@@ -292,7 +292,7 @@ class Channel(Sink):
         if prediction.model != self.recognizer.name or prediction.label not in self.recognizer.config.labels:
             return  # of the model before this one
         if self.stale:
-            self.steady = Steady()
+            self.steady.clear()
         self.steady.push(prediction.label, prediction.confidence, prediction.unsure)
         self.prediction, self.stale = prediction, False
         self.predictions.add(prediction)

@@ -6,7 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
-from app.cli_options import add_changes, add_format, add_model, duration, positive_int
+from app.cli_options import add_changes, add_format, add_model, duration, positive_int, share
 
 
 def add_label(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -64,14 +64,6 @@ def add_label(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     add_changes(label)
     add_model(label)
     label.set_defaults(command=_label, wrong_usage=label.error)
-
-
-def share(text: str) -> float:
-    """From none to all."""
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"must be 0 to 1, not {text}")
-    return value
 
 
 def length_ms(text: str) -> float:

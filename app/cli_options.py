@@ -141,10 +141,7 @@ def port(text: str) -> int:
 
 def seconds(text: str) -> float:
     """How long."""
-    value = float(text)
-    if not 0.1 <= value <= 3600:
-        raise argparse.ArgumentTypeError(f"must be 0.1 to 3600, not {text}")
-    return value
+    return _between(text, 0.1, 3600)
 
 
 def duration(text: str) -> float:
@@ -157,9 +154,18 @@ def duration(text: str) -> float:
 
 def lamp(text: str) -> float:
     """Brightness of the simulated light."""
+    return _between(text, 0.005, 1)
+
+
+def share(text: str) -> float:
+    """From none to all."""
+    return _between(text, 0, 1)
+
+
+def _between(text: str, least: float, most: float) -> float:
     value = float(text)
-    if not 0.005 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"must be 0.005 to 1, not {text}")
+    if not least <= value <= most:
+        raise argparse.ArgumentTypeError(f"must be {least:g} to {most:g}, not {text}")
     return value
 
 

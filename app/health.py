@@ -43,7 +43,10 @@ class Health:
         if late and late[1] > _BEHIND_MS:
             yield AMBER, f"the source brings its data {late[1]:.0f} ms late"
         if drops := self._drops.growth(channel.summary.dropped):
-            yield AMBER, f"{drops} samples of the last 10 s got no label: the model does not keep up"
+            yield (
+                AMBER,
+                f"{drops} sample{'s' if drops > 1 else ''} of the last 10 s got no label: the model does not keep up",
+            )
         if figures["every"] > channel.base_stride:
             yield AMBER, f"the stride grew from {channel.base_stride} to {figures['every']}: the model does not keep up"
         left_out = sum(count for reason, count in list(channel.counts.items()) if "left out" in reason)

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from streams.cells import plain, safe
+from streams.cells import plain
 from streams.files import replaced_when_whole
-from streams.record import HEADINGS
+from streams.record import HEADINGS, label_row
 
 _LARGEST_TEXT = 200_000_000  # bytes
 _LATEST_US = 1 << 62
@@ -49,8 +49,7 @@ def write_label_rows(path: Path, rows: Iterable[LabelRow]) -> None:
         table = csv.writer(file)
         table.writerow(HEADINGS)
         for row in rows:
-            confidence = "" if row.confidence is None else f"{row.confidence:.4f}"
-            table.writerow((safe(row.recording), row.start_us, row.end_us, safe(row.label), confidence))
+            table.writerow(label_row(row.recording, row.start_us, row.end_us, row.label, row.confidence))
 
 
 def lines_of(path: Path) -> list[str]:

@@ -14,7 +14,7 @@ const bars = Array.from({length: TOP}, () => {
   return {name: row.children[0], fill, percent: row.children[2], row};
 });
 
-const TITLES = ["Recording", "Time", "Source", "Shown", "Labels", "Latency p50, p95", "On screen", "Dropped", "Window", "Runs on"];
+const TITLES = ["Recording", "Time", "Source", "Shown", "Labels", "Latency p50, p95", "On screen", "Dropped", "Window", "Memory"];
 const status = TITLES.map((title) => {
   const term = document.createElement("dt"), value = document.createElement("dd");
   term.textContent = title;
@@ -25,7 +25,7 @@ const status = TITLES.map((title) => {
 function showLabels({label, labels, stale, unsure}) {
   const [raw, p] = labels[0] ?? ["", null];
   put(find("label").children[0], p === null ? "…" : label ?? "unsure");  // steady; the bars show what it would be
-  const told = p === null ? "filling the first window" : label === raw ? percent(p) : `${percent(p)} · now ${raw}`;
+  const told = p === null ? "filling the first window" : label === raw ? percent(p) : `now ${raw}, ${percent(p)}`;
   put(find("label").children[1], told);
   find("label").classList.toggle("unsure", label === null);
   find("result").classList.toggle("stale", stale);
@@ -43,7 +43,7 @@ function showLabels({label, labels, stale, unsure}) {
 const pair = (ms) => ms === null ? "–" : `${ms[0].toFixed(0)}, ${ms[1].toFixed(0)} ms`;
 
 function showStatus(state) {
-  const spacing = state.every > 1 ? `every ${state.stride}, one in ${state.every} used` : `every ${state.stride}`;
+  const spacing = `every ${state.stride}${state.every > 1 ? ` · 1 in ${state.every}` : ""}`;
   const drops = Object.entries(state.dropped), total = drops.reduce((sum, [, count]) => sum + count, 0);
   const lost = Object.entries(state.lost);
   [
@@ -56,7 +56,7 @@ function showStatus(state) {
     pair(state.paint_ms),
     `${total}${lost.length ? " + losses" : ""}`,
     spacing,
-    `${setup.device} · ${setup.dtype} · ${state.memory_mb.toFixed(0)} MB`,
+    `${state.memory_mb.toFixed(0)} MB`,
   ].forEach((text, i) => put(status[i], text));
   status[7].title = [...drops, ...lost].map(([reason, count]) => `${reason}: ${count}`).join("\n") || "nothing";
 }

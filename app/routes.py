@@ -2,9 +2,10 @@
 
 GET  frames/TOKEN?after=N&panes=rgb,events&width=640&change=C&setup=S&painted=M&ago=MS
      200 one line of JSON, the state, and the newest picture after number N, if there is one; 404 no such tab
-POST act/TOKEN/NAME          a control, with its arguments as a JSON object: {"message": "…"}
+POST act/TOKEN/NAME          a control, with its arguments as a JSON object: {"done": true, "message": "…"}
 GET  snapshot/TOKEN          the panes as a PNG, with label and time
 GET  export/TOKEN.csv        the predictions so far; also .jsonl
+GET  labels/TOKEN.csv        the labels by hand of the recording
 GET  metrics                 the figures of the status line, as Prometheus reads them
 """
 

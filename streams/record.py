@@ -31,8 +31,6 @@ from streams.source import Source, Through
 _SPAN_US = 1_000_000  # of labels that are not on disk yet
 HEADINGS = ("recording", "start_us", "end_us", "label", "confidence")
 
-LabelRow = tuple[str, int, int, str, str]
-
 
 @dataclass
 class Recorded:
@@ -189,13 +187,15 @@ class LabelLog:
         except OSError as error:
             self.failure = f"{self.path} ends early, since it cannot be written on ({error.strerror})"
 
-    def _row(self, row: tuple[int, int, str, float]) -> LabelRow:
+    def _row(self, row: tuple[int, int, str, float]) -> tuple[str, int, int, str, str]:
         return label_row(self._name, *row)
 
 
-def label_row(recording: str, start_us: int, end_us: int, label: str, confidence: float) -> LabelRow:
-    """A row below HEADINGS; names and labels that a spreadsheet would run are made safe."""
-    return safe(recording), start_us, end_us, safe(label), f"{confidence:.4f}"
+def label_row(
+    recording: str, start_us: int, end_us: int, label: str, confidence: float | None
+) -> tuple[str, int, int, str, str]:
+    """A row below HEADINGS; names and labels that a spreadsheet would run are made safe. None: a person said so."""
+    return safe(recording), start_us, end_us, safe(label), "" if confidence is None else f"{confidence:.4f}"
 
 
 def check_free(path: Path, replace: bool) -> None:

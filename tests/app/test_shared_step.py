@@ -81,7 +81,7 @@ def test_it_equals_pushing_alone() -> None:
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (24, 2, 8, 8, 3), generator=generator, dtype=torch.uint8).numpy()
     samples = [Sample(k, k, k + 1, a, b, sample(0).events, True, True, k == 0) for k, (a, b) in enumerate(images)]
-    alone = [recognizer.open().push(one) for one in samples[:1]] and _labels(recognizer.open(), samples)
+    alone = _labels(recognizer.open(), samples)
     shared, found = SharedStep(), {}
 
     def run(name: int) -> None:
