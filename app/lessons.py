@@ -117,7 +117,7 @@ class Lessons:
     def _placed(self, label: str) -> Iterator[Path]:
         """A place for one more clip, which nobody else gets meanwhile."""
         with self._lock:
-            clips = [*self._clips(), *self._coming]
+            clips = set(self._clips()) | set(self._coming)  # one may be written, and not yet be off the list
             own = [path.parent.name for path, other in clips if other == label]
             folder = self.folder / (VAL if own.count(VAL) < _held_out(len(own) + 1) else TRAIN)
             folder.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.label_file import read_label_rows
+from app.label_file import LabelRow, read_label_rows, write_label_rows
 from app.lessons import Lessons
 from streams import EventPacket, RecordingError, RgbFrame, Source, open_source
 from streams.items import join_events
@@ -114,6 +114,27 @@ def test_clips_that_are_added_at_once_get_places_of_their_own(lessons: Lessons, 
         thread.join(60)
     assert len(set(paths)) == 8 and lessons.counts() == {"wave": 8}
     assert sum(path.parent.name == "val" for path in paths) == 2
+
+
+def test_a_clip_that_is_just_being_listed_counts_once(
+    lessons: Lessons, opened: Callable[[], Source], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four more come at the moment when the first one for validation has its label, and is not done yet."""
+    listed: list[Path] = []
+
+    def put(path: Path, rows: list[LabelRow]) -> None:
+        write_label_rows(path, rows)
+        listed.append(path)
+        if len(listed) == 2:
+            assert path.parent.name == "val"
+            for _ in range(4):
+                lessons.add(opened, START_US, START_US + 300_000, "wave")
+
+    monkeypatch.setattr("app.lessons.write_label_rows", put)
+    for _ in range(2):
+        lessons.add(opened, START_US, START_US + 300_000, "wave")
+    assert lessons.counts() == {"wave": 6}
+    assert sum(path.parent.name == "val" for path in listed) == 2
 
 
 def test_what_lacks_for_teaching_is_said(lessons: Lessons, opened: Callable[[], Source]) -> None:
