@@ -71,7 +71,7 @@ def _serve(arguments: argparse.Namespace, sources: Sequence[str]) -> int:
             share=arguments.share,
             settings=settings,
             access=access,
-            load_other=_loader_of_others(arguments),
+            load_other=loader_of_others(arguments),
             models=lambda: {**offered_models, **school.models()},
             school=school,
             weights=lambda place: _weights_of(arguments, place),
@@ -140,7 +140,7 @@ def _weights_of(arguments: argparse.Namespace, place: str) -> str | None:
     return None if backbone == "demo" else weights
 
 
-def _loader_of_others(arguments: argparse.Namespace) -> Callable[[str, Sequence[str] | None], Recognizer]:
+def loader_of_others(arguments: argparse.Namespace) -> Callable[[str, Sequence[str] | None], Recognizer]:
     """Models that are chosen on the page, on the same device; a backbone's weights are those named at the start."""
 
     def load(name: str, words: Sequence[str] | None) -> Recognizer:

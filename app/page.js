@@ -24,8 +24,17 @@ function say(message, done = false) {  // done: good news, not a warning
   find("message").title = message;
 }
 
-// A control of actions.py. What is wrong comes back with the next state; here only what cannot reach it.
-async function act(name, values = {}) {
+// A control of actions.py. Changes of source and model take a while, and each waits for the one before.
+const CHANGES = ["choose", "open", "use_model", "words"];
+let changed = Promise.resolve();
+function act(name, values = {}) {
+  if (!CHANGES.includes(name)) return send(name, values);
+  changed = changed.then(() => send(name, values));
+  return changed;
+}
+
+// What is wrong comes back with the next state; here only what cannot reach it.
+async function send(name, values) {
   try {
     const reply = await fetch(`act/${props.value}/${name}`, {method: "POST", body: JSON.stringify(values)});
     const {done, message} = await reply.json();

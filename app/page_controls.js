@@ -201,6 +201,7 @@ document.addEventListener("keydown", (event) => {
   event.preventDefault();
   does(event.shiftKey);
 });
-// A button that was clicked with the mouse would take the next space for itself.
-document.addEventListener("click", (event) => { if (event.detail) event.target.closest("button, input[type=checkbox]")?.blur(); });
+// A control that was clicked with the mouse would take the next keys for itself.
+const CLICKED = "button, summary, input[type=checkbox], input[type=range]";
+document.addEventListener("click", (event) => { if (event.detail) event.target.closest(CLICKED)?.blur(); });
 

@@ -50,6 +50,10 @@ class School:
             path = folder / f"{path.stem}-{path.stat().st_size}{path.suffix}"
         return self._books.of(path)
 
+    def book_of(self, recording: Path, labels: Path) -> SpanBook:
+        """The labels of a recording that `velora label` wrote to a file."""
+        return self._books.of(recording, labels)
+
     # --- examples -----------------------------------------------------------------------------------------------------
 
     def counts(self) -> dict[str, int]:

@@ -6,7 +6,7 @@
 
 They are in NAME.labels.csv beside the recording. Where its folder cannot be written, and for the recordings that ship
 with the program, they are in `labels/` of the user's data folder, beside a link to the recording, so that the folder is
-one to train on.
+one to train on. What `velora label` has written elsewhere is corrected there: `books.of(recording, labels)`.
 """
 
 from __future__ import annotations
@@ -52,8 +52,9 @@ class SpanBook:
     it is. Changes raise RecordingError where the file can be written nowhere; then nothing has changed.
     """
 
-    def __init__(self, recording: Path, fallback: Path) -> None:
-        self.recording = Path(os.path.abspath(recording))
+    def __init__(self, recording: Path, fallback: Path, labels: Path | None = None) -> None:
+        """`labels` is the file, where it is another one than that beside the recording."""
+        self.recording, self._named = Path(os.path.abspath(recording)), labels
         digest = hashlib.sha256(os.fsencode(self.recording)).hexdigest()[:12]
         stem, suffix = self.recording.stem[:_LONGEST_STEM], self.recording.suffix
         self._link = fallback / LABELS / f"{stem}-{digest}{suffix}"
@@ -65,6 +66,8 @@ class SpanBook:
     @property
     def path(self) -> Path:
         """The file in use, which may not be there yet."""
+        if self._named is not None:
+            return self._named
         kept = labels_of(self._link)
         return kept if kept.exists() else labels_of(self.recording)
 
@@ -123,7 +126,7 @@ class SpanBook:
                 raise PermissionError(errno.EACCES, "it ships with the program")
             self._put(path, spans)
         except OSError as error:
-            if error.errno not in _NOT_OURS or path == labels_of(self._link):
+            if error.errno not in _NOT_OURS or path in (labels_of(self._link), self._named):
                 raise RecordingError(f"{path} cannot be written ({error.strerror}); free some space there") from None
             path = self._elsewhere(spans)
         self._spans, self._seen = spans, (path, _state(path))
@@ -157,13 +160,13 @@ class SpanBooks:
         self._lock = threading.Lock()
         self._books: weakref.WeakValueDictionary[str, SpanBook] = weakref.WeakValueDictionary()
 
-    def of(self, recording: Path) -> SpanBook:
-        """The book of a recording, the same for all who hold it at the same time."""
+    def of(self, recording: Path, labels: Path | None = None) -> SpanBook:
+        """The book of a recording, the same for all who hold it at the same time; of this file, if one is named."""
         with self._lock:
-            place = os.path.abspath(recording)
+            place = os.path.abspath(labels or recording)
             book = self._books.get(place)
             if book is None:
-                book = self._books[place] = SpanBook(recording, self._fallback)
+                book = self._books[place] = SpanBook(recording, self._fallback, labels)
             return book
 
 

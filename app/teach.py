@@ -10,11 +10,7 @@ finished model takes its place in the folder in one piece; until then, and of on
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -24,6 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from app.child import Child
 from app.lessons import Lessons
 
 #: of `velora train`, as benchmarks/teach.py found them: a gentle rate, from a head that knows the class means
@@ -35,7 +32,6 @@ _KEPT = ("config.json", "adapter.safetensors", "README.md", "training.json", "su
 _LONGEST_NAME = 80
 _WORK = ".teaching-"
 _ABANDONED_S = 3600.0
-_END_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +86,7 @@ class Teaching:
             stack.enter_context(lessons.in_use())
             line = ["train", "--json", "--from", str(base), "--new-labels", "--data", str(lessons.folder)]
             line += ["--cache", str(lessons.cache), "--out", str(self._part), *options]
-            self._process = self._start(line + (["--weights", weights] if weights else []))
+            self._child = Child(line + (["--weights", weights] if weights else []))
             self._until_over = stack.pop_all()
         self._thread = threading.Thread(target=self._watch, name="teaching", daemon=True)
         self._thread.start()
@@ -102,8 +98,7 @@ class Teaching:
     def stop(self) -> None:
         """Let it end soon, without waiting for it. Nothing of it is kept."""
         self._asked_to_stop = True
-        if self._process.stdin is not None:
-            self._process.stdin.close()
+        self._child.stop()
 
     def wait(self, timeout_s: float) -> bool:
         """Whether it is over, at the latest after so long."""
@@ -114,25 +109,6 @@ class Teaching:
     def _part(self) -> Path:
         return self._work / self._target.name
 
-    @property
-    def _said(self) -> Path:
-        """What it says on stderr."""
-        return self._work / "stderr.txt"
-
-    def _start(self, line: Sequence[str]) -> subprocess.Popen[str]:
-        spare = max(1, (os.cpu_count() or 1) - 1)  # a core is left to what goes on meanwhile
-        with self._said.open("w") as said:
-            return subprocess.Popen(
-                [sys.executable, "-P", "-m", "app.teach_process", *line],
-                env={"OMP_NUM_THREADS": str(spare), **os.environ},
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=said,
-                text=True,
-                encoding="utf-8",
-                start_new_session=True,
-            )
-
     def _watch(self) -> None:
         with self._until_over:
             try:
@@ -142,18 +118,10 @@ class Teaching:
 
     def _listen(self) -> int:
         """Take in what the process says, to its end; its exit code."""
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            try:
-                said = json.loads(line)
+        for said in self._child.said():
+            with suppress(TypeError, KeyError):  # a library's word
                 self._state = _after(self._state, said)
-            except (ValueError, TypeError, KeyError):
-                continue  # a library's word
-        try:
-            return self._process.wait(_END_S)
-        except subprocess.TimeoutExpired:  # it has nothing more to say, and does not end
-            self._process.kill()
-            return self._process.wait(_END_S)
+        return self._child.wait()
 
     def _ended(self, code: int) -> TeachingState:
         state = replace(self._state, seconds_left=None)
@@ -165,7 +133,7 @@ class Teaching:
             return replace(state, phase="done", message=_praise(state), model=self._target)
         if self._asked_to_stop:
             return replace(state, phase="stopped", message="Stopped")
-        return replace(state, phase="failed", message=_reason(self._said, code))
+        return replace(state, phase="failed", message=self._child.reason())
 
 
 def _checked(name: str) -> str:
@@ -209,13 +177,3 @@ def _praise(state: TeachingState) -> str:
         return "Done; no clip was held out to see how good it is"
     before = f", {state.nearest_class_mean:.0%} before" if state.nearest_class_mean is not None else ""
     return f"Done: right in {state.validation:.0%} of the clips that were held out{before}"
-
-
-def _reason(said: Path, code: int) -> str:
-    """Why it failed, in a line."""
-    lines = [line.strip() for line in said.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    own = [line.removeprefix("velora: ") for line in lines if line.startswith("velora: ")]
-    if code == 1 and own:
-        return own[-1]
-    last = f": {lines[-1]}" if lines else ""
-    return f"the training ended by itself with code {code}{last[:200]}"

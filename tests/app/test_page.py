@@ -75,8 +75,9 @@ class Tab:
 
     def stands(self) -> None:
         """Wait until pictures have stopped to come."""
-        before = -1
+        before, end = -1, time.monotonic() + 15
         while (now := self.loads) != before:
+            assert time.monotonic() < end, "pictures go on"
             before = now
             self.page.wait_for_timeout(400)
 

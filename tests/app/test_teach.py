@@ -96,7 +96,7 @@ def test_it_is_stopped_in_the_middle_and_leaves_nothing(lessons: Lessons, tmp_pa
     [
         ("nowhere", FEW, "nowhere/config.json cannot be read (No such file or directory): a checkpoint is a folder"),
         ("demo", (*FEW, "--rate", "-1"), "rate must be 0 or more, not -1.0"),
-        ("demo", (*FEW, "--no-such-option"), "the training ended by itself with code 2: velora: error: unrecognized"),
+        ("demo", (*FEW, "--no-such-option"), "it ended by itself with code 2: velora: error: unrecognized"),
     ],
 )
 def test_a_failure_is_one_line(
@@ -131,7 +131,7 @@ def test_what_a_killed_program_left_is_removed_when_it_is_old(lessons: Lessons, 
 
 _PARENT = """
 import subprocess, sys
-command = [sys.executable, "-P", "-m", "app.teach_process", *sys.argv[1:]]
+command = [sys.executable, "-P", "-m", "app.child_process", *sys.argv[1:]]
 subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True).wait()
 """
 

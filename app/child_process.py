@@ -1,4 +1,4 @@
-"""`velora …` in a process that ends with the one that started it: `python -P -m app.teach_process train …`.
+"""`velora …` in a process that ends with the one that started it: `python -P -m app.child_process train …`.
 
 Its standard input is a pipe that nobody writes to. When it closes, since the other end was closed or its program is
 gone, however that came, this process is interrupted as by Ctrl-C; if that does not end it, it kills itself and those
