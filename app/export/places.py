@@ -1,0 +1,64 @@
+"""Where recordings are: where they were when they were labelled, or below another folder since."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from app.labelling.notes import Note, state_of
+
+_COPIED = ("size", "head")  # what stays equal when a recording is copied
+
+
+class Places:
+    """Finds recordings; those that have moved below `root`, by their place there or by what they are."""
+
+    def __init__(self, root: Path | None) -> None:
+        """Raises ValueError where `root` is no folder."""
+        if root is not None and not root.is_dir():
+            raise ValueError(f"{root} is no folder: --recordings names one that holds the recordings")
+        self.root = root
+        self._by_name: dict[str, list[Path]] | None = None
+
+    def find(self, note: Note) -> Path | None:
+        """The recording of a note; None where it is not to be found."""
+        source = Path(note.source)
+        if source.exists():
+            return source
+        if self.root is None:
+            return None
+        mirrored = self.root / note.recording
+        if mirrored.exists():
+            return mirrored
+        same = [path for path in self._called(source.name) if _is_copy(path, note.state)]
+        return same[0] if len(same) == 1 else None
+
+    def _called(self, name: str) -> list[Path]:
+        if self._by_name is None:
+            assert self.root is not None
+            self._by_name = defaultdict(list)
+            for path in _walk(self.root):
+                self._by_name[path.name].append(path)
+        return self._by_name.get(name, [])
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    for folder, folders, files in os.walk(root):
+        yield from (Path(folder, name) for name in (*folders, *files))
+
+
+def _is_copy(path: Path, state: Mapping[str, Any]) -> bool:
+    try:
+        found = state_of(path)
+    except OSError:
+        return False
+    return all(found.get(name) == state.get(name) for name in _COPIED)
+
+
+def missing(note: Note, root: Path | None) -> str:
+    """What to say of a recording that is not to be found."""
+    where = "has gone" if root is None else f"has gone, and is not below {root}"
+    return f"{note.source} {where}: --recordings ROOT looks for it below a folder"
