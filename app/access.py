@@ -11,6 +11,7 @@ import base64
 import binascii
 import hmac
 import ipaddress
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from streams.source import kind_of
 
 OPERATOR = "operator"
 _LEAST_PASSWORD = 8
+_MOST_FOLDERS = 200  # that are offered
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,12 @@ class Access:
         if not self.uris:
             raise ValueError(f"{address}: addresses are not opened here; start velora with --allow-uri")
         return address
+
+    def folders_below(self) -> list[str]:
+        """The folders that may be opened, and those in them; not more than a person looks through."""
+        inner = (path for folder in self.folders for path in sorted(folder.iterdir()) if path.is_dir())
+        shown = (str(path) for path in inner if not path.name.startswith("."))
+        return [*map(str, self.folders), *itertools.islice(shown, _MOST_FOLDERS)]
 
     def _below(self, address: str) -> Path:
         path = Path(address).expanduser().resolve()

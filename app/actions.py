@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError, validate_call
 
 from app.access import Access
+from app.batch import Batch
 from app.channel import one_line
 from app.doctor_cameras import camera_addresses
+from app.folder_actions import FolderActions
+from app.folders import Folders
 from app.models import Models
 from app.school import School
 from app.spans import SpanBook
@@ -29,6 +32,7 @@ _SLOWEST, _FASTEST = 0.05, 20.0
 #: What needs the operator's role.
 OPERATORS_ONLY = frozenset(
     {"record", "open", "cameras", "mark", "erase", "undo", "example", "clip", "forget", "teach", "stop_teaching"}
+    | {"label_folder", "stop_folder", "export_folder", "review"}
 )
 
 
@@ -36,14 +40,14 @@ class Gone(LookupError):
     """There is no such tab (any more)."""
 
 
-class Actions:
+class Actions(FolderActions):
     """The controls. `offers` are recordings and live sources by name; whoever may, adds to them."""
 
     def __init__(
         self, viewers: Viewers, models: Models, offers: Mapping[str, Path | str], access: Access, school: School
     ) -> None:
         self._viewers, self._models, self._offers, self._access = viewers, models, dict(offers), access
-        self._school = school
+        self._school, self._batch, self._folders = school, Batch(), Folders()
         self._found: list[str] = []  # cameras
 
     def act(self, name: str, headers: Mapping[str, str], token: str, /, **arguments: Any) -> str:

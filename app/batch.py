@@ -61,9 +61,10 @@ class Batch:
         line = ["label", "--json", "--out", str(out), "--model", model, *options, "--", str(folder)]
         self._begin(line, BatchState(out=out), f"The labels are in {out}")
 
-    def export(self, out: Path, to: str, target: Path) -> None:
+    def export(self, out: Path, to: str, target: Path, video: bool) -> None:
         """Begin to export the labels in `out` for a tool. Raises ValueError while something goes on, and OSError."""
-        line = ["export", "--json", "--to", to, "--out", str(target), "--", str(out)]
+        more = [] if video else ["--no-video"]
+        line = ["export", "--json", "--to", to, "--out", str(target), *more, "--", str(out)]
         self._begin(line, BatchState(out=out, message="Exporting"), f"The export is in {target}")
 
     def state(self) -> BatchState | None:

@@ -18,7 +18,15 @@ from app.viewers import Viewers
 
 _HERE = Path(__file__).parent
 STYLE = _HERE / "page.css"
-_SCRIPTS = ("page.js", "page_panes.js", "page_timeline.js", "page_labels.js", "page_controls.js", "page_pull.js")
+_SCRIPTS = (
+    "page.js",
+    "page_panes.js",
+    "page_timeline.js",
+    "page_labels.js",
+    "page_folder.js",
+    "page_controls.js",
+    "page_pull.js",
+)
 _UPLOADS = [".aedat4", ".aedat"]
 
 

@@ -111,7 +111,7 @@ class Page:
         self.viewers = Viewers(recognizer, Channels(settings or Settings()))
         self.viewers.prepare(next(iter(recordings.values())))
         self.school = school or School()
-        actions = Actions(
+        actions = self._actions = Actions(
             self.viewers, Models(recognizer, load_other, models, weights), recordings, access, self.school
         )
         try:
@@ -130,6 +130,7 @@ class Page:
     def close(self) -> None:
         """Stop, within about a second also with tabs open."""
         self.closed.set()
+        self._actions.close()
         self.school.close()
         self.viewers.close()
         self._demo.server.config.timeout_graceful_shutdown = _STOP_TIMEOUT_S

@@ -96,6 +96,7 @@ function show(news) {
   for (const node of document.querySelectorAll(".recorded")) node.hidden = state.live;
   for (const node of document.querySelectorAll(".live")) node.hidden = !state.live;
   showTeaching(state);
+  showBatch(state);
   unlessUsed(find("speed"), (node) => { node.value = String(state.speed); });
   for (const id of ["loop", "denoise"]) unlessUsed(find(id), (node) => { node.checked = state[id]; });
   for (const id of ["model", "stride", "denoise", "words", "ask-words"]) {
@@ -133,6 +134,7 @@ function takeSetup(news) {
   find("random").hidden = !setup.random;
   for (const node of document.querySelectorAll(".operates")) node.hidden = !setup.operates;
   for (const node of document.querySelectorAll(".opens")) node.hidden = !setup.opens;
+  for (const node of document.querySelectorAll(".closed")) node.hidden = setup.opens;
   takeLabels();
 }
 
@@ -196,6 +198,7 @@ document.addEventListener("keydown", (event) => {
   if (event.repeat && !event.key.startsWith("Arrow")) return;
   if (event.target.closest("input:not([type=checkbox]), textarea, select, [contenteditable]")) return;
   if (event.target.closest("button, summary, input") && event.key === " ") return;
+  if (inFolder()) return;
   const does = KEYS[event.key];
   if (!does) return;
   event.preventDefault();

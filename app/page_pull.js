@@ -1,6 +1,7 @@
 // The loop that pulls pictures and state: the next request travels while a picture is decoded.
 
 const PATIENCE_MS = 5000;
+const AWAY_MS = 250;  // from one state to the next where no picture is shown
 
 let viewed = "";
 
@@ -50,6 +51,7 @@ async function pull(token) {
       drawn = performance.now();
     }
     if (news.number) await showPicture(body.subarray(cut + 1), news);
+    else if (inFolder()) await wait(AWAY_MS);
   }
 }
 

@@ -6,6 +6,7 @@ POST act/TOKEN/NAME          a control, with its arguments as a JSON object: {"d
 GET  snapshot/TOKEN          the panes as a PNG, with label and time
 GET  export/TOKEN.csv        the predictions so far; also .jsonl
 GET  labels/TOKEN.csv        the labels by hand of the recording
+GET  folder/TOKEN?out=DIR&order=doubt&text=WORD&first=N    a labelled folder, see folders.py
 GET  metrics                 the figures of the status line, as Prometheus reads them
 """
 
@@ -29,6 +30,7 @@ from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from app.actions import Actions, Gone
+from app.channel import one_line
 from app.metrics import exposition
 from app.predictions import HEADINGS
 from app.setup import setup_of
@@ -107,6 +109,18 @@ def routes(viewers: Viewers, actions: Actions) -> list[Route]:
             return PlainTextResponse(str(error), 404, headers=_FRESH)
         return FileResponse(path, media_type="text/csv", filename=path.name, headers=_FRESH)
 
+    async def folder(request: Request) -> Response:
+        asked = request.query_params
+        out, order, text = asked.get("out", ""), asked.get("order", "name"), asked.get("text", "")
+        try:
+            if viewers.get(request.path_params["token"]) is None:
+                raise ValueError("this tab is not known (any more): load the page again")
+            first = _number(asked.get("first"))
+            told = await asyncio.to_thread(actions.folder, request.headers, out, order, text, first)
+        except (ValueError, OSError) as error:
+            return JSONResponse({"message": one_line(error, Path(out))}, headers=_FRESH)
+        return JSONResponse(told, headers=_FRESH)
+
     async def metrics(_: Request) -> Response:
         return PlainTextResponse(await asyncio.to_thread(exposition, viewers.counted()), headers=_FRESH)
 
@@ -116,6 +130,7 @@ def routes(viewers: Viewers, actions: Actions) -> list[Route]:
         Route("/snapshot/{token}", picture),
         Route("/export/{token}.{kind}", export),
         Route("/labels/{token}.csv", labels),
+        Route("/folder/{token}", folder),
         Route("/metrics", metrics),
     ]
 
@@ -138,6 +153,7 @@ def _news(token: str, viewer: Viewer, actions: Actions, request: Request) -> dic
         "timeline": timeline.since(known) if timeline else None,
         "teaching": actions.teaching(),
         "recording_example": actions.recording_example(),
+        "batch": actions.batch(),
         "setup": setup if asked.get("setup") != setup["version"] else None,
     }
 
