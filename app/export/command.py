@@ -170,19 +170,24 @@ def _close(out: Path, work: _Work, whole: Export) -> int:
     """The summary on stderr, and the exit code."""
     spans = sum(len(item.spans) for item in whole.items)
     cut, outside = sum(item.cut for item in whole.items), sum(item.outside for item in whole.items)
-    videos = f", {work.made:,} videos rendered, {work.there:,} were there" if whole.with_video else ""
-    lines = [f"{out}: {len(whole.items):,} recordings, {spans:,} spans{videos}; {README} says how to import them"]
+    videos = f"; {_counted(work.made, 'video')} rendered, {work.there:,} there before" if whole.with_video else ""
+    told = f"{_counted(len(whole.items), 'recording')}, {_counted(spans, 'span')}{videos}"
+    lines = [f"{out}: {told}; {README} says how to import them"]
     if cut:
-        lines.append(f"{cut:,} spans reach beyond their recordings, and are cut")
+        lines.append(f"spans cut, since they reach beyond their recordings: {cut:,}")
     if outside:
-        lines.append(f"{outside:,} spans are outside of their recordings, and left out")
-    told = work.told()
-    if told:
-        lines.append(f"{len(told):,} left out:")
-    _say([*lines, *(f"  {line}" for line in told[:_MOST_TOLD])])
-    if len(told) > _MOST_TOLD:
-        _say([f"  and {len(told) - _MOST_TOLD:,} more"])
+        lines.append(f"spans left out, since they are outside of their recordings: {outside:,}")
+    missed = work.told()
+    if missed:
+        lines.append(f"{len(missed):,} left out:")
+    _say([*lines, *(f"  {line}" for line in missed[:_MOST_TOLD])])
+    if len(missed) > _MOST_TOLD:
+        _say([f"  and {len(missed) - _MOST_TOLD:,} more"])
     return 1 if work.failures else 0
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _say(lines: Sequence[str]) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from pathlib import PurePosixPath
 
 _LONGEST = 60
 
@@ -16,5 +15,5 @@ _LONGEST = 60
 def key_of(recording: str) -> str:
     """The name, without a suffix, of the files of a recording."""
     digest = hashlib.sha256(recording.encode(errors="surrogateescape")).hexdigest()[:10]
-    stem = re.sub(r"[^A-Za-z0-9-]+", "_", str(PurePosixPath(recording).with_suffix(""))).strip("_-")
+    stem = re.sub(r"[^A-Za-z0-9-]+", "_", re.sub(r"\.\w{1,8}$", "", recording)).strip("_-")
     return f"{stem[:_LONGEST] or 'recording'}-{digest}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import posixpath
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -120,7 +121,7 @@ def _meant(own: Labelled, named: str, labelled: Mapping[str, Labelled]) -> Label
     here = PurePosixPath(own.name)
     if named == here.name:
         return own
-    return labelled.get(str(here.parent / named)) or labelled.get(named)
+    return labelled.get(posixpath.normpath(here.parent / named)) or labelled.get(named)
 
 
 def troubles(results: Results) -> Iterator[str]:

@@ -8,6 +8,7 @@ So each sample of an even source has one picture, though its times may tremble.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -68,9 +69,9 @@ class Pace:
             self._number += 1
 
     def _place(self, time_us: int) -> int:
-        """The picture whose begin is nearest to a moment: the first one in whose middle it has passed."""
+        """The first picture in whose middle a moment has come."""
         assert self.origin_us is not None
-        return round((time_us - self.origin_us) * self._fps / 1_000_000)
+        return math.ceil((time_us - self.origin_us) * self._fps / 1_000_000 - Fraction(1, 2))
 
     def _middle(self) -> int:
         assert self.origin_us is not None
