@@ -1,0 +1,61 @@
+"""A labelled folder as the page shows it: sums, doubts, recordings in parts; read again when it changes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from app.folders import Folders
+from app.label_file import LabelRow, read_label_rows, write_label_rows
+from app.labelling.notes import Place
+from tests.app.label_outputs import SPANS, at, write_outputs
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return write_outputs(tmp_path, {"b.aedat4": SPANS, "walk/a, 1.aedat4": SPANS[:1], "bad.aedat4": None})
+
+
+def test_it_tells_sums_doubts_and_rows(out: Path) -> None:
+    told = Folders().told(out)
+    assert (told["recordings"], told["failed"], told["matching"]) == (2, 1, 2)
+    assert told["failures"] == [("bad.aedat4", "the file is empty; record or copy it again")]
+    assert [(label, spans) for label, _, spans, _ in told["labels"]] == [("walk", 3), ("sit", 1)]
+    assert [(name, label, sure) for name, _, _, label, sure, _ in told["doubts"]] == [
+        ("b.aedat4", "sit", 0.55),
+        ("b.aedat4", "walk", 0.7),
+        ("b.aedat4", "walk", 0.9),
+        ("walk/a, 1.aedat4", "walk", 0.9),
+    ]
+    first, second = told["rows"]
+    assert (first["name"], first["least"], first["corrected"]) == ("b.aedat4", 0.55, False)
+    assert first["spans"][1] == (at(5), at(12), "sit", 0.55) and second["least"] == 0.9
+
+
+def test_recordings_are_ordered_chosen_and_told_in_parts(tmp_path: Path) -> None:
+    spans = {f"{k:02d}.aedat4": [(at(0), at(5), "walk", 0.5 + k / 200)] for k in range(59, -1, -1)}
+    folders, out = Folders(), write_outputs(tmp_path, {**spans, "Empty.aedat4": ()})
+    assert [len(folders.told(out, first=first)["rows"]) for first in (0, 50, 100)] == [50, 11, 0]
+    by_doubt = [row["name"] for row in folders.told(out, order="doubt", first=50)["rows"]]
+    assert by_doubt[0] == "50.aedat4" and by_doubt[-1] == "Empty.aedat4"
+    assert [row["name"] for row in folders.told(out, text="EMPTY")["rows"]] == ["Empty.aedat4"]
+
+
+def test_a_correction_is_seen_at_once(out: Path) -> None:
+    folders = Folders()
+    folders.told(out)
+    labels = Place(out, "b.aedat4").labels
+    rows = [row for row in read_label_rows(labels) if row.label != "sit"]
+    write_label_rows(labels, [*rows, LabelRow("b.aedat4", at(5), at(12), "fall")])
+    told = folders.told(out)
+    (row,) = (row for row in told["rows"] if row["name"] == "b.aedat4")
+    assert row["corrected"] and row["spans"][1] == (at(5), at(12), "fall", None)
+    assert "sit" not in [label for label, *_ in told["labels"]]
+
+
+def test_what_is_none_is_one_line(out: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="holds nothing that `velora label --out` wrote"):
+        Folders().told(tmp_path / "in")
+    with pytest.raises(ValueError, match="has no labels of 'nowhere'"):
+        Folders().find(out, "nowhere")
