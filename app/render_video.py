@@ -97,7 +97,8 @@ def _tell(outcome: Outcome) -> None:
         told = f"{job.name}: {outcome.failure}" if str(job.recording) not in outcome.failure else outcome.failure
     elif outcome.made:
         clock = film.clock
-        told = f"{job.video}: {clock.seconds:.1f} s, {clock.pictures:,} pictures, {clock.rate:g} a second"
+        told = f"{job.video}: {clock.seconds:.1f} s, {clock.pictures:,} picture{'' if clock.pictures == 1 else 's'}, "
+        told += f"{clock.rate:.4g} a second"
         told = "; ".join([told, *film.remarks])
     else:
         told = f"{job.video}: is there already, and made of the same"

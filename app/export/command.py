@@ -30,11 +30,13 @@ from app.film.encoder import check_av
 from app.film.film import Clock, Film
 from app.film.make import Job, Look, clock_of
 from app.film.studio import make_films, there_already
+from app.labelling.outputs import printable
 from streams import StreamError
 from streams.files import replaced_when_whole
 
 README = "README.txt"
 _TOOLS: dict[str, type[Tool]] = {"fiftyone": FiftyOne, "label-studio": LabelStudio, "elan": Elan, "csv": Table}
+_NO_VIDEO = "\nVideos were left out (--no-video). Export again without it: labels stay the same, videos are added.\n"
 _MOST_TOLD = 20  # lines of one kind on stderr
 
 
@@ -56,13 +58,13 @@ def export(arguments: argparse.Namespace) -> int:
     asked = threading.Event()
     with stopping(asked.set) as interrupt:
         clocks = (work.clocks if arguments.no_video else work.films)(asked.is_set)
-        items = [work.item(own, clock) for own, clock in clocks]
+        items = [work.item(own, job, clock) for own, job, clock in clocks]
     if interrupt.asked:
         print(f"{out}: interrupted; videos that are whole stay, labels are not written yet", file=sys.stderr)
         return 130
     whole = Export(items, _labels(results), _model(results), not arguments.no_video)
     tool.write(out, whole)
-    _write_readme(out, tool, tool.readme(out, whole))
+    _write_readme(out, tool, tool.readme(out, whole) + ("" if whole.with_video else _NO_VIDEO))
     return _close(out, work, whole)
 
 
@@ -85,7 +87,7 @@ class _Work:
                 video = self._videos / f"{key_of(own.note.recording)}.mp4"
                 self._jobs.append((own, Job(recording, own.name, video)))
 
-    def films(self, stopped: Callable[[], bool]) -> Iterator[tuple[Labelled, Clock]]:
+    def films(self, stopped: Callable[[], bool]) -> Iterator[tuple[Labelled, Job, Clock]]:
         """Make the videos that are not there."""
         owners = {job.video: own for own, job in self._jobs}
         jobs = [job for _, job in self._jobs]
@@ -95,9 +97,9 @@ class _Work:
                 continue
             self.made, self.there = self.made + outcome.made, self.there + (not outcome.made)
             self._tell_remarks(outcome.film)
-            yield owners[outcome.job.video], outcome.film.clock
+            yield owners[outcome.job.video], outcome.job, outcome.film.clock
 
-    def clocks(self, stopped: Callable[[], bool]) -> Iterator[tuple[Labelled, Clock]]:
+    def clocks(self, stopped: Callable[[], bool]) -> Iterator[tuple[Labelled, Job, Clock]]:
         """The clocks of videos that are there, or would be."""
         console = Console(stderr=True)
         for own, job in track(self._jobs, "looking", console=console, transient=True, disable=not console.is_terminal):
@@ -106,14 +108,15 @@ class _Work:
             try:
                 film = there_already(job, self._look)
                 self.there += film is not None
-                yield own, film.clock if film else clock_of(job.recording, self._look)
+                yield own, job, film.clock if film else clock_of(job.recording, self._look)
             except (StreamError, ValueError, OSError) as error:
                 self.failures.append(str(error))
 
-    def item(self, own: Labelled, clock: Clock) -> Item:
+    def item(self, own: Labelled, job: Job, clock: Clock) -> Item:
         """What is exported of a recording."""
         spans, cut, outside = spans_in(own.rows, clock)
-        return Item(own.name, key_of(own.note.recording), own.note.source, clock, tuple(spans), cut, outside)
+        source = printable(str(job.recording))
+        return Item(own.name, job.video.stem, source, clock, tuple(spans), cut, outside)
 
     def _tell_remarks(self, film: Film) -> None:
         early = [remark for remark in film.remarks if "ends" in remark]

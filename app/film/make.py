@@ -21,6 +21,7 @@ from app.film.film import VERSION, Clock, Film, as_json, write_film
 from app.film.pace import Pace, Shown, pace_of
 from app.label_file import LabelRow
 from app.labelling.notes import state_of
+from app.labelling.outputs import printable
 from streams import RecordingError, RenderConfig, Sample, Source, StreamError, synchronize
 from streams.files import replaced_when_whole
 
@@ -52,6 +53,8 @@ class Look:
             "source": state_of(recording),
             "labels": None if rows is None else _digest(rows),
         }
+        if self.feed.get("rgb") and Path(self.feed["rgb"]).exists():
+            told["rgb"] = state_of(Path(self.feed["rgb"]))
         parsed: dict[str, Any] = json.loads(json.dumps(told))
         return parsed
 
@@ -150,7 +153,7 @@ class _Take:
         assert self._pace.origin_us is not None
         return Film(
             recording=self._job.name,
-            source=str(self._job.recording),
+            source=printable(str(self._job.recording)),
             clock=Clock(self._pace.origin_us, self._fps, self._pictures),
             width=self._size[0],
             height=self._size[1],

@@ -224,11 +224,13 @@ def test_without_videos_times_are_those_that_videos_would_have(tmp_path: Path) -
     write_outputs(tmp_path, {"a.aedat4": SPANS, "b.aedat4": SPANS})
     code, told = exported(tmp_path, "--no-video")
     assert code == 0 and "rendered" not in told[0] and not list(tmp_path.rglob("*.mp4"))
+    assert "Export again without it" in (tmp_path / "ex" / "README.txt").read_text()
     alone = spans(tmp_path)
     assert {row.pop("video") for row in alone} == {""}
     assert exported(tmp_path)[0] == 0
     beside = spans(tmp_path)
     assert all(row.pop("video") for row in beside) and alone == beside
+    assert "--no-video" not in (tmp_path / "ex" / "README.txt").read_text()
     assert exported(tmp_path, "--no-video")[0] == 0 and len(list(tmp_path.rglob("*.mp4"))) == 2, "they stay"
 
 
@@ -315,9 +317,9 @@ class TestMistakes:
 
 
 def test_an_interrupted_export_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_outputs(tmp_path, {"a.aedat4": SPANS, "b.aedat4": SPANS}, frames=100)
+    write_outputs(tmp_path, {"a.aedat4": SPANS, "b.aedat4": SPANS}, frames=60)
     with monkeypatch.context() as patch:
-        interrupt_after(patch, 110)
+        interrupt_after(patch, 65)
         code, told = exported(tmp_path)
     assert code == 130 and "interrupted" in told[0] and not (tmp_path / "ex" / "spans.csv").exists()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -21,6 +21,7 @@ from streams.items import EventPacket
 from streams.render import OFF, ON
 from tests.app.conftest import write_square
 from tests.app.label_outputs import START_US, at, run
+from tests.app.test_page import ARGUMENTS, CHROMIUM
 from tests.app.test_sources import KINDS
 from tests.conftest import moving_square, random_events
 
@@ -55,6 +56,25 @@ def test_browsers_play_it_from_the_first_byte(tmp_path: Path) -> None:
         assert (stream.average_rate, stream.frames, stream.start_time) == (30, 20, 0)
         assert stream.width % 2 == stream.height % 2 == 0
         assert [frame.time for frame in file.decode(stream)] == pytest.approx([k / 30 for k in range(20)])
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium on the PATH")
+def test_a_browser_plays_it(tmp_path: Path) -> None:
+    sync_api = pytest.importorskip("playwright.sync_api")
+    rendered(tmp_path, "--fps", "10")
+    (tmp_path / "page.html").write_text('<video muted src="a.mp4"></video>')
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        tab = browser.new_page()
+        tab.goto(f"file://{tmp_path}/page.html")
+        if not tab.evaluate("document.querySelector('video').canPlayType('video/mp4; codecs=\"avc1.64001f\"')"):
+            pytest.skip("this Chromium has no H.264")
+        tab.wait_for_function("document.querySelector('video').readyState >= 2")
+        tab.evaluate("document.querySelector('video').play()")
+        tab.wait_for_function("document.querySelector('video').ended", timeout=10_000)
+        shown = "[v.duration, v.videoWidth, v.error]"
+        assert tab.evaluate(f"(v => {shown})(document.querySelector('video'))") == [0.7, 1088, None]
+        browser.close()
 
 
 def test_each_sample_has_its_picture_rgb_beside_events(tmp_path: Path) -> None:
@@ -275,12 +295,12 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
 
 def test_ctrl_c_leaves_whole_videos_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a", "b"):
-        write_square(tmp_path / "in" / f"{name}.aedat4", 200)
-    interrupt_after(monkeypatch, 210)
+        write_square(tmp_path / "in" / f"{name}.aedat4", 60)
+    interrupt_after(monkeypatch, 65)
     code, _, _ = run("render", tmp_path / "in", "--out", tmp_path / "out")
     assert code == 130
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.aedat4.mp4", "a.aedat4.video.json"]
-    assert len(pictures(tmp_path / "out" / "a.aedat4.mp4")) == 200
+    assert len(pictures(tmp_path / "out" / "a.aedat4.mp4")) == 60
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 

@@ -65,6 +65,8 @@ def test_the_wheel_brings_model_recording_and_page_but_no_tests(velora: Path) ->
         "recordings/cards.labels.csv",
         "app/page.css",
         "app/page.js",
+        "app/label_report/report.css",
+        "app/label_report/report.js",
     ):
         assert (site / part).is_file(), part
     assert not (site / "tests").exists() and not (site / "benchmarks").exists()
