@@ -122,7 +122,7 @@ def _after(state: BatchState, said: Mapping[str, Any]) -> BatchState:
             case "recording":
                 return replace(state, done=state.done + 1)
             case "end":
-                return replace(state, finished=said["state"] == "finished")
+                return replace(state, finished=said["state"] == "finished", failed=said["failed"])
     except (KeyError, TypeError):
         pass
     return state

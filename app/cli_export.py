@@ -46,6 +46,7 @@ def add_export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--out", type=Path, required=True, metavar="DIR", help="a new folder, or one of an export before"
     )
     export.add_argument("--no-video", action="store_true", help="labels alone")
+    export.add_argument("--json", action="store_true", help="progress as JSON objects, one a line, on stdout")
     _add_recordings(export)
     _add_look(export)
     export.set_defaults(command=_export)

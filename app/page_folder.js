@@ -1,11 +1,12 @@
 // The second view: label a folder of recordings, look through the labels, open what is doubtful, export.
 
 const PAGE_ROWS = 50, LOOK_MS = 2000;
-const folder = {out: "", first: 0, doubts: [], at: -1, asked: 0, begun: false};
+const folder = {out: "", first: 0, doubts: [], at: -1, asked: 0, opening: 0, busy: false, looked: 0};
 const inFolder = () => find("watch").hidden;
 const minutes = (s) => s < 90 ? `${s.toFixed(0)} s` : s < 5400 ? `${(s / 60).toFixed(0)} min` : `${(s / 3600).toFixed(1)} h`;
 
 function view(name) {
+  folder.opening++;  // what was to be opened before is not wanted any more
   find("watch").hidden = name === "folder";
   find("batch").hidden = name !== "folder";
   for (const button of document.querySelectorAll("[data-view]")) {
@@ -121,7 +122,8 @@ function drawTrack(track, told) {
 // --- reviewing ---
 
 async function openAt(recording, start_us, span = null) {
-  if (!await act("review", {out: folder.out, recording, start_us})) return false;
+  const asked = ++folder.opening;
+  if (!await act("review", {out: folder.out, recording, start_us}) || asked !== folder.opening) return false;
   view("watch");
   find("review").hidden = false;
   put(find("reviewed"), `Reviewing ${short(recording)}${span ? `: is it ${span[2]}? ${percent(span[3])} sure` : ""}`);
@@ -157,7 +159,7 @@ function showBatch({batch}) {
   put(find("batch-told"), parts.join(" · "));
   const ended = folder.busy && !busy;
   folder.busy = busy;
-  const due = busy && (batch.done || batch.skipped) && performance.now() - (folder.looked ?? 0) > LOOK_MS;
+  const due = busy && (batch.done || batch.skipped) && performance.now() - folder.looked > LOOK_MS;
   if (inFolder() && (ended || due)) {
     folder.looked = performance.now();
     lookInto(batch.out);

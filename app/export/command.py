@@ -8,8 +8,10 @@ Corrections are exported, since spans are read as they are now. Videos that are 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -58,14 +60,32 @@ def export(arguments: argparse.Namespace) -> int:
     asked = threading.Event()
     with stopping(asked.set) as interrupt:
         clocks = (work.clocks if arguments.no_video else work.films)(asked.is_set)
-        items = [work.item(own, job, clock) for own, job, clock in clocks]
+        items = list(_told(work, clocks, arguments.json))
     if interrupt.asked:
         print(f"{out}: interrupted; videos that are whole stay, labels are not written yet", file=sys.stderr)
         return 130
     whole = Export(items, _labels(results), _model(results), not arguments.no_video)
     tool.write(out, whole)
     _write_readme(out, tool, tool.readme(out, whole) + ("" if whole.with_video else _NO_VIDEO))
+    if arguments.json:
+        print(json.dumps({"event": "end", "state": "finished", "failed": len(work.failures)}), flush=True)
     return _close(out, work, whole)
+
+
+def _told(work: _Work, clocks: Iterator[tuple[Labelled, Job, Clock]], as_json: bool) -> Iterator[Item]:
+    """What is exported of each recording; how far it is, as JSON lines if they are wanted."""
+    began = time.monotonic()
+
+    def tell(event: str, **facts: object) -> None:
+        if as_json:
+            print(json.dumps({"event": event, **facts}), flush=True)
+
+    tell("begin", recordings=work.recordings)
+    for number, (own, job, clock) in enumerate(clocks, 1):
+        yield work.item(own, job, clock)
+        share, seconds = number / work.recordings, time.monotonic() - began
+        tell("recording", recording=own.name, status="done")
+        tell("progress", share=round(share, 4), left_s=round(seconds / share - seconds, 1))
 
 
 class _Work:
@@ -86,6 +106,11 @@ class _Work:
             else:
                 video = self._videos / f"{key_of(own.note.recording)}.mp4"
                 self._jobs.append((own, Job(recording, own.name, video)))
+
+    @property
+    def recordings(self) -> int:
+        """How many there are to export."""
+        return len(self._jobs)
 
     def films(self, stopped: Callable[[], bool]) -> Iterator[tuple[Labelled, Job, Clock]]:
         """Make the videos that are not there."""
