@@ -36,7 +36,8 @@ function showFolder(told) {
   folder.doubts = told.doubts;
   find("set").hidden = false;
   const failed = told.failed ? `, ${told.failed} failed` : "";
-  put(find("set-told"), `${told.recordings} recordings${failed}, ${minutes(told.seconds)}, in ${told.out}`);
+  put(find("set-told"), `${told.recordings} recordings${failed}, ${minutes(told.seconds)}, in ${told.out.split(/[/\\]/).slice(-2).join("/")}`);
+  find("set-told").title = told.out;
   showShares(told.labels);
   find("doubts").replaceChildren(...told.doubts.slice(0, 12).map((doubt, k) => {
     const [name, start, , label, confidence, origin] = doubt;
@@ -80,7 +81,7 @@ function rowOf(told) {
   const row = document.createElement("tr");
   const cells = Array.from({length: 5}, () => row.insertCell());
   const opens = document.createElement("button"), track = document.createElement("canvas");
-  opens.textContent = short(told.name);
+  opens.textContent = told.name;
   opens.title = [told.name, told.remarks].filter(Boolean).join("\n");
   opens.addEventListener("click", () => openAt(told.name, told.start_us));
   cells[0].append(opens);

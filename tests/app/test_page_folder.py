@@ -62,7 +62,7 @@ def test_a_folder_is_labelled_reviewed_corrected_and_exported(opened: Callable[.
     tab.page.click("#label-folder")
     tab.wait("!document.getElementById('stop-folder').hidden")
     tab.page.wait_for_function(f"{SHOWN.format('batch-told')}.includes('The labels are in')", timeout=_LONG_MS)
-    tab.wait(f"{ROWS}.join() === 'a.aedat4,a.aedat4'")
+    tab.wait(f"{ROWS}.join() === 'monday/a.aedat4,tuesday/a.aedat4'")
     assert "1 could not be read" in tab.text("batch-told") and "broken.aedat4" in tab.text("failures")
     assert "2 recordings, 1 failed, 28 s" in tab.text("set-told")
     tab.page.select_option("#set-order", "doubt")
