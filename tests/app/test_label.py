@@ -88,7 +88,7 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> Labelled:
     inputs, out = folder / "in", folder / "out"
     for number, name in enumerate(ODD):
         write_square(inputs / name, 10 + number)
-    for kind in ("aedat 2", "raw", "images", "video"):
+    for kind in ("aedat 2", "raw", "hdf5", "images", "video"):
         (inputs / "kinds").mkdir(exist_ok=True)
         KINDS[kind][0](inputs / "kinds")
     (inputs / "more").mkdir()
@@ -109,7 +109,7 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> Labelled:
 
 GOOD = (
     *ODD,
-    *(f"kinds/{name}" for name in ("a.aedat4", "a.aedat", "a.raw", "a.avi", "dvSave-1", "dvSave-1.aedat4")),
+    *(f"kinds/{name}" for name in ("a.aedat4", "a.aedat", "a.raw", "a.h5", "a.avi", "dvSave-1", "dvSave-1.aedat4")),
     *("more/a.aedat", "damaged/cut.aedat4"),
 )
 BAD = ("damaged/corrupt.aedat4", "damaged/empty.aedat4")
