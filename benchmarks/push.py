@@ -63,6 +63,7 @@ def make_recognizer(arguments: argparse.Namespace) -> Recognizer:
     model = build_model(checkpoint, loaded.model.tower)
     model.encoders.adapters.to(loaded.device, loaded.dtype)
     model.fuser.to(loaded.device)
+    model.encoders.prepare()
     return Recognizer(arguments.model, model)
 
 

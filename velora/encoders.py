@@ -18,7 +18,8 @@ from velora.backbones import backbone
 from velora.clora import CLoRA, clora_shapes
 from velora.config import STREAMS, VELoRAConfig
 from velora.lora import PeftLoRA, StackedLoRA, insert_lora, lora_shapes
-from velora.vit import VisionTower
+from velora.prepared import PreparedTower
+from velora.vit import Tower, VisionTower
 
 
 class Encoders(nn.Module):
@@ -36,6 +37,13 @@ class Encoders(nn.Module):
         self.tower = towers["rgb"]
         self.others = nn.ModuleDict({s: t for s, t in towers.items() if t is not self.tower})
         self.adapters = nn.ModuleDict(dict(adapters))
+        self._prepared: dict[VisionTower, PreparedTower] = {}
+
+    def prepare(self) -> None:
+        """Make encoding without gradients faster, for weights that do not change any more, where they are now."""
+        adapter = cast("Adapter | None", dict(self.adapters.items()).get("streams"))
+        towers = [self.tower, *(self.tower_of(stream) for stream in self.others)]
+        self._prepared = {tower: PreparedTower(tower, adapter) for tower in towers}
 
     def each_adapter(self) -> list[Adapter]:
         """All adapters."""
@@ -61,18 +69,21 @@ class Encoders(nn.Module):
         return Route(cast(Adapter, self.adapters[name]), streams) if name in self.adapters else None
 
     def encode(
-        self, images: Tensor, streams: Tensor, through: Callable[[VisionTower, Tensor, Route | None], Tensor]
+        self, images: Tensor, streams: Tensor, through: Callable[[Tower, Tensor, Route | None], Tensor]
     ) -> Tensor:
         """What `through` makes of images and route: in one call, or in one call a stream where each has its tower."""
         if not self.others:
-            return through(self.tower, images, self.route(streams))
+            return through(self._fast(self.tower), images, self.route(streams))
         places = [(streams == i).nonzero()[:, 0] for i in range(len(self.streams))]
         codes = [
-            through(self.tower_of(stream), images[own], self.route(streams[own]))
+            through(self._fast(self.tower_of(stream)), images[own], self.route(streams[own]))
             for stream, own in zip(self.streams, places, strict=True)
             if len(own)
         ]
         return torch.cat(codes)[torch.argsort(torch.cat(places))]
+
+    def _fast(self, tower: VisionTower) -> Tower:
+        return tower if torch.is_grad_enabled() else self._prepared.get(tower, tower)
 
 
 def blocks_of(config: VELoRAConfig) -> dict[str, range]:

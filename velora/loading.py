@@ -128,6 +128,7 @@ def _place(checkpoint: Checkpoint, source: Weights, device: torch.device, dtype:
         model = build_model(checkpoint, tower)
     model.encoders.adapters.to(device, dtype)
     model.fuser.to(device)
+    model.encoders.prepare()
     return model, random
 
 

@@ -20,7 +20,7 @@ from velora.adapter import Route
 from velora.backbones import backbone
 from velora.config import VELoRAConfig
 from velora.encoders import Encoders
-from velora.vit import VisionTower
+from velora.vit import Tower
 
 MODALITIES = ("rgb", "event")
 
@@ -54,7 +54,7 @@ class PaperFusion(nn.Module):
         self.top = nn.ModuleDict({name: LowRank(d, config) for name in MODALITIES if not only_head})
         self.head = nn.Linear((3 if self.head_reads_motion else 2) * d, len(config.labels))
 
-    def encode(self, tower: VisionTower, images: Tensor, route: Route | None) -> Tensor:
+    def encode(self, tower: Tower, images: Tensor, route: Route | None) -> Tensor:
         """Normalised images [n, 3, H, W] to tokens [n, N, d]."""
         return tower.run(tower.embed(images), 0, tower.backbone.layers - 1, route)
 

@@ -26,9 +26,8 @@ def resize(images: Sequence[NDArray[np.uint8]] | NDArray[np.uint8], size: int) -
 def _resize(image: NDArray[np.uint8], size: int) -> Tensor:
     if image.shape[:2] == (size, size):
         return torch.tensor(image).permute(2, 0, 1).unsqueeze(0)
-    pixels = torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1).unsqueeze(0)  # [1, 3, H, W]
-    resized = F.interpolate(pixels, (size, size), mode="bilinear", antialias=True, align_corners=False)
-    return resized.round_().clamp_(0, 255).to(torch.uint8)
+    pixels = torch.tensor(image).permute(2, 0, 1).unsqueeze(0)  # [1, 3, H, W], of bytes: torch has a fast way for these
+    return F.interpolate(pixels, (size, size), mode="bilinear", antialias=True, align_corners=False)
 
 
 def normalize(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from velora.config import VELoRAConfig
 from velora.errors import ModelError
-from velora.model import VELoRA, pool
+from velora.model import VELoRA
 from velora.prediction import Prediction, top_labels
 from velora.preprocess import difference, normalize, resize
 from velora.session import DIFF, EVENT, RGB, Frame, Job, Plan, Session
@@ -176,4 +176,12 @@ def _image(job: Job, normal: dict[Frame, Tensor]) -> Tensor:
 
 def _pooled(windows: Sequence[Sequence[Frame]], stream: int) -> Tensor:
     """Means over time of encodings, one a window; afresh at every step, so that no rounding adds up."""
-    return torch.stack([pool(torch.stack([frame.codes[stream] for frame in window]), dim=0) for window in windows])
+    return torch.stack([_mean([frame.codes[stream] for frame in window]) for window in windows])
+
+
+def _mean(codes: Sequence[Tensor]) -> Tensor:
+    """As `pool`, without a copy of all codes."""
+    total = codes[0].to(torch.promote_types(codes[0].dtype, torch.float32), copy=True)
+    for code in codes[1:]:
+        total += code
+    return total.div_(len(codes))

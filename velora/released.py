@@ -25,7 +25,7 @@ from velora.backbones import backbone
 from velora.config import VELoRAConfig
 from velora.encoders import Encoders
 from velora.vit import Block as ClipBlock
-from velora.vit import VisionTower, split_heads
+from velora.vit import Tower, split_heads
 
 READ = 10  # tokens that the head reads
 DROP_PATH = 0.1  # how often training leaves a branch of a new block out
@@ -49,7 +49,7 @@ class ReleasedFusion(nn.Module):
         self.attention = HeadAttention(d)
         self.head = nn.Linear(READ * d, len(config.labels))
 
-    def encode(self, tower: VisionTower, images: Tensor, route: Route | None) -> Tensor:
+    def encode(self, tower: Tower, images: Tensor, route: Route | None) -> Tensor:
         """Normalised images [n, 3, H, W] to tokens in CLIP's joint space, [n, N, o]."""
         tokens = tower.run(tower.embed(images), 0, tower.backbone.layers, route)
         codes: Tensor = tower.ln_post(tokens) @ tower.proj

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import cast
+from typing import Protocol, cast
 
 import torch
 import torch.nn.functional as F
@@ -137,6 +137,18 @@ class Transformer(nn.Module):
         self.resblocks = nn.ModuleList(Block(backbone, i) for i in range(backbone.layers))
 
 
+class Tower(Protocol):
+    """What turns images to tokens: a `VisionTower`, or one that is prepared for inference."""
+
+    backbone: Backbone
+    ln_post: nn.LayerNorm
+    proj: nn.Parameter
+
+    def embed(self, images: Tensor) -> Tensor: ...
+    def run(self, x: Tensor, start: int, stop: int, route: Route | None = None) -> Tensor: ...
+    def __call__(self, images: Tensor) -> Tensor: ...
+
+
 class VisionTower(nn.Module):
     """CLIP's vision transformer; `load_state_dict` takes the `visual.` part of an open_clip model."""
 
@@ -187,11 +199,7 @@ class VisionTower(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """CLIP's image features [n, output_dim] of normalised images [n, 3, H, W], without adapters."""
-        last = self.backbone.layers - 1
-        x = self.run(self.embed(images), 0, last)
-        cls = self.blocks[last].rows(x[:, :1], *self.blocks[last].keys_values(x))
-        features: Tensor = self.ln_post(cls[:, 0]) @ self.proj
-        return features
+        return features(self, self, images)
 
     @torch.no_grad()
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
@@ -208,3 +216,12 @@ class VisionTower(nn.Module):
             else:
                 std = next((std for end, std in stds.items() if name.endswith(end)), d**-0.5)
                 parameter.normal_(std=std, generator=generator)
+
+
+def features(through: Tower, tower: VisionTower, images: Tensor) -> Tensor:
+    """CLIP's image features [n, output_dim] of normalised images, by a tower's weights; `through` its first blocks."""
+    last = tower.blocks[-1]
+    x = through.run(through.embed(images), 0, tower.backbone.layers - 1)
+    cls = last.rows(x[:, :1], *last.keys_values(x))
+    found: Tensor = tower.ln_post(cls[:, 0]) @ tower.proj
+    return found

@@ -21,7 +21,7 @@ from velora.backbones import backbone
 from velora.config import VELoRAConfig
 from velora.encoders import Encoders
 from velora.errors import ModelError
-from velora.vit import VisionTower
+from velora.vit import Tower
 
 PROMPTS = {
     "rgb": ("a photo of {}.", "a video frame of {}.", "a photo of a person, {}.", "{}."),
@@ -45,7 +45,7 @@ class ZeroShotFusion(nn.Module):
         self.text = nn.Buffer(torch.zeros(len(PROMPTS), len(config.labels), size))  # of length 1
         self.scale = nn.Buffer(torch.zeros(()))  # CLIP's: of logits
 
-    def encode(self, tower: VisionTower, images: Tensor, route: Route | None) -> Tensor:
+    def encode(self, tower: Tower, images: Tensor, route: Route | None) -> Tensor:
         """Normalised images [n, 3, H, W] to features of length 1 and a one, or to zeros; [n, o + 1]."""
         features: Tensor = tower(images)
         features = features.to(torch.promote_types(features.dtype, torch.float32))

@@ -1,0 +1,149 @@
+"""A frozen tower and an adapter, prepared for inference: the same numbers up to rounding, in fewer passes over memory.
+
+    c_fc and its adapter     one product:  [x ; m h] [W B]^T + b      h = A x, m: the mask of the image's own stream
+    QuickGELU                its factor is part of that product:      x sigmoid(1.702 x) = silu(1.702 x) / 1.702
+    residuals                are added by the products themselves
+    bfloat16 on a CPU        weights lie as oneDNN reads them, and K is a multiple of the rows of a tile of AMX
+
+benchmarks/NOTES.md has what each of these brings. Weights that change later are not followed: prepare anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from velora.adapter import Adapter, Route, layer_name
+from velora.backbones import Backbone
+from velora.vit import Block, VisionTower, attention, features, split_heads
+
+_TILE = 32  # bfloat16 rows
+_QUICK = 1.702
+Function = Callable[[Tensor], Tensor]
+
+
+class Stack(NamedTuple):
+    """One layer's changes of all streams: of stream s, `up @ diag(mask[s]) @ down`; float32."""
+
+    down: Tensor  # [K, in]
+    up: Tensor  # [out, K]
+    mask: Tensor  # [S, K] of zeros and ones
+
+
+def stack(adapter: Adapter, layer: str) -> Stack:
+    """The changes of a layer, with what mixes them taken into `down`."""
+    down, mix, up = (factor.detach().float() for factor in adapter.factors(layer))
+    if mix.ndim == 2:
+        kept = [own.nonzero()[:, 0] for own in mix]
+        downs = [own[rows, None] * down[rows] for own, rows in zip(mix, kept, strict=True)]
+        ups = [up[:, rows] for rows in kept]
+    else:
+        downs, ups = [own @ down for own in mix], [up] * len(mix)
+    owner = torch.cat([torch.full((len(rows),), s, device=down.device) for s, rows in enumerate(downs)])
+    mask = (owner == torch.arange(len(downs), device=down.device)[:, None]).float()
+    return Stack(torch.cat(downs), torch.cat(ups, dim=1), mask)
+
+
+@dataclass(frozen=True, slots=True)
+class _Adapted:
+    """The low-rank part of a layer in the tower's dtype."""
+
+    down: Tensor  # [K, in]
+    up: Tensor  # [K, out]
+    mask: Tensor  # [S, K]
+
+    def hidden(self, x: Tensor, streams: Tensor) -> Tensor:
+        """The middle features [n, N, K] of x [n, N, in], each image with those of its stream alone."""
+        return F.linear(x, self.down).mul_(self.mask[streams].unsqueeze(1))
+
+
+class _PreparedBlock:
+    """One block; without an adapter, the frozen one."""
+
+    def __init__(self, block: Block, backbone: Backbone, index: int, adapter: Adapter | None) -> None:
+        self.ln_1, self.ln_2, self.heads = block.ln_1, block.ln_2, backbone.heads
+        self.gelu: Function = _silu if backbone.quick_gelu else F.gelu
+        self.factor = _QUICK if backbone.quick_gelu else 1.0
+        attn, mlp = block.attn, block.mlp
+        self.qkv = _linear(attn.in_proj_weight, attn.in_proj_bias)
+        self.out, self.proj = attn.out_proj, mlp.c_proj
+        wide = mlp.c_fc.weight.float()
+        self.fc_low = self.proj_low = None
+        if adapter is not None:
+            like, low = mlp.c_fc.weight, stack(adapter, layer_name(index, "c_fc"))
+            spare = -low.up.shape[1] % _TILE
+            down, up, mask = F.pad(low.down, (0, 0, 0, spare)), F.pad(low.up, (0, spare)), F.pad(low.mask, (0, spare))
+            self.fc_low = _Adapted(down.to(like), up.T.to(like), mask.to(like))
+            wide = torch.cat([wide, up], dim=1)
+            low = stack(adapter, layer_name(index, "c_proj"))
+            self.proj_low = _Adapted(low.down.to(like), low.up.T.contiguous().to(like), low.mask.to(like))
+        like = mlp.c_fc.weight
+        self.fc = _linear((wide * self.factor).to(like), (mlp.c_fc.bias.float() * self.factor).to(like))
+
+    def __call__(self, x: Tensor, streams: Tensor) -> None:
+        """Tokens x [n, N, d], contiguous, through the block, in place."""
+        flat = x.view(-1, x.shape[-1])
+        q, k, v = (split_heads(part, self.heads) for part in self.qkv(self.ln_1(x)).chunk(3, dim=-1))
+        read = attention(q, k, v).transpose(1, 2).reshape(flat.shape)
+        flat.add_(self.out.bias).addmm_(read, self.out.weight.T)
+        hidden = self.gelu(self.fc(self._with_low(self.ln_2(x), streams)))
+        flat.add_(self.proj.bias).addmm_(hidden.flatten(0, 1), self.proj.weight.T, alpha=1 / self.factor)
+        if self.proj_low is not None:
+            low = self.proj_low.hidden(hidden, streams).flatten(0, 1)
+            flat.addmm_(low, self.proj_low.up, alpha=1 / self.factor)
+
+    def _with_low(self, x: Tensor, streams: Tensor) -> Tensor:
+        """x [n, N, d] and behind it the adapter's middle features; [n, N, d + K]."""
+        return x if self.fc_low is None else torch.cat([x, self.fc_low.hidden(x, streams)], dim=-1)
+
+
+class PreparedTower:
+    """Stands for a tower where nothing is trained; `run` takes its own adapter, whatever the route."""
+
+    def __init__(self, tower: VisionTower, adapter: Adapter | None) -> None:
+        self.tower, self.backbone, self.embed = tower, tower.backbone, tower.embed
+        self.ln_post, self.proj = tower.ln_post, tower.proj
+        adapted = set(adapter.layers) if adapter is not None else set()
+        with torch.no_grad():
+            self._blocks = [
+                _PreparedBlock(block, tower.backbone, i, adapter if layer_name(i, "c_fc") in adapted else None)
+                for i, block in enumerate(tower.blocks)
+            ]
+
+    def run(self, x: Tensor, start: int, stop: int, route: Route | None = None) -> Tensor:
+        """Tokens [n, N, d] through the blocks [start, stop); x itself changes."""
+        streams = x.new_zeros(len(x), dtype=torch.int64) if route is None else route.streams
+        for block in self._blocks[start:stop]:
+            block(x, streams)
+        return x
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """CLIP's image features, as the tower's own forward."""
+        return features(self, self.tower, images)
+
+
+def _silu(x: Tensor) -> Tensor:
+    return F.silu(x, inplace=True)
+
+
+def _linear(weight: Tensor, bias: Tensor) -> Function:
+    """x -> x W^T + b, by the fastest way for where the weights are."""
+    weight, bias = weight.detach(), bias.detach()
+    if weight.device.type == "cpu" and weight.dtype == torch.bfloat16:
+        try:
+            return _packed(weight, bias)
+        except (AttributeError, RuntimeError):  # operators that torch does not promise to keep
+            pass
+    return lambda x: F.linear(x, weight, bias)
+
+
+def _packed(weight: Tensor, bias: Tensor) -> Function:
+    ops = torch.ops.mkldnn
+    packed = ops._reorder_linear_weight(weight.contiguous())
+    ops._linear_pointwise(weight[:1], packed, bias, "none", [], "")
+    return lambda x: ops._linear_pointwise(x, packed, bias, "none", [], "")
