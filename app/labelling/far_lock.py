@@ -12,6 +12,7 @@ from __future__ import annotations
 import _thread
 import contextlib
 import json
+import sys
 import threading
 import time
 import uuid
@@ -60,6 +61,8 @@ class _Lock:
         if self._create():
             return
         found = self._read()
+        if found is not None:
+            print(f"velora: seeing whether {found.get('owner')} still writes to {self._file}", file=sys.stderr)
         end = time.monotonic() + _BEATS * BEAT_S
         while found is not None and time.monotonic() < end:
             time.sleep(min(_LOOK_S, BEAT_S))

@@ -101,7 +101,7 @@ def _sorted_out(paths: Iterable[Path], out: Path, others: Counter[str], seen: se
 def _walk(folder: Path, out: Path, others: Counter[str], seen: set[str]) -> Iterator[Path]:
     """The recordings below a folder. Links are followed, each folder once; hidden ones are passed by."""
     real = os.path.realpath(folder)
-    if real in seen or real == os.path.realpath(out):
+    if real in seen or (not is_far(out) and real == os.path.realpath(out)):
         return
     seen.add(real)
     shown = (path for path in sorted(folder.iterdir()) if not path.name.startswith("."))

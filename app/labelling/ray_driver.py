@@ -16,7 +16,7 @@ import signal
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from multiprocessing import connection, parent_process
 from multiprocessing.connection import Connection
@@ -28,7 +28,7 @@ from app.labelling.notes import Note, Place, failed_note, is_done, write_note
 from app.labelling.settings import Settings
 
 TRIES = 3  # of a recording whose labeller dies
-_LONELY_ROUNDS = 12  # at most: nodes that go are no recording's fault
+LONELY_ROUNDS = 12  # at most: nodes that go are no recording's fault
 _MOST = 64  # recordings of a block: it is what one lost labeller gives back
 _DEATHS = 4  # of labellers, beside those that are there, before one has finished anything
 _WAVES = 8  # blocks that follow one another in one place: the last ones end at about the same time
@@ -177,6 +177,14 @@ def shape_of(nodes: Sequence[Mapping[str, float]], wanted: Wanted, device: str) 
     return Shape(wanted.pool or fit, jobs, cpus, gpus, len(nodes))
 
 
+def is_given_up(tries: Sequence[str], alive: Set[str], lonely: int) -> bool:
+    """Whether it is the recording's fault that it was lost on these nodes: they live on, and so would its labellers.
+
+    After so many `lonely` rounds, that nodes go with it is taken for its fault, too.
+    """
+    return sum(node in alive for node in tries) >= TRIES or (bool(tries) and lonely >= LONELY_ROUNDS)
+
+
 class _Rounds:
     """Recordings in, a note for each out, whatever becomes of labellers and nodes."""
 
@@ -196,6 +204,8 @@ class _Rounds:
 
     def label(self, recordings: Sequence[Recording]) -> Iterator[Note]:
         """A note for each. Raises ValueError for what concerns all of them."""
+        import ray
+
         todo = dict(enumerate(recordings))
         numbers = {recording.name: number for number, recording in todo.items()}
         tried: defaultdict[int, list[str]] = defaultdict(list)  # the nodes that a recording was lost on
@@ -206,10 +216,11 @@ class _Rounds:
                 fresh = {number: recording for number, recording in todo.items() if number not in tried}
                 lonely += not fresh
                 for note in self._round(fresh or todo, alone=not fresh):
-                    todo.pop(numbers[note.recording], None)
-                    yield note
+                    if todo.pop(numbers[note.recording], None) is not None:
+                        yield note
                 self._note_losses(todo, tried)
-                for number in [number for number in todo if self._is_given_up(tried[number], lonely)]:
+                alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+                for number in [number for number in todo if is_given_up(tried.get(number, ()), alive, lonely)]:
                     yield self._give_up(todo.pop(number), len(tried[number]))
                 if fresh and held == (len(todo), sum(map(len, tried.values()))):
                     raise ValueError("no labeller could begin on anything: see `ray status` and the logs of Ray")
@@ -257,13 +268,6 @@ class _Rounds:
             if number in todo:
                 tried[number].append(node)
 
-    def _is_given_up(self, tries: Sequence[str], lonely: int) -> bool:
-        """Whether its labeller has died often enough while its node lived on."""
-        import ray
-
-        alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]} if len(tries) >= TRIES else set()
-        return sum(node in alive for node in tries) >= TRIES or (bool(tries) and lonely >= _LONELY_ROUNDS)
-
     def _give_up(self, recording: Recording, tries: int) -> Note:
         reason = f"it took its labeller down {tries} times; leave it out, or convert it"
         digests, place = self.facts.digests, Place(self._settings.out, recording.name)
@@ -303,6 +307,7 @@ def _set_up_context() -> None:
     context = DataContext.get_current()
     context.target_max_block_size = 1  # byte: each note is passed on as it is
     context.max_errored_blocks = -1
+    context.max_consecutive_actor_init_deaths = TRIES
     context.execution_no_progress_timeout_s = -1  # recordings may be long
     context.enable_progress_bars = context.print_on_execution_start = False
 

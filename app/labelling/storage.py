@@ -21,7 +21,6 @@ from typing import Any, Protocol, cast
 from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
-from app.frame_cache import file_fingerprint
 from app.labelling.scratch import own_scratch
 from streams.files import PartFile
 
@@ -197,6 +196,8 @@ def fingerprint(path: Path) -> dict[str, Any]:
     Raises OSError where it is not there.
     """
     if not is_far(path):
+        from app.frame_cache import file_fingerprint  # which imports torch
+
         return {name: value for name, value in file_fingerprint(path).items() if name != "path"}
     storage, name = storage_of(path)
     facts = storage.info(name)
