@@ -1,10 +1,12 @@
 """What labelling a large set costs, recording by recording, and what that makes on 1, 8 and 64 GPUs.
 
-    python benchmarks/scaling.py [--model ViT-B-16-quickgelu] [--seconds 5] [--recordings 100000] [--gpu-rate 3500]
+    python benchmarks/scaling.py [--model ViT-B-16-quickgelu] [--seconds 5] [--recordings 100000] [--real FILE]
+        [--gpu-rate 3500] [--cores 16] [--notes 500]
 
-Measured here, as seconds of one core (so that what else runs on the machine matters little): opening, decoding, drawing
-and resizing the samples of a recording, in three kinds that hold the same scene, and encoding them. The rate of a GPU
-is an assumption that is passed in. Two tables as Markdown on stdout; docs/SCALING.md tells what follows from them.
+Measured here, as seconds of one core (so that what else runs on the machine matters little): decoding, drawing and
+resizing the samples of a recording, of several kinds, and encoding them; a real recording is taken `--seconds` long.
+The rate of a GPU, the cores beside it and what one driver takes in are passed in. Tables as Markdown on stdout;
+docs/SCALING.md tells what follows from them.
 """
 
 from __future__ import annotations
@@ -26,7 +28,6 @@ from velora import Recognizer
 from velora.preprocess import resize
 
 GPUS = (1, 8, 64)
-CORES_A_GPU = 16
 _IMAGES_EVERY = 5  # frames: what HARDVS keeps
 
 
@@ -53,6 +54,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0, help="of a recording")
     parser.add_argument("--recordings", type=int, default=100_000)
     parser.add_argument("--gpu-rate", type=float, default=3500.0, help="samples a second of one GPU (assumed)")
+    parser.add_argument("--cores", type=int, default=16, help="beside each GPU (assumed)")
+    parser.add_argument("--notes", type=float, default=500.0, help="recordings a second that one driver takes in")
+    parser.add_argument("--real", type=Path, help="a recording of a camera")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
@@ -61,8 +65,19 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         kinds = [_measured(name, path, recognizer) for name, path in _recordings(Path(folder), arguments.seconds)]
         encode_s = _encoding(recognizer, next(iter(_recordings(Path(folder), arguments.seconds)))[1])
+    if arguments.real:
+        kinds.append(_scaled(_measured("a real DAVIS346, moving", arguments.real, recognizer), arguments))
     _show_costs(kinds, encode_s)
-    _show_sets(kinds, arguments.recordings, arguments.gpu_rate)
+    _show_sets(kinds, arguments)
+
+
+def _scaled(kind: Kind, arguments: argparse.Namespace) -> Kind:
+    """Of another length."""
+    with open_source(arguments.real) as source:
+        assert source.span_us is not None
+        times = arguments.seconds * 1e6 / (source.span_us[1] - source.span_us[0])
+    costs = (seconds * times for seconds in (kind.decode_s, kind.render_s, kind.resize_s))
+    return Kind(kind.name, round(kind.bytes * times), round(kind.samples * times), *costs)
 
 
 def _recordings(folder: Path, seconds: float) -> Iterator[tuple[str, Path]]:
@@ -139,22 +154,28 @@ def _show_costs(kinds: list[Kind], encode_s: float) -> None:
     print(f"\nEncoding a sample on one core: {1e3 * encode_s:.0f} ms.\n")
 
 
-def _show_sets(kinds: list[Kind], recordings: int, gpu_rate: float) -> None:
+def _show_sets(kinds: list[Kind], arguments: argparse.Namespace) -> None:
     heads = " | ".join(f"{gpus} GPU{'s' * (gpus > 1)}" for gpus in GPUS)
-    print(f"| {recordings:,} recordings | samples | TB | core hours | cores a GPU | GB/s a GPU | {heads} |")
-    print("| --- | --- | --- | --- | --- | --- |" + " --- |" * len(GPUS))
+    print(f"| {arguments.recordings:,} recordings | samples | TB | core hours of reading | {heads} |")
+    print("| --- | --- | --- | --- |" + " --- |" * len(GPUS))
     for kind in kinds:
-        samples, cores = recordings * kind.samples, gpu_rate * kind.read_s / kind.samples
-        speed = gpu_rate * kind.bytes / kind.samples / 1e9
-        slower = max(1.0, cores / (CORES_A_GPU - 1))
-        times = " | ".join(_hours(samples / gpu_rate / gpus * slower) for gpus in GPUS)
-        stored, core_h = recordings * kind.bytes / 1e12, recordings * kind.read_s / 3600
-        needs = f"{stored:.2f} | {core_h:.0f} | {cores:.0f} | {speed:.2f}"
-        print(f"| {kind.name} | {samples / 1e6:.1f} M | {needs} | {times} |")
+        count = arguments.recordings
+        stored, core_h = count * kind.bytes / 1e12, count * kind.read_s / 3600
+        times = " | ".join(_bound(kind, arguments, gpus) for gpus in GPUS)
+        print(f"| {kind.name} | {count * kind.samples / 1e6:.1f} M | {stored:.2f} | {core_h:.0f} | {times} |")
 
 
-def _hours(seconds: float) -> str:
-    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.0f} min"
+def _bound(kind: Kind, arguments: argparse.Namespace, gpus: int) -> str:
+    """How long it takes, what it is that takes so long, and what storage has to give meanwhile."""
+    count = arguments.recordings
+    seconds = {
+        "encoding": count * kind.samples / arguments.gpu_rate / gpus,
+        "reading": count * kind.read_s / (arguments.cores - 1) / gpus,
+        "the driver": count / arguments.notes,
+    }
+    longest = max(seconds, key=lambda name: seconds[name])
+    speed = count * kind.bytes / seconds[longest] / 1e9
+    return f"{seconds[longest] / 60:.0f} min, {longest}, {speed:.2f} GB/s"
 
 
 if __name__ == "__main__":

@@ -12,7 +12,9 @@ import contextlib
 import logging
 import os
 import pickle
+import re
 import signal
+import socket
 import threading
 import time
 from collections import defaultdict
@@ -33,7 +35,7 @@ _MOST = 64  # recordings of a block: it is what one lost labeller gives back
 _DEATHS = 4  # of labellers, beside those that are there, before one has finished anything
 _WAVES = 8  # blocks that follow one another in one place: the last ones end at about the same time
 _STORE_BYTES = 128 << 20  # for objects, of Ray on this machine: notes are small
-_LOOK_S, _END_S = 1.0, 20.0
+_LOOK_S, _END_S, _KNOCK_S = 1.0, 20.0, 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +153,8 @@ def _connect(address: str | None) -> None:
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     own = {"include_dashboard": False, "object_store_memory": _STORE_BYTES} if address == "local" else {}
     try:
+        if there := re.fullmatch(r"([\w.-]+):(\d+)", address):  # Ray itself tries for minutes
+            socket.create_connection((there[1], int(there[2])), _KNOCK_S).close()
         ray.init(address, log_to_driver=False, **own)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise ValueError(f"{address}: no Ray cluster can be reached there ({_first_line(error)})") from None
@@ -316,7 +320,8 @@ def _in_a_line(error: Exception) -> str:
     """An error, that may have been raised elsewhere, for people."""
     cause = getattr(error, "cause", None)
     error = cause if isinstance(cause, Exception) else error
-    return str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {_first_line(error)}"
+    own = type(error).__module__.partition(".")[0] in ("streams", "velora", "app") or isinstance(error, ValueError)
+    return str(error) if own else f"{type(error).__name__}: {_first_line(error)}"
 
 
 def _first_line(error: Exception) -> str:

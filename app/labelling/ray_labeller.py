@@ -153,20 +153,23 @@ class _Desk:
 
     def work(self, settings: Settings, jobs: int, digests: Digests) -> None:
         """Label what comes, until the process ends. What only this process suffers from ends it: another one starts."""
-        from app.labelling.labeller import Labeller
+        labeller_class = _prepared()
+        from velora import ModelError
 
         try:
             if not ray.get(self._register.start.remote()):
                 raise ValueError("labellers end again and again, and finish nothing: see the logs of Ray")
-            with Labeller(settings, jobs) as labeller:
+            with labeller_class(settings, jobs) as labeller:
                 if labeller.digests != digests:
                     raise ValueError(_unlike(labeller.facts))
                 for note in labeller.label_all(self._inbox, told=lambda: self._tell(labeller)):
                     self._register.finish.remote(self._numbers[note.recording])
                     self._back.pop(note.recording).put(note)
-        except (OSError, ValueError) as error:
-            named = isinstance(error, OSError) and error.filename is not None
-            self._halt = Halt(f"{error.filename}: {error.strerror}" if named else str(error))  # type: ignore[union-attr]
+        except OSError as error:
+            where = f"{ray.util.get_node_ip_address()}: {error.filename or 'storage'}"
+            self._halt = Halt(f"{where}: {error.strerror or error}")
+        except (ValueError, ModelError) as error:
+            self._halt = Halt(str(error))
         except BaseException:
             traceback.print_exc()
             os._exit(1)
@@ -184,10 +187,17 @@ class _Desk:
 
 def facts_of(settings: Settings) -> Facts:
     """What a labeller is on the machine where this runs. Raises what making one raises."""
+    labeller_class = _prepared()
+    with labeller_class(settings) as labeller:
+        return dataclasses.replace(labeller.facts, engine={})
+
+
+def _prepared() -> type[Labeller]:
+    """Import what labels, in a process that knows nothing of torch yet; why, `app.cli` says."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from app.labelling.labeller import Labeller
 
-    with Labeller(settings) as labeller:
-        return dataclasses.replace(labeller.facts, engine={})
+    return Labeller
 
 
 def _unlike(facts: Facts) -> str:
