@@ -16,22 +16,23 @@ _CLERKS = 16  # a finished recording is a dozen requests, one after the other
 class Clerks:
     """Work is done in threads; what follows from its result, by the owner when it calls `done`."""
 
-    def __init__(self, *, far: bool) -> None:
-        self._pool = ThreadPoolExecutor(_CLERKS, "clerk") if far else None
+    def __init__(self) -> None:
+        self._pool: ThreadPoolExecutor | None = None
         self._under_way: deque[tuple[Future[Any], Callable[[Any], Iterator[Note]]]] = deque()
 
     def __len__(self) -> int:
         """How much is under way."""
         return len(self._under_way)
 
-    def do(self, work: Callable[[], _T], then: Callable[[_T], Iterator[Note]]) -> None:
-        """Do something."""
-        if self._pool is not None:
+    def do(self, work: Callable[[], _T], then: Callable[[_T], Iterator[Note]], *, far: bool) -> None:
+        """Do something; in a thread if it is `far`. Raises, if it is not, what it raises."""
+        if far:
+            self._pool = self._pool or ThreadPoolExecutor(_CLERKS, "clerk")
             self._under_way.append((self._pool.submit(work), then))
-            return
-        now: Future[_T] = Future()
-        now.set_result(work())
-        self._under_way.append((now, then))
+        else:
+            now: Future[_T] = Future()
+            now.set_result(work())
+            self._under_way.append((now, then))
 
     def done(self) -> Iterator[Note]:
         """The notes that follow from what has been done. Raises what work has raised."""

@@ -50,7 +50,7 @@ class Cluster:
         context = multiprocessing.get_context("spawn")
         self._link, theirs = context.Pipe()
         arguments = (theirs, _anywhere(self.settings), self._wanted, self._log)
-        self._process = context.Process(target=drive, args=arguments, name="ray")
+        self._process = context.Process(target=drive, args=arguments, name="ray", daemon=True)
         with deaf_to_interrupts():
             self._process.start()
         theirs.close()

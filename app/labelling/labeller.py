@@ -37,7 +37,7 @@ from streams.items import no_events
 from streams.together import Lane, Together
 
 _LISTEN_S = 0.2
-_ALL = (errno.ENOSPC, errno.EROFS, errno.EDQUOT)  # no recording's own fault
+GENERAL = (errno.ENOSPC, errno.EROFS, errno.EDQUOT)  # no recording's own fault
 
 
 @dataclass(eq=False)
@@ -144,7 +144,7 @@ class _Work:
     def __init__(self, labeller: Labeller) -> None:
         self._labeller, self._readers, self._settings = labeller, labeller.readers, labeller.settings
         self._together = Together(labeller.recognizer, labeller.batch)
-        self._clerks = Clerks(far=is_far(self._settings.out))
+        self._clerks, self._puts_far = Clerks(), is_far(self._settings.out)
         self._looked_at = 0  # recordings that a clerk looks at
         self.jobs: dict[Recording, _Job] = {}
         self._by_lane: dict[Lane, _Job] = {}
@@ -161,7 +161,7 @@ class _Work:
     def begin(self, recording: Recording) -> Iterator[Note]:
         """Let a worker read a recording; a note where it cannot even be looked at."""
         self._looked_at += 1
-        self._clerks.do(partial(self._look, recording), self._read)
+        self._clerks.do(partial(self._look, recording), self._read, far=self._puts_far or is_far(recording.path))
         yield from self._clerks.done()
 
     def _look(self, recording: Recording) -> _Job:
@@ -179,7 +179,7 @@ class _Work:
     def _read(self, job: _Job) -> Iterator[Note]:
         self._looked_at -= 1
         if job.failure:
-            self._clerks.do(partial(self._note, job), _alone)
+            self._clerks.do(partial(self._note, job), _alone, far=self._puts_far)
         else:
             self.jobs[job.recording] = job
             self._readers.give(job.recording)
@@ -270,7 +270,7 @@ class _Work:
         for own in touched:
             if own.ended is not None and (own.lane is None or own.lane.waiting == 0):
                 self._leave(own)
-                self._clerks.do(partial(self._finish, own), _alone)
+                self._clerks.do(partial(self._finish, own), _alone, far=self._puts_far)
 
     def _finish(self, job: _Job) -> Note:
         """Put the files of a recording in their places, and write down how it went; in whatever thread."""
@@ -388,5 +388,5 @@ def _state_or_none(source: str) -> dict[str, Any] | None:
 
 
 def _raise_if_general(error: OSError) -> None:
-    if error.errno in _ALL:
+    if error.errno in GENERAL:
         raise error

@@ -154,6 +154,7 @@ class _Desk:
     def work(self, settings: Settings, jobs: int, digests: Digests) -> None:
         """Label what comes, until the process ends. What only this process suffers from ends it: another one starts."""
         labeller_class = _prepared()
+        from app.labelling.labeller import GENERAL
         from velora import ModelError
 
         try:
@@ -165,14 +166,13 @@ class _Desk:
                 for note in labeller.label_all(self._inbox, told=lambda: self._tell(labeller)):
                     self._register.finish.remote(self._numbers[note.recording])
                     self._back.pop(note.recording).put(note)
-        except OSError as error:
-            where = f"{ray.util.get_node_ip_address()}: {error.filename or 'storage'}"
-            self._halt = Halt(f"{where}: {error.strerror or error}")
         except (ValueError, ModelError) as error:
             self._halt = Halt(str(error))
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
+        except BaseException as error:
+            if not (isinstance(error, OSError) and error.errno in GENERAL):
+                traceback.print_exc()
+                os._exit(1)
+            self._halt = Halt(f"{ray.util.get_node_ip_address()}: {error.filename or 'storage'}: {error.strerror}")
 
     def _begin(self, recording: Recording) -> None:
         self._register.begin.remote(self._numbers[recording.name], self._node)
