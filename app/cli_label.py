@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
-from pathlib import Path
 
 from app.cli_options import add_changes, add_format, add_model, duration, positive_int, share
 
@@ -18,9 +16,11 @@ def add_label(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "on, and so does one whose folder has grown.",
         allow_abbrev=False,
     )
-    label.add_argument("inputs", metavar="INPUT", nargs="*", help="recordings, folders of them, or patterns ('a/**/*')")
-    label.add_argument("--list", type=Path, metavar="FILE", help="more inputs, one a line")
-    label.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the labels go")
+    label.add_argument(
+        "inputs", metavar="INPUT", nargs="*", help="recordings, folders of them, patterns ('a/**/*'), or URLs (s3://…)"
+    )
+    label.add_argument("--list", metavar="FILE", help="more inputs, one a line")
+    label.add_argument("--out", required=True, metavar="DIR", help="where the labels go: a folder, or a URL")
     label.add_argument(
         "--format", choices=["jsonl", "csv", "parquet"], default="jsonl", help="of the windows (default: jsonl)"
     )
@@ -45,10 +45,10 @@ def add_label(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     label.add_argument(
         "--jobs",
         type=positive_int,
-        default=max(1, (os.cpu_count() or 1) - 1),
         metavar="N",
-        help="processes that read ahead (default: %(default)s, one less than there are cores)",
+        help="processes that read ahead, of each labeller (default: one less than there are cores for it)",
     )
+    _add_engine(label)
     label.add_argument(
         "--timeout",
         type=duration,
@@ -66,6 +66,33 @@ def add_label(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     label.set_defaults(command=_label, wrong_usage=label.error)
 
 
+def _add_engine(label: argparse.ArgumentParser) -> None:
+    """Who labels."""
+    label.add_argument(
+        "--engine", choices=["local", "ray"], default="local", help="this process, or labellers on a Ray cluster"
+    )
+    label.add_argument(
+        "--address", metavar="ADDR", help="of the cluster (default: RAY_ADDRESS, else Ray on this machine)"
+    )
+    label.add_argument(
+        "--pool", type=positive_int, metavar="N", help="labellers on the cluster (default: as many as fit)"
+    )
+    label.add_argument(
+        "--num-gpus",
+        type=gpus,
+        metavar="F",
+        help="GPUs of a labeller, also a part of one (default: 1 where the cluster has any and --device is not cpu)",
+    )
+
+
+def gpus(text: str) -> float:
+    """A number of GPUs: a part of one, or some."""
+    value = float(text)
+    if not (0 <= value <= 1 or value.is_integer()) or value < 0:
+        raise argparse.ArgumentTypeError(f"must be 0 to 1, or a whole number, not {text}")
+    return value
+
+
 def length_ms(text: str) -> float:
     """Milliseconds, none or more."""
     value = float(text)
@@ -77,6 +104,9 @@ def length_ms(text: str) -> float:
 def _label(arguments: argparse.Namespace) -> int:
     if not arguments.inputs and arguments.list is None:
         arguments.wrong_usage("give an INPUT, or --list FILE")
+    of_cluster = (arguments.address, arguments.pool, arguments.num_gpus)
+    if arguments.engine != "ray" and any(option is not None for option in of_cluster):
+        arguments.wrong_usage("--address, --pool and --num-gpus go with --engine ray")
     from app.label import label
 
     return label(arguments)

@@ -6,7 +6,8 @@
     labels/walk/a.aedat4.labels.csv      spans, to correct and to train on
     labels/index.csv, labels/run.json    all recordings; how the run went
 
-What is finished is not done again, so an interrupted run goes on.
+What is finished is not done again, so an interrupted run goes on. Where recordings and labels lie may be a URL such as
+s3://bucket/folder, and who labels a cluster: see `app.labelling.storage` and `app.labelling.cluster`.
 """
 
 from __future__ import annotations
@@ -16,14 +17,16 @@ import json
 import re
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import track
 
 from app.feed import Interrupt, stopping
+from app.labelling.engine import Engine, engine_for
 from app.labelling.inputs import Recording, find
-from app.labelling.labeller import Labeller
 from app.labelling.ledger import Ledger
 from app.labelling.lock import locked
 from app.labelling.notes import BOOKS, why_again
@@ -31,8 +34,10 @@ from app.labelling.outputs import printable
 from app.labelling.progress import Display, Weights, display
 from app.labelling.settings import Settings, settings_of
 from app.labelling.shards import remove_shards, write_shards
+from app.labelling.storage import is_far, place
 from app.labelling.windows import check_format
 
+_LOOKERS = 16  # of which each waits for a disk, or for far storage
 _PART = re.compile(  # names of `PartFile`, of what is written here
     r"\.(.+\.(windows\.\w+|labels\.csv)|index\.csv|run\.json|windows-\d+\.parquet|[0-9a-f]{24}\.json)\.\d+\.part"
 )
@@ -40,28 +45,44 @@ _PART = re.compile(  # names of `PartFile`, of what is written here
 
 def label(arguments: argparse.Namespace) -> int:
     """Label what is not labelled yet. Raises ValueError, StreamError and ModelError for what concerns all of it."""
-    out: Path = arguments.out
+    settings = settings_of(arguments)
+    out = settings.out
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file; --out names a folder")
-    settings = settings_of(arguments)
     check_format(settings.format)
-    found = find(arguments.inputs, arguments.list, out)
+    found = find(arguments.inputs, place(arguments.list) if arguments.list else None, out)
     if found.others:
         print(f"velora: {found.others:,} other files in the folders are left alone", file=sys.stderr)
     if not found.recordings:
         raise ValueError("there is no recording among the inputs: give files, or folders that hold some")
     if arguments.dry_run:
-        return _tell_plan(_plan(Labeller(settings), found.recordings, arguments.force), arguments.json)
+        with engine_for(arguments, settings) as engine:
+            return _tell_plan(_plan(engine, found.recordings, arguments.force), arguments.json)
     with locked(out / BOOKS / "lock"):
-        return _run(arguments, settings, found.recordings)
+        try:
+            return _run(arguments, settings, found.recordings)
+        finally:
+            if arguments.engine != "local":  # whose labellers may have been killed
+                _clear_parts(out)
 
 
-def _plan(labeller: Labeller, recordings: Sequence[Recording], force: bool) -> dict[Recording, str]:
+def _plan(engine: Engine, recordings: Sequence[Recording], force: bool) -> dict[Recording, str]:
     """Why each recording has to be labelled; an empty text for those that are skipped."""
-    out, digests = labeller.settings.out, labeller.digests
+    if force:
+        return dict.fromkeys(recordings, "--force")
+    out, digests = engine.settings.out, engine.facts.digests
     console = Console(stderr=True)
-    looked = track(recordings, "looking", console=console, transient=True, disable=not console.is_terminal)
-    return {r: "--force" if force else why_again(r, out, digests.model, digests.settings) for r in looked}
+    with ThreadPoolExecutor(_LOOKERS) as lookers:
+        whys = lookers.map(partial(why_again, out=out, model=digests.model, settings=digests.settings), recordings)
+        looked = track(
+            zip(recordings, whys, strict=True),
+            "looking",
+            len(recordings),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        return dict(looked)
 
 
 def _tell_plan(plan: dict[Recording, str], as_json: bool) -> int:
@@ -76,20 +97,20 @@ def _tell_plan(plan: dict[Recording, str], as_json: bool) -> int:
 
 
 def _run(arguments: argparse.Namespace, settings: Settings, recordings: Sequence[Recording]) -> int:
-    with Labeller(settings, arguments.jobs) as labeller:
-        plan = _plan(labeller, recordings, arguments.force)
+    with engine_for(arguments, settings) as engine:
+        plan = _plan(engine, recordings, arguments.force)
         todo = [recording for recording, why in plan.items() if why]
         skipped = len(plan) - len(todo)
         _clear(settings.out, todo)
-        ledger = Ledger(settings.out, labeller, total=len(plan), skipped=skipped)
+        ledger = Ledger(settings.out, engine, total=len(plan), skipped=skipped)
         shown = display(arguments.json, ledger)
         if skipped:
             print(f"velora: {skipped:,} of {len(plan):,} recordings are finished, and skipped", file=sys.stderr)
         state = "stopped"
         try:
-            with stopping(labeller.stop) as interrupt, shown:
+            with stopping(engine.stop) as interrupt, shown:
                 shown.begin(len(todo), skipped)
-                whole = _label_all(labeller, todo, ledger, shown, arguments.strict, interrupt)
+                whole = _label_all(engine, todo, ledger, shown, arguments.strict, interrupt)
                 state = "finished" if whole else "interrupted" if interrupt.asked else "stopped"
             if whole and settings.format == "parquet":
                 write_shards(settings.out)
@@ -100,7 +121,7 @@ def _run(arguments: argparse.Namespace, settings: Settings, recordings: Sequence
 
 
 def _label_all(
-    labeller: Labeller,
+    engine: Engine,
     todo: Sequence[Recording],
     ledger: Ledger,
     shown: Display,
@@ -109,7 +130,7 @@ def _label_all(
 ) -> bool:
     """Whether all of it was done."""
     weights = Weights(todo)
-    for note in labeller.label_all(todo, told=lambda: shown.moved(weights.share(labeller.headway.shares))):
+    for note in engine.label_all(todo, told=lambda: shown.moved(weights.share(engine.headway.shares))):
         ledger.add(note)
         weights.finish(note.recording)
         shown.finished(note)
@@ -119,12 +140,17 @@ def _label_all(
 
 
 def _clear(out: Path, todo: Sequence[Recording]) -> None:
-    """Remove what a killed run has left half written; the lock is held, so nobody else is at it."""
-    for part in out.rglob(".*.part"):
-        if _PART.fullmatch(part.name):
-            part.unlink(missing_ok=True)
+    """Remove what is not to be seen while other recordings are labelled."""
+    _clear_parts(out)
     if todo:
         remove_shards(out)
+
+
+def _clear_parts(out: Path) -> None:
+    """Remove what killed processes have left half written; the lock is held, so nobody else is at it."""
+    for part in out.rglob(".*.part") if not is_far(out) else ():
+        if _PART.fullmatch(part.name):
+            part.unlink(missing_ok=True)
 
 
 def _close(ledger: Ledger, state: str, out: Path) -> int:

@@ -150,8 +150,12 @@ def kind_of(uri: str | Path) -> type[Source]:
         schemes = ", ".join(f"{name}:" for kind in kinds for name in kind.schemes)
         raise RecordingError(f"{uri}: no such kind of source; give the path of a recording, or one of {schemes}")
     path = Path(uri)
-    head = _head(path)
-    for kind in kinds:
+    return kind_of_head(_head(path), path)
+
+
+def kind_of_head(head: bytes, path: Path) -> type[Source]:
+    """The class that opens a file that begins with `head`, HEAD_BYTES of it, or a folder. Raises RecordingError."""
+    for kind in map(_class, KINDS):
         if kind.reads(head, path):
             return kind
     if path.is_dir():

@@ -4,6 +4,7 @@
     FOLDER    what is in it, as it lies there
     'a/*/b?'  as from the folder before the first wildcard
 
+Each may be the URL of a storage, such as s3://bucket/folder.
 Where two would have one name, all get the path from the folder that holds all of them.
 """
 
@@ -17,12 +18,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from app.labelling.far_inputs import ALWAYS, expand_far
+from app.labelling.storage import is_far, is_url, place
 from streams.errors import RecordingError, StreamError
 from streams.files import open_recording
 from streams.image_folder import ImageFolderSource
 from streams.source import kind_of
-
-_ALWAYS = (".aedat4", ".aedat", ".es")  # recordings by their names, also where damage hides what they are
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,10 @@ def _lines(listed: Path) -> list[str]:
 def _expand(text: str, out: Path, others: Counter[str], *, listed: bool = False) -> Iterator[tuple[Path, Path]]:
     """What one input means: pairs of a folder and a recording below it, both absolute."""
     text = text.removeprefix("hardvs:") if not os.path.exists(text) else text
+    if is_url(text) and is_far(far := place(text)):
+        yield from expand_far(far, out, others, listed=listed)
+        return
+    text = str(place(text)) if is_url(text) else text
     path = _absolute(text)
     if path.is_dir() and not ImageFolderSource.reads(b"", path):
         yield from ((path, found) for found in _walk(path, out, others, set()))
@@ -96,7 +101,7 @@ def _sorted_out(paths: Iterable[Path], out: Path, others: Counter[str], seen: se
 def _walk(folder: Path, out: Path, others: Counter[str], seen: set[str]) -> Iterator[Path]:
     """The recordings below a folder. Links are followed, each folder once; hidden ones are passed by."""
     real = os.path.realpath(folder)
-    if real in seen or real == os.path.realpath(out):
+    if real in seen or (not is_far(out) and real == os.path.realpath(out)):
         return
     seen.add(real)
     shown = (path for path in sorted(folder.iterdir()) if not path.name.startswith("."))
@@ -104,7 +109,7 @@ def _walk(folder: Path, out: Path, others: Counter[str], seen: set[str]) -> Iter
 
 
 def _is_recording(path: Path) -> bool:
-    if path.suffix.lower() in _ALWAYS:
+    if path.suffix.lower() in ALWAYS:
         return True
     try:
         kind_of(path)
@@ -137,6 +142,8 @@ def _named(roots: dict[Path, Path]) -> list[Recording]:
     """Recordings with the names that they have below their folders, or all below a common one where these clash."""
     names = {path: path.relative_to(root).as_posix() for path, root in roots.items()}
     if len(set(names.values())) < len(names):
+        if any(map(is_far, roots)):
+            raise ValueError("several of the inputs have equal names: label them one by one, or the folder above them")
         try:
             common = os.path.commonpath(list(roots.values()))
         except ValueError:

@@ -14,35 +14,30 @@ import argparse
 import errno
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 from app.feed import losses
+from app.labelling.clerks import Clerks
+from app.labelling.engine import Digests, Facts, Headway
+from app.labelling.inbox import Inbox
 from app.labelling.inputs import Recording
 from app.labelling.notes import DONE, FAILED, Note, Place, is_done, read_note, state_of, write_note
-from app.labelling.outputs import Digests, Outputs, Written
+from app.labelling.outputs import Outputs, Written
 from app.labelling.reader import Ended, Look, Message, Opened, Seen
 from app.labelling.readers import Readers
 from app.labelling.settings import Settings
+from app.labelling.storage import is_far, place
 from app.model import load_model, render_config, window_stride
 from streams import RenderConfig, Sample
 from streams.items import no_events
 from streams.together import Lane, Together
 
 _LISTEN_S = 0.2
-_ALL = (errno.ENOSPC, errno.EROFS, errno.EDQUOT)  # no recording's own fault
-
-
-@dataclass
-class Headway:
-    """What has been done so far; read it at any time."""
-
-    events: int = 0
-    recorded_us: int = 0
-    shares: dict[Recording, float] = field(default_factory=dict)  # of the recordings at hand, how far each one is
+GENERAL = (errno.ENOSPC, errno.EROFS, errno.EDQUOT)  # no recording's own fault
 
 
 @dataclass(eq=False)
@@ -65,7 +60,7 @@ class _Job:
 
 
 class Labeller:
-    """A context manager: leaving it ends its workers. Use it from one thread; `stop` is for any."""
+    """The `Engine` of this process: see there. Leaving it ends its workers."""
 
     def __init__(self, settings: Settings, jobs: int = 1) -> None:
         """Load the model. Raises ModelError, and ValueError for settings that do not fit."""
@@ -97,21 +92,35 @@ class Labeller:
         (note,) = self.label_all([recording])
         return note
 
-    def label_all(self, recordings: Iterable[Recording], told: Callable[[], object] = lambda: None) -> Iterator[Note]:
-        """Label recordings; a note for each, once its files are whole. What is not finished when it ends is dropped.
-
-        `told` is called now and then, also while no recording is finished.
-        """
+    def label_all(
+        self, recordings: Sequence[Recording] | Inbox, told: Callable[[], object] = lambda: None
+    ) -> Iterator[Note]:
+        """Label recordings, of an inbox also those that come later: see `Engine`."""
         work = _Work(self)
+        inbox = recordings if isinstance(recordings, Inbox) else Inbox(recordings, closed=True)
         try:
-            waiting = deque(recordings)
-            while not self._stopped.is_set() and (waiting or work.jobs):
-                while waiting and self._readers.has_room(len(waiting)):
-                    yield from work.begin(waiting.popleft())
+            while not self._stopped.is_set() and (inbox.expects or work.is_busy):
+                while inbox and work.has_room(len(inbox)):
+                    yield from work.begin(inbox.take())
                 yield from work.go_on(_LISTEN_S)
                 told()
         finally:
             work.drop_all()
+
+    @property
+    def facts(self) -> Facts:
+        """What the books say of it."""
+        recognizer = self.recognizer
+        model = {
+            "name": recognizer.name,
+            "digest": self.digests.model,
+            "backbone": recognizer.config.backbone,
+            "random_parts": list(recognizer.random_parts),
+            "labels": list(recognizer.config.labels),
+            "device": str(recognizer.device),
+            "dtype": str(recognizer.dtype).removeprefix("torch."),
+        }
+        return Facts(self.digests, model, self._batch, {"name": "local", "jobs": self._readers.jobs})
 
     @property
     def readers(self) -> Readers:
@@ -135,11 +144,28 @@ class _Work:
     def __init__(self, labeller: Labeller) -> None:
         self._labeller, self._readers, self._settings = labeller, labeller.readers, labeller.settings
         self._together = Together(labeller.recognizer, labeller.batch)
+        self._clerks, self._puts_far = Clerks(), is_far(self._settings.out)
+        self._looked_at = 0  # recordings that a clerk looks at
         self.jobs: dict[Recording, _Job] = {}
         self._by_lane: dict[Lane, _Job] = {}
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether notes are yet to come."""
+        return bool(self.jobs or len(self._clerks))
+
+    def has_room(self, waiting: int) -> bool:
+        """Whether one more recording should be begun, of `waiting` ones."""
+        return self._looked_at < self._readers.jobs and self._readers.has_room(waiting)
+
     def begin(self, recording: Recording) -> Iterator[Note]:
         """Let a worker read a recording; a note where it cannot even be looked at."""
+        self._looked_at += 1
+        self._clerks.do(partial(self._look, recording), self._read, far=self._puts_far or is_far(recording.path))
+        yield from self._clerks.done()
+
+    def _look(self, recording: Recording) -> _Job:
+        """What a recording is before it is read."""
         job = _Job(recording, {})
         try:
             job.state = state_of(recording.path)
@@ -148,23 +174,31 @@ class _Work:
             job.failure = f"{recording.path}: no such file; check the path"
         except (OSError, ValueError) as error:
             job.failure = str(error)
+        return job
+
+    def _read(self, job: _Job) -> Iterator[Note]:
+        self._looked_at -= 1
         if job.failure:
-            yield self._note(job)
+            self._clerks.do(partial(self._note, job), _alone, far=self._puts_far)
         else:
-            self.jobs[recording] = job
-            self._readers.give(recording)
+            self.jobs[job.recording] = job
+            self._readers.give(job.recording)
+        yield from ()
 
     def go_on(self, timeout_s: float) -> Iterator[Note]:
         """Take what the workers have read; where they have nothing for a while, no batch waits to be full."""
         heard = False
+        yield from self._clerks.done()
         for recording, message in self._readers.messages(timeout_s):
             heard = True
             if self._labeller.is_stopped:
                 return
             job = self.jobs[recording]
-            yield from self._settle(job, self._take(job, message))
+            self._settle(job, self._take(job, message))
+            yield from self._clerks.done()
         if self.jobs and not (heard and self._readers.reading):
-            yield from self._settle(None, self._together.flush())
+            self._settle(None, self._together.flush())
+        yield from self._clerks.done()
 
     def _take(self, job: _Job, message: Message) -> list[tuple[Lane, Sample]]:
         """Do with a message what it asks for; the samples that were recognised meanwhile, of whatever recording."""
@@ -223,7 +257,7 @@ class _Work:
         if span and span[1] > span[0]:
             headway.shares[job.recording] = min(max((seen.t_end_us - span[0]) / (span[1] - span[0]), 0.0), 1.0)
 
-    def _settle(self, job: _Job | None, dealt: Sequence[tuple[Lane, Sample]]) -> Iterator[Note]:
+    def _settle(self, job: _Job | None, dealt: Sequence[tuple[Lane, Sample]]) -> None:
         """Free what was recognised, and finish the recordings of which nothing is left to do."""
         self._labeller.model_s, self._together.busy_s = self._labeller.model_s + self._together.busy_s, 0.0
         touched = {self._by_lane[lane]: None for lane, _ in dealt} | ({job: None} if job else {})
@@ -235,20 +269,23 @@ class _Work:
             self._readers.free(own.recording, free)
         for own in touched:
             if own.ended is not None and (own.lane is None or own.lane.waiting == 0):
-                yield self._finish(own)
+                self._leave(own)
+                self._clerks.do(partial(self._finish, own), _alone, far=self._puts_far)
 
     def _finish(self, job: _Job) -> Note:
+        """Put the files of a recording in their places, and write down how it went; in whatever thread."""
         assert job.ended is not None
         written: Written | None = None
         job.failure = job.failure or self._why_failed(job, job.ended)
-        if not job.failure:
-            assert job.outputs is not None
-            try:
-                written = job.outputs.finish()
-            except OSError as error:
-                _raise_if_general(error)
-                job.failure = str(error)
-        self._drop(job)
+        assert job.outputs is not None or job.failure
+        try:
+            written = job.outputs.finish() if job.outputs and not job.failure else None
+        except OSError as error:
+            _raise_if_general(error)
+            job.failure = str(error)
+        finally:
+            if job.outputs is not None:
+                job.outputs.drop()
         return self._note(job, written)
 
     def _why_failed(self, job: _Job, ended: Ended) -> str:
@@ -307,10 +344,8 @@ class _Work:
             told.append(f"no window: {needs}, it has {job.samples}")
         return told
 
-    def _drop(self, job: _Job) -> None:
-        """Forget a recording, and what was written of it but not finished."""
-        if job.outputs is not None:
-            job.outputs.drop()
+    def _leave(self, job: _Job) -> None:
+        """Forget a recording of which nothing more is recognised."""
         if job.lane is not None:
             self._together.drop(job.lane)
             self._by_lane.pop(job.lane, None)
@@ -322,8 +357,15 @@ class _Work:
         """Forget what is not finished."""
         if self.jobs:
             self._readers.close()
+        self._clerks.close()
         for job in list(self.jobs.values()):
-            self._drop(job)
+            if job.outputs is not None:
+                job.outputs.drop()
+            self._leave(job)
+
+
+def _alone(note: Note) -> Iterator[Note]:
+    yield note
 
 
 def _check_is_its_own(recording: Recording, place: Place) -> None:
@@ -331,20 +373,20 @@ def _check_is_its_own(recording: Recording, place: Place) -> None:
     note = read_note(place.note)
     if note is None or note.failed or note.source == str(recording.path):
         return
-    if _state_or_none(Path(note.source)) == note.state:
+    if _state_or_none(note.source) == note.state:
         raise ValueError(
             f"{recording.path}: {place.labels} is of {note.source}; choose another --out, or label both in one run"
         )
 
 
-def _state_or_none(source: Path) -> dict[str, Any] | None:
+def _state_or_none(source: str) -> dict[str, Any] | None:
     """The state of a source; None where it is not there."""
     try:
-        return state_of(source)
-    except OSError:
+        return state_of(place(source))
+    except (OSError, ValueError):
         return None
 
 
 def _raise_if_general(error: OSError) -> None:
-    if error.errno in _ALL:
+    if error.errno in GENERAL:
         raise error

@@ -16,11 +16,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from app.labelling.labeller import Labeller
+from app.labelling.engine import Engine
 from app.labelling.notes import Note, read_notes
 from app.labelling.outputs import printable
+from app.labelling.storage import replaced_when_whole
 from streams.cells import safe
-from streams.files import replaced_when_whole
 
 INDEX, RUN = "index.csv", "run.json"
 COLUMNS = (
@@ -35,8 +35,8 @@ _SHARE = 0.02  # of the time may go into writing, however many recordings there 
 class Ledger:
     """The books of one output folder."""
 
-    def __init__(self, out: Path, labeller: Labeller, *, total: int, skipped: int) -> None:
-        self._out, self._labeller = out, labeller
+    def __init__(self, out: Path, engine: Engine, *, total: int, skipped: int) -> None:
+        self._out, self._engine = out, engine
         self._notes = {note.recording: note for note in read_notes(out)}
         self._total, self._skipped = total, skipped
         self._began, self._started = time.monotonic(), _now()
@@ -71,37 +71,29 @@ class Ledger:
 
     def throughput(self) -> dict[str, float]:
         """How fast this run was, or is."""
-        headway, seconds = self._labeller.headway, max(self.seconds, 1e-9)
+        headway, seconds = self._engine.headway, max(self.seconds, 1e-9)
         return {
             "seconds": round(self.seconds, 3),
             "recorded_seconds": round(headway.recorded_us / 1e6, 3),
             "real_time_factor": round(headway.recorded_us / 1e6 / seconds, 3),
             "events": headway.events,
             "events_per_s": round(headway.events / seconds, 1),
-            "model_seconds": round(self._labeller.model_s, 3),
+            "model_seconds": round(self._engine.model_s, 3),
             "reader_seconds": round(self._read_s, 3),
         }
 
     def _run(self, state: str) -> dict[str, Any]:
-        labeller, settings = self._labeller, self._labeller.settings
-        recognizer = labeller.recognizer
+        facts, settings = self._engine.facts, self._engine.settings
         return {
             "state": state,
             "started": self._started,
             "written": _now(),
             "command": ["velora", *sys.argv[1:]],
             "versions": _versions(),
-            "model": {
-                "name": recognizer.name,
-                "digest": labeller.digests.model,
-                "backbone": recognizer.config.backbone,
-                "random_parts": list(recognizer.random_parts),
-                "labels": list(recognizer.config.labels),
-                "device": str(recognizer.device),
-                "dtype": str(recognizer.dtype).removeprefix("torch."),
-            },
+            "engine": dict(facts.engine),
+            "model": dict(facts.model),
             "settings": {
-                "digest": labeller.digests.settings,
+                "digest": facts.digests.settings,
                 "feed": dict(settings.feed),
                 "stride": settings.stride,
                 "hop": settings.hop,
@@ -110,7 +102,7 @@ class Ledger:
                 "steady": settings.rules.after,
                 "min_span_ms": settings.rules.min_us / 1e3,
                 "format": settings.format,
-                "batch": labeller.batch,
+                "batch": facts.batch,
             },
             "counts": {
                 "recordings": self._total,

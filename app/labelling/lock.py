@@ -1,4 +1,8 @@
-"""One run at a time on an output folder. The system frees the lock of a process that ends, however it ends."""
+"""One run at a time on an output folder.
+
+On this machine's file system the system frees the lock of a process that ends, however it ends. Far storage has no such
+locks: see `far_lock`.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import contextlib
 import os
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import IO
@@ -14,22 +18,37 @@ from typing import IO
 _PLACE = 1 << 20  # of the byte that is locked: behind what the file holds, which others may read
 
 
-@contextmanager
-def locked(file: Path) -> Iterator[None]:
+def locked(file: Path) -> AbstractContextManager[None]:
     """Hold a lock on a file, which is made where there is none. Raises ValueError where somebody else holds it."""
+    if isinstance(file, Path):
+        return _locked_here(file)
+    from app.labelling.far_lock import locked_far
+
+    return locked_far(file)
+
+
+def owner() -> str:
+    """This process, in words."""
+    return f"process {os.getpid()} on {platform.node()} since {datetime.now():%Y-%m-%d %H:%M:%S}"
+
+
+def in_use(file: Path, by: str) -> ValueError:
+    """The error of a folder that somebody else is at."""
+    return ValueError(f"{file.parent.parent} is in use by {by}: wait for it, or choose another --out")
+
+
+@contextmanager
+def _locked_here(file: Path) -> Iterator[None]:
     file.parent.mkdir(parents=True, exist_ok=True)
     with open(file, "a+", encoding="utf-8") as held:
         try:
-            _lock(held)
+            lock(held)
         except OSError:
             held.seek(0)
-            owner = held.read(200).strip() or "another process"
-            raise ValueError(
-                f"{file.parent.parent} is in use by {owner}: wait for it, or choose another --out"
-            ) from None
+            raise in_use(file, held.read(200).strip() or "another process") from None
         try:
             held.truncate(0)
-            held.write(f"process {os.getpid()} on {platform.node()} since {datetime.now():%Y-%m-%d %H:%M:%S}\n")
+            held.write(f"{owner()}\n")
             held.flush()
             yield
         finally:
@@ -37,8 +56,8 @@ def locked(file: Path) -> Iterator[None]:
                 held.truncate(0)  # the file stays: who removed it might remove another one's
 
 
-def _lock(file: IO[str]) -> None:
-    """Raises OSError where it is locked already."""
+def lock(file: IO[str]) -> None:
+    """Lock a file that is open, until it is closed. Raises OSError where it is locked already."""
     try:
         import fcntl
     except ImportError:  # Windows

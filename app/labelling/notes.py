@@ -10,12 +10,19 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from app.frame_cache import file_fingerprint
 from app.labelling.inputs import Recording
-from streams.files import replaced_when_whole
+from app.labelling.storage import (
+    contents_below,
+    fingerprint,
+    folder_fingerprint,
+    is_far,
+    make_folder,
+    replaced_when_whole,
+)
 from streams.image_folder import image_pairs
 
 BOOKS = ".velora"  # the folder in the output folder that holds notes and the lock
@@ -81,7 +88,7 @@ class Note:
 
 def write_note(place: Place, note: Note) -> None:
     """Write it whole."""
-    place.note.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(place.note.parent)
     with replaced_when_whole(place.note) as part:
         part.write_text(json.dumps(dataclasses.asdict(note), indent=1), encoding="utf-8")
 
@@ -89,10 +96,30 @@ def write_note(place: Place, note: Note) -> None:
 def read_note(file: Path) -> Note | None:
     """A note, or None where there is none that can be read."""
     try:
-        told = json.loads(file.read_text(encoding="utf-8"))
-        return Note(**{**told, "remarks": tuple(told["remarks"])})
-    except (OSError, ValueError, TypeError, KeyError):
+        return _note_in(file.read_bytes())
+    except OSError:
         return None
+
+
+def _note_in(text: bytes) -> Note | None:
+    try:
+        told = json.loads(text)
+        return Note(**{**told, "remarks": tuple(told["remarks"])})
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+def failed_note(recording: Recording, model: str, settings: str, reason: str) -> Note:
+    """Of a recording that nobody could even begin to read to its end."""
+    return Note(
+        recording.name,
+        str(recording.path),
+        FAILED,
+        reason=reason,
+        model=model,
+        settings=settings,
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
 
 
 def is_done(place: Place) -> bool:
@@ -103,8 +130,8 @@ def is_done(place: Place) -> bool:
 
 def read_notes(out: Path) -> Iterator[Note]:
     """All notes below an output folder."""
-    for file in sorted((out / BOOKS / "notes").glob("*/*.json")):
-        if (note := read_note(file)) is not None:
+    for text in contents_below(out / BOOKS / "notes", ".json"):
+        if (note := _note_in(text)) is not None:
             yield note
 
 
@@ -114,7 +141,9 @@ def state_of(path: Path) -> dict[str, Any]:
     Raises OSError where it is not there.
     """
     if not path.is_dir():
-        return {name: value for name, value in file_fingerprint(path).items() if name != "path"}
+        return fingerprint(path)
+    if is_far(path):
+        return folder_fingerprint(path)
     files = [file for pair in image_pairs(path).values() for file in pair]
     states = [(str(file.relative_to(path)), file.stat()) for file in files]
     listed = repr([(name, state.st_size, state.st_mtime_ns) for name, state in states])

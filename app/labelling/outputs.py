@@ -5,29 +5,21 @@ from __future__ import annotations
 import contextlib
 import csv
 import hashlib
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from app.labelling.engine import Digests
 from app.labelling.notes import FORMATS, Place, read_note
 from app.labelling.settings import Settings
+from app.labelling.storage import copy, make_folder, part_of, replaced_when_whole
 from app.labelling.windows import window_writer
 from app.replay import as_json
 from streams import Sink
-from streams.files import PartFile, replaced_when_whole
 from streams.record import HEADINGS, label_row
 from streams.spans import LabelSpan, Said, spans_of
 from velora import Prediction
 from velora.prediction import top_labels
-
-
-@dataclass(frozen=True, slots=True)
-class Digests:
-    """What labels were made with."""
-
-    model: str
-    settings: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +40,8 @@ class Outputs(Sink):
         self._said: list[Said] = []
         self._failure: OSError | None = None
         path = place.windows(settings.format)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._part = PartFile(path)
+        make_folder(path.parent)
+        self._part = part_of(path)
         try:
             self._windows = window_writer(settings.format, self._part.path)
         except BaseException:
@@ -138,5 +130,5 @@ def _kept_corrections(place: Place) -> tuple[str, ...]:
     number = 1
     while (kept := place.labels.with_name(f"{place.labels.name}.corrected-{number}")).exists():
         number += 1
-    shutil.copy2(place.labels, kept)
+    copy(place.labels, kept)
     return (f"its labels had been corrected: they are kept in {kept.name}",)

@@ -15,6 +15,7 @@ from app.labelling.inputs import Recording
 from app.labelling.ledger import Ledger
 from app.labelling.notes import Note
 from app.labelling.outputs import printable
+from app.labelling.storage import is_far
 
 _EVERY_S = 1.0
 
@@ -136,8 +137,10 @@ class Weights:
 
 
 def _size(recording: Recording) -> int:
-    """Bytes; of a folder those of its pictures, 1 of what is not there."""
+    """Bytes; of a folder those of its pictures, 1 of what is not there, or far."""
     path = recording.path
+    if is_far(path):
+        return 1
     try:
         return sum(file.stat().st_size for file in path.rglob("*.*")) if path.is_dir() else path.stat().st_size
     except OSError:

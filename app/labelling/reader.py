@@ -1,7 +1,7 @@
 """A worker process: it decodes recordings, makes samples of them, and leaves their images, resized, in shared memory.
 
-It gets paths and the numbers of slots that are free again, and tells what is in which slot. It imports torch, which
-takes two seconds, once: no other way of resizing gives the same images to the last bit.
+It gets recordings and the numbers of slots that are free again, and tells what is in which slot. It imports torch,
+which takes two seconds, once: no other way of resizing gives the same images to the last bit.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.feed import open_feed
+from app.labelling.storage import fetched
 from streams import RenderConfig, Sample, Source, StreamError, synchronize
 
 _ALONE = (EOFError, BrokenPipeError, ConnectionResetError)  # of a pipe whose other end, the owner, has ended
@@ -48,6 +49,14 @@ class Look:
     def nbytes(self) -> int:
         """Of shared memory."""
         return self.slots * 2 * 3 * self.size**2
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A recording to read."""
+
+    path: Path
+    scratch: Path | None  # where it is fetched to, if it is far
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +106,8 @@ def serve(link: Connection, memory: Any, look: Look) -> None:
     images = look.images(memory)
     with contextlib.suppress(*_ALONE):
         link.send(None)  # it has started
-        while (path := desk.task()) is not None:
-            _read(path, desk, images, look)
+        while (task := desk.task()) is not None:
+            _read(task, desk, images, look)
 
 
 def _prepare() -> None:
@@ -119,20 +128,20 @@ def _end_with_parent() -> None:
 
 
 class _Desk:
-    """What comes from the owner: paths of recordings, slots that are free again, None at the end."""
+    """What comes from the owner: recordings, slots that are free again, None at the end."""
 
     def __init__(self, link: Connection, slots: int, timeout_s: float) -> None:
         self._link, self._last_s = link, 2 * timeout_s
         self._nowhere = open(os.devnull, "w")  # noqa: SIM115 (it is needed until the process ends)
         self._free = deque(range(slots))
-        self._tasks: deque[Path | None] = deque()
+        self._tasks: deque[Task | None] = deque()
 
-    def tell(self, message: Message) -> None:
-        """Send what has been found, and go on."""
+    def tell(self, message: Message | None) -> None:
+        """Send what has been found, nothing where it only takes its time, and go on."""
         self._link.send(message)
         self._work_on()
 
-    def task(self) -> Path | None:
+    def task(self) -> Task | None:
         """Wait for the next recording; None: there is none."""
         while not self._tasks:
             self._take()
@@ -159,10 +168,13 @@ class _Desk:
         faulthandler.dump_traceback_later(self._last_s, exit=True, file=self._nowhere)
 
 
-def _read(path: Path, desk: _Desk, images: NDArray[np.uint8], look: Look) -> None:
+def _read(task: Task, desk: _Desk, images: NDArray[np.uint8], look: Look) -> None:
     counts, busy_s, failure, damaged = Counter[str](), [0.0], "", False
+    here = task.path
     try:
-        with open_feed(argparse.Namespace(**look.feed), path) as source:
+        with contextlib.ExitStack() as stack:
+            here = stack.enter_context(fetched(task.path, lambda: desk.tell(None), task.scratch))
+            source = stack.enter_context(open_feed(argparse.Namespace(**look.feed), here))
             counts = source.counts
             _samples(source, desk, images, look, busy_s)
     except _ALONE:
@@ -171,6 +183,7 @@ def _read(path: Path, desk: _Desk, images: NDArray[np.uint8], look: Look) -> Non
         failure, damaged = str(error), True
     except Exception as error:
         failure = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+    failure = failure.replace(str(here), str(task.path))
     desk.tell(Ended(Counter(counts), busy_s[0], failure, damaged))
 
 

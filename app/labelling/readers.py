@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import shutil
 import signal
 import time
 from collections import Counter, deque
@@ -21,13 +22,16 @@ from dataclasses import dataclass, field
 from multiprocessing import connection, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.labelling.inputs import Recording
-from app.labelling.reader import Ended, Look, Message, Seen, serve
+from app.labelling.reader import Ended, Look, Message, Seen, Task, serve
+from app.labelling.scratch import own_scratch
+from app.labelling.storage import is_far
 
 _AHEAD = 2  # recordings that a worker knows of: it goes on while its owner is busy
 _START_S, _END_S = 60.0, 5.0
@@ -42,6 +46,7 @@ class _Reader:
     link: Connection
     images: NDArray[np.uint8]  # [slots, 2, 3, S, S]
     tasks: deque[Recording] = field(default_factory=deque)  # the first is what it reads now
+    scratch: Path | None = None  # where it fetches what is far to
     held: int = 0  # slots that its owner has not freed
     ready: bool = False  # it has started
     heard: float = field(default_factory=time.monotonic)
@@ -58,6 +63,14 @@ class _Reader:
         """At once: it writes nothing but its memory."""
         self.process.kill()
         self.process.join(_END_S)
+        if self.scratch is not None:
+            shutil.rmtree(self.scratch, ignore_errors=True)
+
+    def task(self, recording: Recording) -> Task:
+        """What it is told of a recording."""
+        if self.scratch is None and is_far(recording.path):
+            self.scratch = own_scratch().new_folder()
+        return Task(recording.path, self.scratch)
         self.link.close()
 
 
@@ -84,6 +97,11 @@ class Readers:
         self._reads.clear()
 
     @property
+    def jobs(self) -> int:
+        """How many workers there may be."""
+        return self._jobs
+
+    @property
     def reading(self) -> bool:
         """Whether anything that was given has not come to its end."""
         return any(reader.tasks for reader in self._readers)
@@ -108,7 +126,7 @@ class Readers:
         reader.tasks.append(recording)
         self._reads[recording] = reader
         with contextlib.suppress(*_LOST):  # that it has ended is found when it is listened to
-            reader.link.send(recording.path)
+            reader.link.send(reader.task(recording))
 
     def messages(self, timeout_s: float) -> Iterator[tuple[Recording, Message]]:
         """What the workers have told, after waiting for something for a while."""
@@ -177,7 +195,7 @@ class Readers:
         ours, theirs = self._context.Pipe()
         memory: Any = self._context.RawArray("B", self._look.nbytes)  # has no name, so that no kill leaves it behind
         process = self._context.Process(target=serve, args=(theirs, memory, self._look), name="reader", daemon=True)
-        with _deaf_to_interrupts():
+        with deaf_to_interrupts():
             process.start()
         theirs.close()
         reader = _Reader(process, ours, self._look.images(memory))
@@ -186,7 +204,7 @@ class Readers:
 
 
 @contextlib.contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
+def deaf_to_interrupts() -> Iterator[None]:
     """Processes that are started here do not heed Ctrl-C, which a terminal sends to all: it is for their owner."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield

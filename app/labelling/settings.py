@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from app.labelling.storage import place
 from streams.spans import SpanRules
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class Settings:
 def settings_of(arguments: argparse.Namespace) -> Settings:
     """The settings that options of the command line ask for."""
     return Settings(
-        out=arguments.out,
+        out=place(arguments.out),
         model={name: getattr(arguments, name) for name in _MODEL},
         feed={name: getattr(arguments, name) for name in _FEED},
         stride=arguments.stride,

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from app.labelling.notes import read_notes
-from streams.files import replaced_when_whole
+from app.labelling.storage import fetched, replaced_when_whole
 
 MANY = 1000  # recordings: fewer need no shards
 ROWS = 1_000_000  # of a shard, a little more where a recording ends later
@@ -40,7 +40,8 @@ def _portions(out: Path, names: Sequence[str], rows: int) -> Iterator[list[Path]
     portion, held = list[Path](), 0
     for name in names:
         portion.append(out / name)
-        held += pq.read_metadata(out / name).num_rows
+        with fetched(out / name) as file:
+            held += pq.read_metadata(file).num_rows
         if held >= rows:
             yield portion
             portion, held = [], 0
@@ -53,8 +54,8 @@ def _write(path: Path, files: Sequence[Path]) -> None:
 
     with replaced_when_whole(path) as part, contextlib.ExitStack() as stack:
         writer = None
-        for file in files:
-            with pq.ParquetFile(file) as opened:
+        for place in files:
+            with fetched(place) as file, pq.ParquetFile(file) as opened:
                 if writer is None:
                     writer = stack.enter_context(pq.ParquetWriter(part, opened.schema_arrow, compression="zstd"))
                 writer.write_table(opened.read())

@@ -91,6 +91,8 @@ def treacherous(arguments, address):
         time.sleep(600)
     if "slow" in name:
         time.sleep(0.3)
+    if "kills its labeller" in name:
+        os.kill(os.getppid(), signal.SIGKILL)
     return opened(arguments, address)
 
 app.feed.open_feed = treacherous
@@ -100,10 +102,13 @@ app.feed.open_feed = treacherous
 @pytest.fixture
 def treacherous(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """In processes that start from now on, opening a recording whose name says so crashes, exits, hangs, or is slow."""
-    folder = tmp_path_factory.mktemp("treachery")
+    monkeypatch.setenv("PYTHONPATH", with_treachery(tmp_path_factory.mktemp("treachery")))
+
+
+def with_treachery(folder: Path) -> str:
+    """The PYTHONPATH of treacherous processes."""
     (folder / "sitecustomize.py").write_text(_TREACHERY)
-    here = str(Path(__file__).parents[2])
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), here, os.environ.get("PYTHONPATH", "")]))
+    return os.pathsep.join([str(folder), str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
 
 
 @pytest.fixture

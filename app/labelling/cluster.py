@@ -1,0 +1,151 @@
+"""A cluster of labellers, by Ray: the `Engine` of `velora label --engine ray`.
+
+    ray start --head                                    # on one machine, and on the others: ray start --address …
+    velora label s3://bucket/in --out s3://bucket/labels --engine ray --address auto
+
+Labellers are those of one machine (`app.labelling.labeller`), read and write as these do, and hand their notes to this
+process, which alone keeps the books. What speaks with Ray is a process of its own: see `ray_driver`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import multiprocessing
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from app.labelling.engine import Facts, Headway
+from app.labelling.inputs import Recording
+from app.labelling.notes import Note
+from app.labelling.ray_driver import Failed, Going, Message, Ready, Wanted, drive
+from app.labelling.readers import deaf_to_interrupts
+from app.labelling.scratch import own_scratch
+from app.labelling.settings import Settings
+from app.labelling.storage import is_far
+
+_LISTEN_S = 0.2
+_SLOW_S, _END_S = 30.0, 15.0
+
+
+class Cluster:
+    """See `Engine`. Entering it starts Ray, or connects to a cluster; leaving it ends what was started."""
+
+    def __init__(self, settings: Settings, wanted: Wanted) -> None:
+        """Raises ValueError where Ray is not installed."""
+        if any(importlib.util.find_spec(name) is None for name in ("ray", "pyarrow", "pandas")):
+            raise ValueError("--engine ray needs Ray: pip install 'velora-rgbe[ray]'")
+        self.settings, self.headway, self.model_s = settings, Headway(), 0.0
+        self._wanted = wanted
+        self._facts: Facts | None = None
+        self._stopped = threading.Event()
+
+    def __enter__(self) -> Cluster:
+        self._log = own_scratch().new_folder() / "ray.log"
+        context = multiprocessing.get_context("spawn")
+        self._link, theirs = context.Pipe()
+        arguments = (theirs, _anywhere(self.settings), self._wanted, self._log)
+        self._process = context.Process(target=drive, args=arguments, name="ray", daemon=True)
+        with deaf_to_interrupts():
+            self._process.start()
+        theirs.close()
+        try:
+            self._facts = self._ready()
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+
+    @property
+    def facts(self) -> Facts:
+        """What the books say of it. It must have been entered."""
+        assert self._facts is not None
+        return self._facts
+
+    def stop(self) -> None:
+        """See `Engine`."""
+        self._stopped.set()
+
+    def label_all(self, recordings: Sequence[Recording], told: Callable[[], object] = lambda: None) -> Iterator[Note]:
+        """See `Engine`. Raises ValueError for what concerns all recordings."""
+        if not recordings or self._stopped.is_set():
+            return
+        self._link.send(list(recordings))
+        while not self._stopped.is_set():
+            if self._link.poll(_LISTEN_S):
+                message = self._next()
+                if message is None:
+                    return
+                if isinstance(message, Going):
+                    self._go(message, recordings)
+                elif isinstance(message, Note):
+                    self._count(message)
+                    yield message
+            told()
+
+    def _go(self, going: Going, recordings: Sequence[Recording]) -> None:
+        self.model_s = going.model_s
+        self.headway.shares = {recordings[number]: share for number, share in going.shares.items()}
+
+    def _count(self, note: Note) -> None:
+        self.headway.events += note.events
+        self.headway.recorded_us += round(note.seconds * 1e6)
+        self.headway.shares = {r: share for r, share in self.headway.shares.items() if r.name != note.recording}
+
+    def _ready(self) -> Facts:
+        slow = time.monotonic() + _SLOW_S
+        while True:
+            if self._link.poll(_LISTEN_S):
+                message = self._next()
+                assert isinstance(message, Ready)
+                return message.facts
+            if time.monotonic() > slow:
+                slow = float("inf")
+                print("velora: waiting for the cluster: it has no room yet, or loads the model", file=sys.stderr)
+
+    def _next(self) -> Message:
+        try:
+            message: Message = self._link.recv()
+        except (EOFError, OSError):
+            raise ValueError(f"Ray has ended unforeseen: {self._last_words()}") from None
+        if isinstance(message, Failed):
+            raise ValueError(message.reason)
+        return message
+
+    def _last_words(self) -> str:
+        try:
+            lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        except OSError:
+            lines = []
+        return lines[-1] if lines else f"exit code {self._process.exitcode}"
+
+    def _end(self) -> None:
+        """At once, whatever it is at; it is given the time to end what it has started."""
+        self._process.terminate()
+        self._process.join(_END_S)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join(_END_S)
+        self._link.close()
+
+
+def _anywhere(settings: Settings) -> Settings:
+    """The same settings for processes that have another current folder."""
+    model = {name: _absolute(value) for name, value in settings.model.items()}
+    out = settings.out if is_far(settings.out) else Path(os.path.abspath(settings.out))
+    return dataclasses.replace(settings, out=out, model=model)
+
+
+def _absolute(value: Any) -> Any:
+    """A path if it is one, else what it was."""
+    if isinstance(value, str | Path) and value != "" and os.path.exists(value):
+        return type(value)(os.path.abspath(value))
+    return value
