@@ -38,12 +38,13 @@ class Encoders(nn.Module):
         self.others = nn.ModuleDict({s: t for s, t in towers.items() if t is not self.tower})
         self.adapters = nn.ModuleDict(dict(adapters))
         self._prepared: dict[VisionTower, PreparedTower] = {}
+        self._last = config.preset == "released"  # whether images pass the last block too
 
     def prepare(self) -> None:
         """Make encoding without gradients faster, for weights that do not change any more, where they are now."""
         adapter = cast("Adapter | None", dict(self.adapters.items()).get("streams"))
         towers = [self.tower, *(self.tower_of(stream) for stream in self.others)]
-        self._prepared = {tower: PreparedTower(tower, adapter) for tower in towers}
+        self._prepared = {tower: PreparedTower(tower, adapter, last=self._last) for tower in towers}
 
     def each_adapter(self) -> list[Adapter]:
         """All adapters."""

@@ -62,6 +62,16 @@ class _Adapted:
         return F.linear(x, self.down).mul_(self.mask[streams].unsqueeze(1))
 
 
+def _adapted(low: Stack, like: Tensor) -> _Adapted:
+    return _Adapted(low.down.to(like), low.up.T.contiguous().to(like), low.mask.to(like))
+
+
+def _padded(low: Stack) -> Stack:
+    """The same, with K a multiple of a tile's rows."""
+    spare = -low.up.shape[1] % _TILE
+    return Stack(F.pad(low.down, (0, 0, 0, spare)), F.pad(low.up, (0, spare)), F.pad(low.mask, (0, spare)))
+
+
 class _PreparedBlock:
     """One block; without an adapter, the frozen one."""
 
@@ -72,18 +82,14 @@ class _PreparedBlock:
         attn, mlp = block.attn, block.mlp
         self.qkv = _linear(attn.in_proj_weight, attn.in_proj_bias)
         self.out, self.proj = attn.out_proj, mlp.c_proj
-        wide = mlp.c_fc.weight.float()
         self.fc_low = self.proj_low = None
+        wide = mlp.c_fc.weight
         if adapter is not None:
-            like, low = mlp.c_fc.weight, stack(adapter, layer_name(index, "c_fc"))
-            spare = -low.up.shape[1] % _TILE
-            down, up, mask = F.pad(low.down, (0, 0, 0, spare)), F.pad(low.up, (0, spare)), F.pad(low.mask, (0, spare))
-            self.fc_low = _Adapted(down.to(like), up.T.to(like), mask.to(like))
-            wide = torch.cat([wide, up], dim=1)
-            low = stack(adapter, layer_name(index, "c_proj"))
-            self.proj_low = _Adapted(low.down.to(like), low.up.T.contiguous().to(like), low.mask.to(like))
-        like = mlp.c_fc.weight
-        self.fc = _linear((wide * self.factor).to(like), (mlp.c_fc.bias.float() * self.factor).to(like))
+            low = _padded(stack(adapter, layer_name(index, "c_fc")))
+            self.fc_low = _adapted(low, wide)
+            wide = torch.cat([wide, low.up.to(wide)], dim=1)
+            self.proj_low = _adapted(stack(adapter, layer_name(index, "c_proj")), wide)
+        self.fc = _linear(wide * self.factor, mlp.c_fc.bias * self.factor)
 
     def __call__(self, x: Tensor, streams: Tensor) -> None:
         """Tokens x [n, N, d], contiguous, through the block, in place."""
@@ -105,14 +111,15 @@ class _PreparedBlock:
 class PreparedTower:
     """Stands for a tower where nothing is trained; `run` takes its own adapter, whatever the route."""
 
-    def __init__(self, tower: VisionTower, adapter: Adapter | None) -> None:
+    def __init__(self, tower: VisionTower, adapter: Adapter | None, *, last: bool = False) -> None:
+        """`last`: whether the last block is run as a whole too."""
         self.tower, self.backbone, self.embed = tower, tower.backbone, tower.embed
         self.ln_post, self.proj = tower.ln_post, tower.proj
         adapted = set(adapter.layers) if adapter is not None else set()
         with torch.no_grad():
             self._blocks = [
                 _PreparedBlock(block, tower.backbone, i, adapter if layer_name(i, "c_fc") in adapted else None)
-                for i, block in enumerate(tower.blocks)
+                for i, block in enumerate(tower.blocks if last else tower.blocks[:-1])
             ]
 
     def run(self, x: Tensor, start: int, stop: int, route: Route | None = None) -> Tensor:
