@@ -123,7 +123,7 @@ class NoisyClip:
 
     @property
     def breaks(self) -> NDArray[np.bool_]:
-        return np.eye(1, self.samples, dtype=bool)[0]
+        return np.asarray(np.arange(self.samples) == 0, bool)
 
     def images(self, indices: Sequence[int]) -> NDArray[np.uint8]:
         rng = np.random.default_rng(self.label)

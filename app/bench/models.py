@@ -66,19 +66,13 @@ class ReleasedAlgorithm:
     """
 
     def __init__(self, config: VELoRAConfig, device: torch.device) -> None:
-        self.config = released_config(config)
-        self._model = build_model(Checkpoint(self.config, _random(self.config))).to(device)
-
-    @property
-    def encodings(self) -> int:
-        """Images of a window that are encoded."""
-        frames = self.config.frames
-        return 2 * frames + (frames - 1 if "diff" in self.config.streams else 0)
+        own = released_config(config)
+        self.model = build_model(Checkpoint(own, _random(own))).to(device)
 
     @torch.inference_mode()
     def __call__(self, rgb: Tensor, event: Tensor) -> Tensor:
         """Log-probabilities [1, C] of a window of normalised images, both [1, T, 3, H, W]."""
-        return one_by_one(self._model, rgb, event)
+        return one_by_one(self.model, rgb, event)
 
 
 def released_config(config: VELoRAConfig) -> VELoRAConfig:

@@ -107,6 +107,7 @@ def released_steps(name: str, _way: str, steps: int, device: str, _dtype: str, _
     from velora.encoders import fresh_encoders
     from velora.model import VELoRA
     from velora.preprocess import normalize
+    from velora.released import ReleasedFusion
     from velora.vit import VisionTower
     from velora.weights import random_tower
 
@@ -114,6 +115,7 @@ def released_steps(name: str, _way: str, steps: int, device: str, _dtype: str, _
     generator = torch.Generator().manual_seed(0)
     towers: dict[str, VisionTower] = {s: random_tower(config.backbone, generator) for s in config.streams}
     model = VELoRA(config, encoders=fresh_encoders(config, towers)).to(place).train()
+    assert isinstance(model.fuser, ReleasedFusion)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-4)
     data = _data(name).train
@@ -126,7 +128,7 @@ def released_steps(name: str, _way: str, steps: int, device: str, _dtype: str, _
         loss = torch.nn.functional.nll_loss(model.fuse(*pooled), torch.tensor([step % _LABELS], device=place))
         loss = loss + model.fuser.reconstruction(model.encoders, *pooled[:2])
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         loss.detach().cpu()  # waits for the device
         seconds.append(time.perf_counter() - began)
