@@ -49,8 +49,10 @@ class Row:
             self.spread[name] = float(low), float(high)
 
     def as_json(self) -> dict[str, Any]:
-        """What, figures, and spread by their names."""
-        return {**self.what, **self.figures, "spread": {name: list(pair) for name, pair in self.spread.items()}}
+        """What, figures, and by their names their spread and how often they were measured."""
+        spread = {name: list(pair) for name, pair in self.spread.items()}
+        turns = {name: len(values) for name, values in self._values.items()}
+        return {**self.what, **self.figures, "spread": spread, "turns": turns}
 
 
 @dataclass

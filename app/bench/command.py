@@ -103,6 +103,7 @@ def _measure(asked: Asked, name: str, book: Book) -> None:
     try:
         book.heed()
         importlib.import_module(f"app.bench.{name}").measure(replace(asked, folder=folder), book)
+        book.heed()  # stopped in its last turns, it made do with fewer
         if not any(row.figures for row in book.rows):
             book.status = "left out"
     except (Stopped, KeyboardInterrupt):

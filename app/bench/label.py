@@ -17,7 +17,7 @@ from app.bench.asked import Asked
 from app.bench.book import Book
 from app.bench.fabricated import write_recording
 from app.bench.machine import cores
-from app.bench.models import DEMO, dtype_name
+from app.bench.models import dtype_name, is_random
 from app.bench.push import from_scratch
 from app.bench.timing import timed
 from app.labelling.inputs import find
@@ -52,8 +52,7 @@ def _written(asked: Asked) -> Path:
 
 
 def _row(asked: Asked, book: Book, name: str, folder: Path) -> None:
-    random = name != DEMO and not Path(name).is_dir()
-    model: dict[str, Any] = {"model": name, "labels": None, "weights": None, "random_weights": random}
+    model: dict[str, Any] = {"model": name, "labels": None, "weights": None, "random_weights": is_random(name)}
     model |= {"device": asked.device, "dtype": asked.dtype}
     out = asked.folder / "labels" / Path(name).name
     recordings = find([str(folder)], None, out).recordings

@@ -27,16 +27,22 @@ _SEED = 0
 
 def load(asked: Asked, name: str, *, dtype: str | None = None) -> Recognizer:
     """The demo, a checkpoint, or a backbone with random weights, of which stderr tells. Raises ModelError."""
-    random = name != DEMO and not Path(name).is_dir()
+    random = is_random(name)
     found = load_recognizer(name, device=asked.device, dtype=dtype or asked.dtype, random_weights=random)
     if note := random_note(found):
         print(f"velora: {found.name}: {note}", file=sys.stderr)
     return found
 
 
+def is_random(name: str) -> bool:
+    """Whether a name means a backbone, which runs with random weights here."""
+    return name != DEMO and not Path(name).is_dir()
+
+
 def varied(recognizer: Recognizer, **changes: Any) -> Recognizer:
     """The same tower with another config, and random adapters and head of it."""
-    config = dataclasses.replace(recognizer.config, **changes)
+    switches = {"motion": "shared", "attend_over": "batch_of_one"} if "preset" in changes else {}  # of each preset
+    config = dataclasses.replace(recognizer.config, **{"own_towers": 0, **switches, **changes})
     model = build_model(Checkpoint(config, _random(config)), recognizer.model.tower)
     return placed(recognizer.name, model, recognizer.device, recognizer.dtype)
 
@@ -107,7 +113,7 @@ def pooled_one_by_one(model: VELoRA, rgb: Tensor, event: Tensor) -> tuple[Tensor
 def check_models(names: tuple[str, ...]) -> None:
     """Raise ValueError that names a model which is neither the demo, a checkpoint's folder, nor a backbone."""
     for name in names:
-        if name != DEMO and not Path(name).is_dir():
+        if is_random(name):
             backbone(name)
 
 

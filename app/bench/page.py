@@ -42,6 +42,7 @@ def measure(asked: Asked, book: Book) -> None:
         _encoders(asked, book, [np.asarray(cv2.resize(pane, size), np.uint8) for pane in panes])
     if asked.quick:
         book.leave_out(f"JPEG at {_LARGE[0]} x {_LARGE[1]}", "--quick")
+    book.leave_out("pictures a second in a browser", "it needs Chromium: python benchmarks/page.py in a checkout")
     _transport(asked, book)
 
 

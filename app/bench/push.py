@@ -14,6 +14,7 @@ from app.bench.models import ReleasedAlgorithm, dtype_name, load, varied
 from app.bench.timing import Work, alternate, finished
 from streams import Sample
 from velora import Recognizer
+from velora.devices import choose_device
 from velora.preprocess import normalize, resize
 
 _RELEASED = 2  # windows: each takes seconds
@@ -31,6 +32,8 @@ def measure(asked: Asked, book: Book) -> None:
         for changes in () if asked.quick else _VARIANTS:
             book.doing(f"{name}, {', '.join(changes.values())}")
             _row(asked, book, varied(recognizer, **changes), asked.turns(7, 3), None)
+    if choose_device("auto").type == "cpu":
+        book.leave_out("on a GPU", "torch finds none on this machine")
     if asked.quick:
         book.leave_out("CLoRA, preset released, zero-shot", "--quick")
 

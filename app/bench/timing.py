@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from app.bench.book import Book, Stopped
+
 if TYPE_CHECKING:
     import torch
-
-    from app.bench.book import Book
 
 Work = Callable[[], object]
 
@@ -24,17 +24,22 @@ def alternate(
 ) -> dict[str, list[float]]:
     """Seconds of each work, in turns, every second round backwards; `warm` rounds before them do not count.
 
-    `fewer` says which slow works take part in so many of the rounds only.
+    `fewer` says which slow works take part in so many of the rounds only. Stopped by somebody, it makes do with the
+    rounds that it has; raises Stopped where these are none.
     """
     seconds: dict[str, list[float]] = {name: [] for name in works}
-    for k in range(-warm, rounds):
-        for name in list(works)[:: 1 if k % 2 == 0 else -1]:
-            most = min((fewer or {}).get(name, rounds), rounds)
-            if k < 0 or k in _chosen(rounds, most):
-                book.heed()
-                took = timed(works[name])
-                if k >= 0:
-                    seconds[name].append(took)
+    try:
+        for k in range(-warm, rounds):
+            for name in list(works)[:: 1 if k % 2 == 0 else -1]:
+                most = min((fewer or {}).get(name, rounds), rounds)
+                if k < 0 or k in _chosen(rounds, most):
+                    book.heed()
+                    took = timed(works[name])
+                    if k >= 0:
+                        seconds[name].append(took)
+    except Stopped:
+        if not all(seconds.values()):
+            raise
     return seconds
 
 

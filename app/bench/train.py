@@ -118,14 +118,15 @@ def released_steps(name: str, _way: str, steps: int, device: str, _dtype: str, _
     assert isinstance(model.fuser, ReleasedFusion)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-4)
-    data = _data(name).train
+    clips = _data(name).train.clips
     seconds = []
     for step in range(steps):
         began = time.perf_counter()
-        images = torch.from_numpy(data.clips[step % _CLIPS].images(range(config.frames)))
+        images = torch.from_numpy(clips[step % _CLIPS].images(range(config.frames)))
+        truth = torch.tensor([step % len(config.labels)], device=place)
         normal = normalize(images.permute(1, 0, 4, 2, 3).unsqueeze(1).to(place), config.mean, config.std)
         pooled = pooled_one_by_one(model, normal[0], normal[1])
-        loss = torch.nn.functional.nll_loss(model.fuse(*pooled), torch.tensor([step % _LABELS], device=place))
+        loss = torch.nn.functional.nll_loss(model.fuse(*pooled), truth)
         loss = loss + model.fuser.reconstruction(model.encoders, *pooled[:2])
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -157,8 +158,8 @@ def _data(name: str) -> Data:
     from velora.training.windows import slots
 
     config = _config(name, "lora")
-    size = backbone(config.backbone).image_size
-    clips = tuple(NoisyClip(f"{k}", k, config.frames, size, config.sample_period_us) for k in range(_CLIPS))
+    shape = config.frames, backbone(config.backbone).image_size, config.sample_period_us
+    clips = tuple(NoisyClip(f"{k}", k % len(config.labels), *shape) for k in range(_CLIPS))
     noise = ClipSet(config.labels, clips)
     return Data(noise, slots(clips, config, "stream"), noise, [])
 

@@ -302,6 +302,15 @@ def test_works_take_turns_and_slow_ones_take_fewer() -> None:
     assert {name: len(own) for name, own in seconds.items()} == {"a": 4, "b": 4, "c": 2}
 
 
+def test_works_that_are_stopped_make_do_with_the_turns_that_they_had() -> None:
+    done: list[str] = []
+    book = Book(asked_to_stop=lambda: len(done) >= 5)
+    seconds = alternate({"a": lambda: done.append("a"), "b": lambda: done.append("b")}, 9, book)
+    assert {name: len(own) for name, own in seconds.items()} == {"a": 1, "b": 2}
+    with pytest.raises(Stopped):
+        alternate({"a": lambda: None}, 9, book)
+
+
 def test_a_figure_is_a_median_with_its_quartiles() -> None:
     row = Row(model="x")
     row.milliseconds("slow_ms", [0.004, 0.002, 0.008])
