@@ -5,6 +5,7 @@ asked       what is to be measured
 book        what was found: rows of figures, and what was left out
 timing      works that take turns, so that a busy moment of the machine is fair to all of them
 worker      a function in a process of its own, and the most memory that it takes
+client      what asks the page for pictures
 models      recognisers with random weights, and the released algorithm
 fabricated  recordings, samples and clips to measure with
 machine     what it was measured on

@@ -44,7 +44,7 @@ def measure(asked: Asked, book: Book) -> None:
     try:
         for kind, values in _grown(asked, recognizer).items():
             book.doing(kind)
-            _growing(asked, book, kind, recognizer.name, values)
+            _growing(asked, book, kind, recognizer, values)
         book.doing("windows by T")
         _windows(asked, book, recognizer)
         _viewers(asked, book)
@@ -84,11 +84,12 @@ def _step(recognizer: Recognizer, count: int) -> Work:
     return step
 
 
-def _growing(asked: Asked, book: Book, kind: str, model: str, works: Mapping[int, Work]) -> None:
+def _growing(asked: Asked, book: Book, kind: str, recognizer: Recognizer, works: Mapping[int, Work]) -> None:
+    random = kind != "sessions" or bool(recognizer.random_parts)  # what varies has adapters of its own
     seconds = alternate({str(value): work for value, work in works.items()}, asked.turns(7, 3), book)
     first = list(seconds.values())[0]
     for value, own in zip(works, seconds.values(), strict=True):
-        row = book.row(model=model, what=kind, value=value)
+        row = book.row(model=recognizer.name, what=kind, value=value, random_weights=random)
         row.milliseconds("ms", own)
         _beside(row, "ms", first)
         if kind == "sessions":
@@ -106,7 +107,7 @@ def _windows(asked: Asked, book: Book, recognizer: Recognizer) -> None:
     for t in QUICK_FRAMES if asked.quick else FRAMES:
         own, window = varied(recognizer, frames=t), Feed(t).fill()
         works[t] = finished(own.device, lambda own=own, window=window: from_scratch(own, window))  # type: ignore[misc]
-    _growing(asked, book, "T, whole window", recognizer.name, works)
+    _growing(asked, book, "T, whole window", recognizer, works)
 
 
 def _viewers(asked: Asked, book: Book) -> None:

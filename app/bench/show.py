@@ -29,7 +29,7 @@ def show(machine: Mapping[str, Any], books: Mapping[str, Book]) -> None:
 
 
 def _group(console: Console, name: str, book: Book) -> None:
-    table = Table("", "", "", title=Text(f"{name}: {GROUPS[name]}"), title_justify="left")
+    table = Table("", "median", "quartiles", title=Text(f"{name}: {GROUPS[name]}"), title_justify="left")
     for row in book.rows:
         if row.figures:
             table.add_section()

@@ -64,6 +64,7 @@ def _run(asked: Asked, book: Book, name: str, way: str) -> Row | None:
             book.leave_out(f"{name}, {way}", str(failure))
             return None
     row = book.row(model=name, way=way, batch=found.batch, dtype=found.dtype, device=found.device)
+    row.what["random_weights"] = True
     row.rate("clips_per_s", found.batch, found.seconds)
     row.figures["peak_gb"] = worker.peak_gb
     if found.gpu_gb:
