@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _LOOK_S = 0.05
 _END_S = 10.0
+LEFT_BYTES = 1 << 30  # of memory, that nobody takes
 
 
 class WorkerFailed(RuntimeError):
@@ -54,7 +55,10 @@ class Worker:
         self._process.join(_END_S)
 
     def ask(self, *arguments: Any) -> Any:
-        """What the function makes of arguments. Raises WorkerFailed, and Stopped where somebody wants it to end."""
+        """What the function makes of arguments.
+
+        Raises WorkerFailed, also before it takes the machine's last memory, and Stopped where somebody wants it to end.
+        """
         last = time.monotonic() + self._timeout_s
         try:
             self._link.send(arguments)
@@ -71,12 +75,19 @@ class Worker:
             raise WorkerFailed(value)
         return value
 
+    @property
+    def pid(self) -> int:
+        """Of its process."""
+        return self._process.pid or 0
+
     def _watch(self) -> None:
         resident = 0
         for process in self._family():
             with contextlib.suppress(psutil.Error):
                 resident += process.memory_info().rss
         self.peak_gb = max(self.peak_gb, resident / 1e9)
+        if psutil.virtual_memory().available < LEFT_BYTES:
+            raise WorkerFailed(f"the machine's memory does not suffice: it had {self.peak_gb:.1f} GB of it, then ended")
 
     def _family(self) -> list[psutil.Process]:
         """The process and those that it has started; none where it has ended."""

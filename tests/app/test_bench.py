@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 import torch
 
@@ -347,6 +348,13 @@ def test_a_worker_answers_fails_and_dies_without_harm(asker: Worker) -> None:
     assert asker.ask("again") == 5
     with pytest.raises(WorkerFailed, match="code 7"):
         asker.ask("dies")
+
+
+def test_a_worker_is_ended_before_it_takes_the_last_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.bench.worker.LEFT_BYTES", 1 << 60)
+    with Worker(time.sleep, Book()) as worker, pytest.raises(WorkerFailed, match="memory does not suffice"):
+        worker.ask(60)
+    assert not psutil.pid_exists(worker.pid)
 
 
 def test_whoever_waits_for_a_worker_can_be_stopped_and_does_not_wait_for_ever() -> None:
