@@ -42,7 +42,7 @@ def measure(asked: Asked, book: Book) -> None:
     if asked.quick:
         book.leave_out("most values of each", "--quick")
     try:
-        for kind, values in _grown(asked, recognizer).items():
+        for kind, values in _grown(asked, book, recognizer).items():
             book.doing(kind)
             _growing(asked, book, kind, recognizer, values)
         book.doing("windows by T")
@@ -53,7 +53,7 @@ def measure(asked: Asked, book: Book) -> None:
             draw(asked.plots, [row for row in book.rows if row.figures])
 
 
-def _grown(asked: Asked, recognizer: Recognizer) -> Mapping[str, Mapping[int, Work]]:
+def _grown(asked: Asked, book: Book, recognizer: Recognizer) -> Mapping[str, Mapping[int, Work]]:
     """Works by what grows, and how much of it there is."""
     quick, vit = asked.quick, recognizer.model.tower.backbone
     sizes = [
@@ -61,18 +61,19 @@ def _grown(asked: Asked, recognizer: Recognizer) -> Mapping[str, Mapping[int, Wo
     ]
     labels = {n: tuple(f"label {k}" for k in range(n)) for n in (QUICK_CLASSES if quick else CLASSES)}
     return {
-        "T": {t: _push(varied(recognizer, frames=t)) for t in (QUICK_FRAMES if quick else FRAMES)},
-        "image size": {size: _push(of_image_size(recognizer, size)) for size in sizes},
-        "classes": {n: _push(varied(recognizer, labels=own)) for n, own in labels.items()},
-        "sessions": {n: _step(recognizer, n) for n in (QUICK_SESSIONS if quick else SESSIONS)},
+        "T": {t: _push(book, varied(recognizer, frames=t)) for t in (QUICK_FRAMES if quick else FRAMES)},
+        "image size": {size: _push(book, of_image_size(recognizer, size)) for size in sizes},
+        "classes": {n: _push(book, varied(recognizer, labels=own)) for n, own in labels.items()},
+        "sessions": {n: _step(book, recognizer, n) for n in (QUICK_SESSIONS if quick else SESSIONS)},
     }
 
 
-def _push(recognizer: Recognizer) -> Work:
+def _push(book: Book, recognizer: Recognizer) -> Work:
+    book.heed()
     return pushing(recognizer, Feed(recognizer.config.frames))
 
 
-def _step(recognizer: Recognizer, count: int) -> Work:
+def _step(book: Book, recognizer: Recognizer, count: int) -> Work:
     """A sample for each of some sessions, in one step."""
     sessions = [(recognizer.open(), Feed(recognizer.config.frames)) for _ in range(count)]
 
@@ -80,6 +81,7 @@ def _step(recognizer: Recognizer, count: int) -> Work:
         recognizer.step([(session, feed.next()) for session, feed in sessions])
 
     for _ in range(recognizer.config.frames):
+        book.heed()
         step()
     return step
 
