@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from app.cli_bench import add_bench
 from app.cli_export import add_export, add_render, add_report
 from app.cli_label import add_label
 from app.cli_live import add_align, add_live
@@ -82,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for add in (_add_demo, _add_replay, add_live, add_align, add_label, _add_train, _add_evaluate):
         add(commands)
-    for add in (add_render, add_export, add_report, _add_convert, _add_simulate, _add_info, _add_doctor):
+    for add in (add_render, add_export, add_report, _add_convert, _add_simulate, _add_info, _add_doctor, add_bench):
         add(commands)
     return parser
 

@@ -19,9 +19,9 @@ from streams.render import motion_image
 PANES = ("rgb", "events", "motion")
 GAP = 8  # columns between two panes; the page draws none of them
 _MOST_HEIGHT, _MOST_WIDTH = 1080, 1920  # of a pane
-_QUALITY = 85
+JPEG_QUALITY = 85
 # Events are single saturated pixels: halved colour resolution would smear red and blue into each other.
-_FINE = [cv2.IMWRITE_JPEG_QUALITY, _QUALITY, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+_FINE = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 
 
 @dataclass(frozen=True, slots=True)
