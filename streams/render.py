@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from streams.items import Events, Image
 
 WHITE, ON, OFF = (255, 255, 255), (220, 30, 30), (30, 30, 200)  # RGB
-_PALETTE = np.zeros((256, 1, 3), np.uint8)  # OpenCV's form of a table; only the first three codes are used
-_PALETTE[:3, 0] = WHITE, ON, OFF
+_PALETTE = np.zeros((256, 1, 3), np.uint8)  # OpenCV's form of a table; only the first four codes are used
+_PALETTE[:4, 0] = WHITE, ON, OFF, OFF  # no event, ON, OFF, both
+_PART = 1 << 14  # events at a time: what is made of them stays in the processor's cache
 
 _MOST = 1 << 40
 
@@ -70,24 +71,36 @@ def _difference(a: Image, b: Image) -> Image:
 
 
 def _pixels(events: Events, width: int) -> NDArray[np.intp]:
-    return np.asarray(events["y"].astype(np.intp) * width + events["x"], np.intp)
+    """The place of each event in a [H, W] image, flat."""
+    places: NDArray[np.intp] = np.multiply(events["y"], width, dtype=np.intp)
+    places += events["x"]
+    return places
+
+
+def _places(events: Events, size: tuple[int, int]) -> NDArray[np.intp]:
+    """The place of each event in two [H, W] images one after the other, of OFF and of ON, flat."""
+    places = _pixels(events, size[0])
+    places += np.multiply(events["p"], size[0] * size[1], dtype=np.intp)
+    return places
 
 
 def _paint(events: Events, size: tuple[int, int], _end: int, _config: RenderConfig) -> Image:
     width, height = size
-    codes = np.zeros(height * width, np.uint8)
-    pixels, on = _pixels(events, width), events["p"]
-    codes[pixels[on]] = 1
-    codes[pixels[~on]] = 2
-    return np.asarray(cv2.applyColorMap(codes.reshape(height, width), _PALETTE), np.uint8)
+    hit = np.zeros((2, height, width), np.uint8)
+    flat = hit.reshape(-1)
+    for start in range(0, len(events), _PART):
+        flat[_places(events[start : start + _PART], size)] = 1  # never by a mask: polarities cannot be foreseen
+    codes, on = hit
+    codes += codes
+    codes |= on
+    return np.asarray(cv2.applyColorMap(codes, _PALETTE), np.uint8)
 
 
 def _counts(events: Events, size: tuple[int, int]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Number of ON and of OFF events at each pixel, both [H, W]."""
     width, height = size
-    pixels, on = _pixels(events, width), events["p"]
-    on_counts, off_counts = (np.bincount(pixels[mask], minlength=width * height) for mask in (on, ~on))
-    return on_counts.reshape(height, width), off_counts.reshape(height, width)
+    off, on = np.bincount(_places(events, size), minlength=2 * width * height).reshape(2, height, width)
+    return on, off
 
 
 def _count(events: Events, size: tuple[int, int], _end: int, config: RenderConfig) -> Image:
@@ -101,7 +114,7 @@ def _count(events: Events, size: tuple[int, int], _end: int, config: RenderConfi
 def _accumulate(events: Events, size: tuple[int, int], _end: int, config: RenderConfig) -> Image:
     on, off = _counts(events, size)
     grey = (128 + (on - off) * (127 / config.full_scale)).clip(0, 255).astype(np.uint8)
-    return np.repeat(grey[..., None], 3, axis=2)
+    return np.asarray(cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB), np.uint8)
 
 
 def _time_surface(events: Events, size: tuple[int, int], end: int, config: RenderConfig) -> Image:
