@@ -13,7 +13,7 @@ import numpy as np
 from streams.aedat4 import EVENTS, FRAMES, MAGIC, MAX_TIME_US, StreamInfo
 from streams.aedat4_reader import Aedat4Reader
 from streams.errors import RecordingError
-from streams.items import EVENT_DTYPE, EventPacket, Events, Item, RgbFrame, in_order, join_events, no_events
+from streams.items import EVENT_DTYPE, EventPacket, Events, Item, RgbFrame, count_before, in_order, join_events, no_events
 from streams.packet_cache import PacketCache
 from streams.source import DEFAULT_PERIOD_US, JUMP_US, Source
 
@@ -177,7 +177,7 @@ class Spans:
         if len(self._held) and not 0 <= first - int(self._held["t"][0]) <= _QUIET_US:
             yield from self.flush()
         start = int(self._held["t"][0]) if len(self._held) else first
-        cut = int(np.searchsorted(times, last))
+        cut = count_before(events, last)
         if start < last:
             yield EventPacket(start, last, join_events([self._held, events[:cut]]))
             self._held = _copied(events[cut:])  # a view would keep the whole packet alive

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.items import Events, Image
+from streams.items import Events, Image, count_before
 
 WHITE, ON, OFF = (255, 255, 255), (220, 30, 30), (30, 30, 200)  # RGB
 _PALETTE = np.zeros((256, 1, 3), np.uint8)  # OpenCV's form of a table; only the first four codes are used
@@ -54,7 +54,7 @@ def render_events(events: Events, size: tuple[int, int], t_end_us: int, config: 
     `events` is [n] EVENT_DTYPE in order of time, inside `size` (width, height); `t_end_us` is the end of their span.
     """
     if config.max_window_us is not None:
-        events = events[np.searchsorted(events["t"], t_end_us - config.max_window_us) :]
+        events = events[count_before(events, t_end_us - config.max_window_us) :]
     return _STYLES[config.style](events, size, t_end_us, config)
 
 

@@ -13,6 +13,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -27,6 +28,7 @@ from streams.items import (
     RgbFrame,
     Sample,
     Timed,
+    count_before,
     in_order,
     join_events,
     no_events,
@@ -65,6 +67,14 @@ def synchronize(
     yield from synchronizer.flush(decode_ms)
 
 
+class _Held(NamedTuple):
+    """Events, not none, and the times of the first and the last."""
+
+    first: int
+    last: int
+    events: Events
+
+
 @dataclass
 class EventStore:
     """Events that samples still need, in order of time, whatever the packets they came in."""
@@ -73,13 +83,14 @@ class EventStore:
     counts: Counter[str]
     watermark: int = _BEFORE_ALL  # no earlier event follows
     start: int | None = None  # where the feed began
-    _packets: deque[Events] = field(default_factory=deque)
+    _packets: deque[_Held] = field(default_factory=deque)
     _held: int = 0
 
     def push(self, packet: EventPacket) -> None:
         events = self._clean(packet.events)
         if len(events):
-            self._packets.append(events)
+            times = events["t"]
+            self._packets.append(_Held(int(times[0]), int(times[-1]), events))
             self._held += len(events)
         self.start = packet.t_start_us if self.start is None else min(self.start, packet.t_start_us)
         self.watermark = max(self.watermark, packet.t_end_us)
@@ -88,16 +99,21 @@ class EventStore:
 
     def between(self, start: int, end: int) -> Events:
         """The events of [start, end); a view where one packet holds them all."""
-        parts = [packet[slice(*np.searchsorted(packet["t"], [start, end]))] for packet in self._packets]
+        parts = []
+        for first, last, events in self._packets:
+            if start <= first and last < end:
+                parts.append(events)
+            elif first < end and start <= last:
+                parts.append(events[count_before(events, start) : count_before(events, end)])
         return join_events(parts)
 
     def forget_before(self, time_us: int) -> None:
         """Free the packets that ended before."""
-        while self._packets and self._packets[0]["t"][-1] < time_us:
+        while self._packets and self._packets[0].last < time_us:
             self._drop_oldest()
 
     def _drop_oldest(self) -> int:
-        dropped = len(self._packets.popleft())
+        dropped = len(self._packets.popleft().events)
         self._held -= dropped
         return dropped
 
@@ -106,9 +122,8 @@ class EventStore:
         if not len(events):
             return events
         events = in_order(events, self.counts)
-        times = events["t"]
-        if times[0] < self.watermark:
-            late = int(np.searchsorted(times, self.watermark))
+        if events["t"][0] < self.watermark:
+            late = count_before(events, self.watermark)
             self.counts["events that stepped back in time, dropped"] += late
             events = events[late:]
         return self._inside(events)
