@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from typing import cast
 from xml.etree import ElementTree
 
 import cv2
@@ -32,6 +33,12 @@ MAX_SIDE = 1 << 13
 MAX_EXPOSURE_US = 10_000_000
 MAX_TIME_US = 1 << 61  # beyond, sums of times would overflow; the year 2000 is at 2^50
 _FRAME_CHANNELS = {0: 1, 16: 3, 24: 4}  # OpenCV's CV_8UC1, CV_8UC3 (BGR), CV_8UC4 (BGRA)
+#: How a packet of events begins as DV and `aedat4_writer` make it, behind the size: root, identifier, vtable, table.
+_USUAL_HEAD = struct.pack("<I4s2x3HiI", 16, b"EVTS", 6, 8, 4, 6, 4)
+_COUNT_AT = 4 + len(_USUAL_HEAD)
+_COUNT = struct.Struct("<I")
+_WORDS = EVENT_DTYPE.itemsize // 2
+_ROW = 128 * _WORDS  # long rows: their maximum is one vector operation after the other
 PACKET_HEADER = struct.Struct("<ii")  # stream, size of the payload
 #: What decoding bytes from strangers may raise (LZ4 raises RuntimeError).
 DECODE_ERRORS = (ValueError, RuntimeError, zstandard.ZstdError, MemoryError)
@@ -146,14 +153,39 @@ def _decompress_zstd(payload: Buffer) -> bytes:
 
 def decode_events(data: Buffer) -> Events:
     """The events of an EVTS buffer, read in place: [n] EVENT_DTYPE in the order of the file."""
-    start, count = Table.root(data, b"EVTS").vector(0, EVENT_DTYPE.itemsize)
+    start, count = _place_of_events(data)
     events = np.frombuffer(data, EVENT_DTYPE, count, start)
+    if not count:
+        return events
+    greatest = _greatest_words(events)
+    if greatest[3] < MAX_TIME_US >> 48 and greatest[6] <= 1:  # the highest word of a time; polarity, and padding
+        return events
     polarity = events.view(np.uint8).reshape(count, EVENT_DTYPE.itemsize)[:, 12]
-    if count and polarity.max() > 1:
+    if polarity.max() > 1:
         raise CorruptPacketError("a polarity is neither 0 nor 1")
-    if count and not 0 <= events["t"].min() <= events["t"].max() <= MAX_TIME_US:
+    if not 0 <= events["t"].min() <= events["t"].max() <= MAX_TIME_US:
         raise CorruptPacketError("an event's time is impossible")
     return events
+
+
+def _place_of_events(data: Buffer) -> tuple[int, int]:
+    """Where the events of an EVTS buffer start, and how many there are."""
+    if data[4:_COUNT_AT] == _USUAL_HEAD and len(data) >= _COUNT_AT + 4:
+        count: int = _COUNT.unpack_from(data, _COUNT_AT)[0]
+        if _COUNT_AT + 4 + count * EVENT_DTYPE.itemsize <= len(data):
+            return _COUNT_AT + 4, count
+    return Table.root(data, b"EVTS").vector(0, EVENT_DTYPE.itemsize)
+
+
+def _greatest_words(events: Events) -> list[int]:
+    """The maximum over all events of each of their 16-bit words, as if unsigned, in one pass over the memory."""
+    words = events.view(np.uint16)
+    rows = len(words) // _ROW * _ROW
+    greatest = words[:rows].reshape(-1, _ROW).max(axis=0, initial=0).reshape(-1, _WORDS).max(axis=0)
+    if rows < len(words):
+        rest = cv2.reduce(words[rows:].reshape(-1, _WORDS), 0, cv2.REDUCE_MAX)[0]
+        greatest = np.maximum(greatest, rest)
+    return cast("list[int]", greatest.tolist())
 
 
 def decode_frame(data: Buffer) -> RgbFrame:

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 #: (True is ON). Aligned to 16 bytes, which is also how AEDAT 4 stores an event, so packets are read in place.
 EVENT_DTYPE = np.dtype([("t", np.int64), ("x", np.uint16), ("y", np.uint16), ("p", np.bool_)], align=True)
 
+_PART = 1 << 13  # events at a time, 128 kB: they are read several times, the first time alone from far away
+
 Events = NDArray[np.void]
 Image = NDArray[np.uint8]
 
@@ -46,6 +48,16 @@ def count_before(events: Events, time_us: int) -> int:
     return bisect_left(memoryview(events["t"]), time_us)
 
 
+def is_sound(events: Events, size: tuple[int, int]) -> bool:
+    """Whether events are in order of time and inside a sensor of this size (width, height)."""
+    for start in range(0, len(events), _PART):
+        part = events[start : start + _PART + 1]
+        times = part["t"]
+        if part["x"].max() >= size[0] or part["y"].max() >= size[1] or (times[1:] < times[:-1]).any():
+            return False
+    return True
+
+
 def in_order(events: Events, counts: Counter[str]) -> Events:
     """Events in order of time; where they were not, they are sorted and the packet is counted."""
     times = events["t"]
@@ -66,6 +78,7 @@ class EventPacket:
     t_end_us: int
     events: Events  # [n] EVENT_DTYPE
     arrival_ns: int | None = None  # host monotonic clock; None for recordings
+    sound_for: tuple[int, int] | None = None  # size of a sensor that the events are known to be inside of, and in order
 
 
 @dataclass(frozen=True, slots=True)

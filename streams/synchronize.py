@@ -87,7 +87,8 @@ class EventStore:
     _held: int = 0
 
     def push(self, packet: EventPacket) -> None:
-        events = self._clean(packet.events)
+        sound = packet.sound_for == self.size
+        events = self._in_time(packet.events) if sound else self._clean(packet.events)
         if len(events):
             times = events["t"]
             self._packets.append(_Held(int(times[0]), int(times[-1]), events))
@@ -119,14 +120,15 @@ class EventStore:
 
     def _clean(self, events: Events) -> Events:
         """Sorted, inside the sensor, not behind the watermark; what is dropped is counted."""
-        if not len(events):
+        return self._inside(self._in_time(in_order(events, self.counts))) if len(events) else events
+
+    def _in_time(self, events: Events) -> Events:
+        """Not behind the watermark; what is dropped is counted."""
+        if not len(events) or events["t"][0] >= self.watermark:
             return events
-        events = in_order(events, self.counts)
-        if events["t"][0] < self.watermark:
-            late = count_before(events, self.watermark)
-            self.counts["events that stepped back in time, dropped"] += late
-            events = events[late:]
-        return self._inside(events)
+        late = count_before(events, self.watermark)
+        self.counts["events that stepped back in time, dropped"] += late
+        return events[late:]
 
     def _inside(self, events: Events) -> Events:
         width, height = self.size
