@@ -200,16 +200,20 @@ class Spans:
 
     def push(self, *stored: Events) -> Iterator[EventPacket]:
         """`stored` are packets as a file or a feed has them, one after the other, none empty."""
-        size, large = self._size, len(stored[0]) >= _LARGE and len(self._held) > 0
+        size = self._size
         if size is None or not self._continues(stored[0]):
             yield from self._push_each(stored)
-        elif large and len(stored) == 1 and is_sound(self._held, size) and is_sound(stored[0], size):
-            yield from self._push_large(stored[0], size)
-        elif not large and is_sound(whole := join_events([self._held, *stored]), size):
+        elif len(stored) == 1 and self._is_large(stored[0]) and is_sound(self._held, size):
+            yield from self._push_large(stored[0], size) if is_sound(stored[0], size) else self._push_each(stored)
+        elif is_sound(whole := join_events([self._held, *stored]), size):
             self._held = no_events()
             yield from self._cut(whole, size)
         else:
             yield from self._push_each(stored)
+
+    def _is_large(self, events: Events) -> bool:
+        """Whether joining events of more than one moment with what is held is worth avoiding."""
+        return len(events) >= _LARGE and len(self._held) > 0 and bool(events["t"][0] < events["t"][-1])
 
     def _push_each(self, stored: Sequence[Events]) -> Iterator[EventPacket]:
         """Packets that may be anything."""
@@ -225,8 +229,7 @@ class Spans:
         first = count_before(events, following)
         yield EventPacket(int(self._held["t"][0]), following, join_events([self._held, events[:first]]), None, size)
         self._held = no_events()
-        if first < len(events):
-            yield from self._cut(events[first:], size, following)
+        yield from self._cut(events[first:], size, following)
 
     def _continues(self, events: Events) -> bool:
         """Whether what is held and events that follow can be of one packet."""
