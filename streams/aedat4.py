@@ -181,10 +181,11 @@ def _greatest_words(events: Events) -> list[int]:
     """The maximum over all events of each of their 16-bit words, as if unsigned, in one pass over the memory."""
     words = events.view(np.uint16)
     rows = len(words) // _ROW * _ROW
-    greatest = words[:rows].reshape(-1, _ROW).max(axis=0, initial=0).reshape(-1, _WORDS).max(axis=0)
+    if rows:
+        greatest = np.maximum.reduce(np.maximum.reduce(words[:rows].reshape(-1, _ROW)).reshape(-1, _WORDS))
     if rows < len(words):
         rest = cv2.reduce(words[rows:].reshape(-1, _WORDS), 0, cv2.REDUCE_MAX)[0]
-        greatest = np.maximum(greatest, rest)
+        greatest = np.maximum(greatest, rest) if rows else rest
     return cast("list[int]", greatest.tolist())
 
 

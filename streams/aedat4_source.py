@@ -13,7 +13,18 @@ import numpy as np
 from streams.aedat4 import EVENTS, FRAMES, MAGIC, MAX_TIME_US, StreamInfo
 from streams.aedat4_reader import Aedat4Reader
 from streams.errors import RecordingError
-from streams.items import EVENT_DTYPE, EventPacket, Events, Item, RgbFrame, count_before, in_order, is_sound, join_events, no_events
+from streams.items import (
+    EVENT_DTYPE,
+    EventPacket,
+    Events,
+    Item,
+    RgbFrame,
+    count_before,
+    in_order,
+    is_sound,
+    join_events,
+    no_events,
+)
 from streams.packet_cache import PacketCache
 from streams.source import DEFAULT_PERIOD_US, JUMP_US, Source
 

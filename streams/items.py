@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 #: (True is ON). Aligned to 16 bytes, which is also how AEDAT 4 stores an event, so packets are read in place.
 EVENT_DTYPE = np.dtype([("t", np.int64), ("x", np.uint16), ("y", np.uint16), ("p", np.bool_)], align=True)
 
-_PART = 1 << 13  # events at a time, 128 kB: they are read several times, the first time alone from far away
+_PART = 1 << 14  # events at a time, 256 kB: they are read several times, the first time alone from far away
 
 Events = NDArray[np.void]
 Image = NDArray[np.uint8]
@@ -45,7 +45,7 @@ def count_before(events: Events, time_us: int) -> int:
 
     numpy's search would first copy all their times, which do not lie next to each other in memory.
     """
-    return bisect_left(memoryview(events["t"]), time_us)
+    return bisect_left(events["t"].data, time_us)
 
 
 def is_sound(events: Events, size: tuple[int, int]) -> bool:
@@ -112,7 +112,22 @@ Timed = EventPacket | RgbFrame | EventImage
 Item = Timed | Gap
 
 
-@dataclass(frozen=True, slots=True)
+class _Joined:
+    """An attribute of events that may be set to the parts of an array; they are joined when somebody reads it."""
+
+    def __get__(self, owner: Sample | None, kind: type) -> _Joined | Events:
+        if owner is None:
+            return self
+        found: Events | Sequence[Events] = owner.__dict__["events"]
+        if not isinstance(found, np.ndarray):
+            found = owner.__dict__["events"] = join_events(found)
+        return found
+
+    def __set__(self, owner: Sample, events: Events | Sequence[Events]) -> None:
+        owner.__dict__["events"] = events
+
+
+@dataclass(frozen=True)
 class Sample:
     """One RGB frame with the events of its exposure: the unit that is shown and recognised.
 
@@ -124,7 +139,7 @@ class Sample:
     t_end_us: int
     rgb: Image  # uint8 [H, W, 3], RGB order
     event_image: Image  # uint8 [H, W, 3], RGB order
-    events: Events  # [n] EVENT_DTYPE, in order of time
+    events: Events  # [n] EVENT_DTYPE, in order of time; may be given in parts, which few ever need in one
     has_rgb: bool
     has_events: bool
     discontinuity: bool  # first sample, or the first after a Gap
@@ -133,3 +148,12 @@ class Sample:
     render_ms: float = 0.0
     windowed: bool = False  # its events are of a window before the frame, whose exposure is not known
     lead: bool = False  # only fills the window of a place that was sought: not shown, no label of its own
+
+    @property
+    def event_count(self) -> int:
+        """How many events it has, without joining them."""
+        found = self.__dict__["events"]
+        return len(found) if isinstance(found, np.ndarray) else sum(map(len, found))
+
+
+Sample.events = _Joined()  # type: ignore[assignment]  # here, lest it be taken for a default

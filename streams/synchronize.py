@@ -13,7 +13,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import cv2
 import numpy as np
@@ -30,10 +30,9 @@ from streams.items import (
     Timed,
     count_before,
     in_order,
-    join_events,
     no_events,
 )
-from streams.render import RenderConfig, render_events
+from streams.render import RenderConfig, render_parts
 from streams.source import JUMP_US, Source
 
 _MAX_HELD_EVENTS = 1 << 24  # 256 MB: events that no frame has claimed yet
@@ -98,15 +97,15 @@ class EventStore:
         while self._held > _MAX_HELD_EVENTS and len(self._packets) > 1:
             self.counts["events without a frame, dropped"] += self._drop_oldest()
 
-    def between(self, start: int, end: int) -> Events:
-        """The events of [start, end); a view where one packet holds them all."""
+    def between(self, start: int, end: int) -> list[Events]:
+        """The events of [start, end): views of the packets that hold them."""
         parts = []
         for first, last, events in self._packets:
             if start <= first and last < end:
                 parts.append(events)
             elif first < end and start <= last:
                 parts.append(events[count_before(events, start) : count_before(events, end)])
-        return join_events(parts)
+        return parts
 
     def forget_before(self, time_us: int) -> None:
         """Free the packets that ended before."""
@@ -302,10 +301,10 @@ class Synchronizer:
         self, start: int, end: int, keep_from: int, rgb: Image | None, has_events: bool, decode_ms: float
     ) -> Sample:
         began, began_ns = time.perf_counter(), time.monotonic_ns()
-        events = self._store.between(start, end) if has_events else no_events()
+        events = self._store.between(start, end) if has_events else []
         image = self._rendered.pop(end, None)
         if image is None:
-            image = render_events(events, self._sensor, end, self.config)
+            image = render_parts(events, self._sensor, end, self.config)
         self._store.forget_before(keep_from)
         sample = Sample(
             index=self._index,
@@ -313,7 +312,7 @@ class Synchronizer:
             t_end_us=end,
             rgb=_blank_rgb(self._sensor) if rgb is None else rgb,
             event_image=image,
-            events=events,
+            events=cast(Events, events),  # joined when they are read
             has_rgb=rgb is not None,
             has_events=has_events,
             discontinuity=self._discontinuity or (self._last_end is not None and start - self._last_end > JUMP_US),
