@@ -169,7 +169,8 @@ class Aedat4Source(Source):
             events = self._reader.events(entry)
             if events is None or not len(events):
                 continue
-            start, end = int(events["t"][0]), int(events["t"][-1])
+            times = events["t"]
+            start, end = int(times[0]), int(times[-1])
             joins = start >= reached and end - began <= _RUN_US and count + len(events) <= _RUN_EVENTS
             if run and not (joins and after == place):
                 yield run, offset

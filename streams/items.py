@@ -36,8 +36,8 @@ def join_events(parts: Sequence[Events]) -> Events:
     parts = [part for part in parts if len(part)]
     if len(parts) == 1:
         return parts[0]
-    raw = f"V{EVENT_DTYPE.itemsize}"
-    return np.concatenate([part.view(raw) for part in parts]).view(EVENT_DTYPE) if parts else no_events()
+    raw = (part.data if part.flags.c_contiguous else part.tobytes() for part in parts)
+    return np.frombuffer(bytearray().join(raw), EVENT_DTYPE) if parts else no_events()
 
 
 def count_before(events: Events, time_us: int) -> int:
@@ -52,8 +52,8 @@ def is_sound(events: Events, size: tuple[int, int]) -> bool:
     """Whether events are in order of time and inside a sensor of this size (width, height)."""
     for start in range(0, len(events), _PART):
         part = events[start : start + _PART + 1]
-        times = part["t"]
-        if part["x"].max() >= size[0] or part["y"].max() >= size[1] or (times[1:] < times[:-1]).any():
+        times, greatest = part["t"], np.maximum.reduce
+        if greatest(part["x"]) >= size[0] or greatest(part["y"]) >= size[1] or (times[1:] < times[:-1]).any():
             return False
     return True
 

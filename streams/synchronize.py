@@ -287,8 +287,7 @@ class Synchronizer:
         first = self._store.start
         covered = first is not None and end > first and start < self._store.watermark
         needed_from = min(start, *(waiting.t_start_us for waiting in self._frames), frame.t_start_us)
-        sample = self._sample(start, end, needed_from, _as_rgb(frame.image), covered, decode_ms)
-        return replace(sample, windowed=True) if windowed else sample
+        return self._sample(start, end, needed_from, _as_rgb(frame.image), covered, decode_ms, windowed)
 
     def _window_before(self, end: int) -> int:
         """Length of the window that stands in for an exposure that is not known."""
@@ -298,7 +297,14 @@ class Synchronizer:
         return since if since <= JUMP_US else self._period
 
     def _sample(
-        self, start: int, end: int, keep_from: int, rgb: Image | None, has_events: bool, decode_ms: float
+        self,
+        start: int,
+        end: int,
+        keep_from: int,
+        rgb: Image | None,
+        has_events: bool,
+        decode_ms: float,
+        windowed: bool = False,
     ) -> Sample:
         began, began_ns = time.perf_counter(), time.monotonic_ns()
         events = self._store.between(start, end) if has_events else []
@@ -319,6 +325,7 @@ class Synchronizer:
             arrival_ns=self._arrival_ns,
             decode_ms=decode_ms if self._arrival_ns is None else (began_ns - self._arrival_ns) / 1e6,
             render_ms=(time.perf_counter() - began) * 1e3,
+            windowed=windowed,
         )
         self._index, self._last_end, self._discontinuity = self._index + 1, end, False
         return sample
