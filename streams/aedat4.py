@@ -32,6 +32,12 @@ MAX_SIDE = 1 << 13
 MAX_EXPOSURE_US = 10_000_000
 MAX_TIME_US = 1 << 61  # beyond, sums of times would overflow; the year 2000 is at 2^50
 _FRAME_CHANNELS = {0: 1, 16: 3, 24: 4}  # OpenCV's CV_8UC1, CV_8UC3 (BGR), CV_8UC4 (BGRA)
+#: How a packet of events begins as DV and `aedat4_writer` make it, behind the size: root, identifier, vtable, table.
+_USUAL_HEAD = struct.pack("<I4s2x3HiI", 16, b"EVTS", 6, 8, 4, 6, 4)
+_COUNT_AT = 4 + len(_USUAL_HEAD)
+_COUNT = struct.Struct("<I")
+#: EVENT_DTYPE before it is known that a time is not negative and a polarity 0 or 1.
+_STORED_DTYPE = np.dtype([("t", np.uint64), ("x", np.uint16), ("y", np.uint16), ("p", np.uint8)], align=True)
 PACKET_HEADER = struct.Struct("<ii")  # stream, size of the payload
 #: What decoding bytes from strangers may raise (LZ4 raises RuntimeError).
 DECODE_ERRORS = (ValueError, RuntimeError, zstandard.ZstdError, MemoryError)
@@ -146,14 +152,22 @@ def _decompress_zstd(payload: Buffer) -> bytes:
 
 def decode_events(data: Buffer) -> Events:
     """The events of an EVTS buffer, read in place: [n] EVENT_DTYPE in the order of the file."""
-    start, count = Table.root(data, b"EVTS").vector(0, EVENT_DTYPE.itemsize)
-    events = np.frombuffer(data, EVENT_DTYPE, count, start)
-    polarity = events.view(np.uint8).reshape(count, EVENT_DTYPE.itemsize)[:, 12]
-    if count and polarity.max() > 1:
+    start, count = _place_of_events(data)
+    stored = np.frombuffer(data, _STORED_DTYPE, count, start)
+    if count and np.maximum.reduce(stored["p"]) > 1:
         raise CorruptPacketError("a polarity is neither 0 nor 1")
-    if count and not 0 <= events["t"].min() <= events["t"].max() <= MAX_TIME_US:
+    if count and np.maximum.reduce(stored["t"]) > MAX_TIME_US:
         raise CorruptPacketError("an event's time is impossible")
-    return events
+    return np.frombuffer(data, EVENT_DTYPE, count, start)
+
+
+def _place_of_events(data: Buffer) -> tuple[int, int]:
+    """Where the events of an EVTS buffer start, and how many there are."""
+    if data[4:_COUNT_AT] == _USUAL_HEAD and len(data) >= _COUNT_AT + 4:
+        count: int = _COUNT.unpack_from(data, _COUNT_AT)[0]
+        if _COUNT_AT + 4 + count * EVENT_DTYPE.itemsize <= len(data):
+            return _COUNT_AT + 4, count
+    return Table.root(data, b"EVTS").vector(0, EVENT_DTYPE.itemsize)
 
 
 def decode_frame(data: Buffer) -> RgbFrame:

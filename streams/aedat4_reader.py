@@ -125,7 +125,9 @@ class Aedat4Reader:
         return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
 
     def _at(self, position: int, size: int) -> bytes:
-        self._file.seek(position)
+        if hasattr(os, "pread"):
+            return os.pread(self._file.fileno(), size, position)
+        self._file.seek(position)  # Windows
         return self._file.read(size)
 
     def _read_header(self) -> Header:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,13 +13,26 @@ import numpy as np
 from streams.aedat4 import EVENTS, FRAMES, MAGIC, MAX_TIME_US, StreamInfo
 from streams.aedat4_reader import Aedat4Reader
 from streams.errors import RecordingError
-from streams.items import EVENT_DTYPE, EventPacket, Events, Item, RgbFrame, in_order, join_events, no_events
+from streams.items import (
+    EVENT_DTYPE,
+    EventPacket,
+    Events,
+    Item,
+    RgbFrame,
+    count_before,
+    in_order,
+    is_sound,
+    join_events,
+    no_events,
+)
 from streams.packet_cache import PacketCache
 from streams.source import DEFAULT_PERIOD_US, JUMP_US, Source
 
 _MAX_HELD_EVENTS = 1 << 22
 _FRAMES_BEFORE = 2  # the one sought: an exposure that is not known begins where the last one ended
 _QUIET_US = 20_000  # without events; what was held back before comes by itself, so that nobody waits for it
+_RUN_US, _RUN_EVENTS = 5_000, 1 << 12  # of small packets that are looked at together
+_LARGE = 1 << 15  # events, of which it takes longer to copy them than to hand on two packets
 _TRIES = 64  # corrupt packets in a row, in search of a time
 
 
@@ -138,13 +151,39 @@ class Aedat4Source(Source):
     def _events(self, first: int) -> Iterator[Placed]:
         if self._events_of is None:
             return
-        spans = Spans(self.counts)
+        spans = Spans(self.counts, self.event_size)
         offset = 0
-        for entry in self._reader.of(self._events_of)[first:]:
-            events, offset = self._reader.events(entry), int(entry["offset"])
-            if events is not None and len(events):
-                yield from (Placed(packet, offset) for packet in spans.push(events))
+        for run, offset in self._runs(self._events_of, first):
+            yield from (Placed(packet, offset) for packet in spans.push(*run))
         yield from (Placed(packet, offset) for packet in spans.flush())
+
+    def _runs(self, stream: StreamInfo, first: int) -> Iterator[tuple[list[Events], int]]:
+        """The packets of events, small ones that follow on one another together, and where the last of them stands.
+
+        No frame stands between those in the file, so it makes no difference to the order of items.
+        """
+        entries = self._reader.of(stream)[first:]
+        frames = np.empty(0, np.int64) if self._frames_of is None else self._reader.of(self._frames_of)["offset"]
+        run, began, reached, count, place, offset = list[Events](), 0, 0, 0, 0, 0
+        for entry, after in zip(entries, np.searchsorted(frames, entries["offset"]).tolist(), strict=True):
+            events = self._reader.events(entry)
+            if events is None or not len(events):
+                continue
+            times = events["t"]
+            start, end = int(times[0]), int(times[-1])
+            joins = start >= reached and end - began <= _RUN_US and count + len(events) <= _RUN_EVENTS
+            if run and not (joins and after == place):
+                yield run, offset
+                run = []
+            if not run:
+                began, count, place = start, 0, after
+            run.append(events)
+            reached, count, offset = end, count + len(events), int(entry["offset"])
+            if count >= _RUN_EVENTS:  # while it is in the processor's cache
+                yield run, offset
+                run = []
+        if run:
+            yield run, offset
 
     def _frames(self, first: int) -> Iterator[Placed]:
         if self._frames_of is None:
@@ -165,21 +204,57 @@ class Spans:
         yielded  |..........|   |aaa...| |bb....
     """
 
-    def __init__(self, counts: Counter[str]) -> None:
+    def __init__(self, counts: Counter[str], size: tuple[int, int] | None = None) -> None:
+        """With the `size` of the sensor, packets are `sound_for` it where all is well."""
         self.counts = counts
+        self._size = size
         self._held = no_events()
 
-    def push(self, events: Events) -> Iterator[EventPacket]:
-        """`events` is one stored packet, not empty."""
-        events = in_order(events, self.counts)
-        times = events["t"]
-        first, last = int(times[0]), int(times[-1])
-        if len(self._held) and not 0 <= first - int(self._held["t"][0]) <= _QUIET_US:
-            yield from self.flush()
-        start = int(self._held["t"][0]) if len(self._held) else first
-        cut = int(np.searchsorted(times, last))
+    def push(self, *stored: Events) -> Iterator[EventPacket]:
+        """`stored` are packets as a file or a feed has them, one after the other, none empty."""
+        size = self._size
+        if size is None or not self._continues(stored[0]):
+            yield from self._push_each(stored)
+        elif len(stored) == 1 and self._is_large(stored[0]) and is_sound(self._held, size):
+            yield from self._push_large(stored[0], size) if is_sound(stored[0], size) else self._push_each(stored)
+        elif is_sound(whole := join_events([self._held, *stored]), size):
+            self._held = no_events()
+            yield from self._cut(whole, size)
+        else:
+            yield from self._push_each(stored)
+
+    def _is_large(self, events: Events) -> bool:
+        """Whether joining events of more than one moment with what is held is worth avoiding."""
+        return len(events) >= _LARGE and len(self._held) > 0 and bool(events["t"][0] < events["t"][-1])
+
+    def _push_each(self, stored: Sequence[Events]) -> Iterator[EventPacket]:
+        """Packets that may be anything."""
+        for events in stored:
+            events = in_order(events, self.counts)
+            if not self._continues(events):
+                yield from self.flush()
+            yield from self._cut(events, None)
+
+    def _push_large(self, events: Events, size: tuple[int, int]) -> Iterator[EventPacket]:
+        """Only the first moment is joined with what is held, so that most of it is not copied."""
+        following = int(events["t"][0]) + 1
+        first = count_before(events, following)
+        yield EventPacket(int(self._held["t"][0]), following, join_events([self._held, events[:first]]), None, size)
+        self._held = no_events()
+        yield from self._cut(events[first:], size, following)
+
+    def _continues(self, events: Events) -> bool:
+        """Whether what is held and events that follow can be of one packet."""
+        return not len(self._held) or 0 <= int(events["t"][0]) - int(self._held["t"][0]) <= _QUIET_US
+
+    def _cut(self, events: Events, size: tuple[int, int] | None, start: int | None = None) -> Iterator[EventPacket]:
+        """What is held and events in order that follow, all but those of the last moment."""
+        if start is None:
+            start = int((self._held if len(self._held) else events)["t"][0])
+        last = int(events["t"][-1])
         if start < last:
-            yield EventPacket(start, last, join_events([self._held, events[:cut]]))
+            cut = count_before(events, last)
+            yield EventPacket(start, last, join_events([self._held, events[:cut]]), None, size)
             self._held = _copied(events[cut:])  # a view would keep the whole packet alive
         else:
             self._held = join_events([self._held, events])

@@ -5,6 +5,7 @@ All times are integer microseconds on one clock; spans are half-open, ``[t_start
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 #: One event. ``t`` int64 microseconds, ``x`` and ``y`` uint16 pixels from the top left corner, ``p`` bool polarity
 #: (True is ON). Aligned to 16 bytes, which is also how AEDAT 4 stores an event, so packets are read in place.
 EVENT_DTYPE = np.dtype([("t", np.int64), ("x", np.uint16), ("y", np.uint16), ("p", np.bool_)], align=True)
+
+_PART = 1 << 14  # events at a time, 256 kB: they are read several times, the first time alone from far away
 
 Events = NDArray[np.void]
 Image = NDArray[np.uint8]
@@ -33,8 +36,26 @@ def join_events(parts: Sequence[Events]) -> Events:
     parts = [part for part in parts if len(part)]
     if len(parts) == 1:
         return parts[0]
-    raw = f"V{EVENT_DTYPE.itemsize}"
-    return np.concatenate([part.view(raw) for part in parts]).view(EVENT_DTYPE) if parts else no_events()
+    raw = (part.data if part.flags.c_contiguous else part.tobytes() for part in parts)
+    return np.frombuffer(bytearray().join(raw), EVENT_DTYPE) if parts else no_events()
+
+
+def count_before(events: Events, time_us: int) -> int:
+    """How many of events in order of time come before a moment.
+
+    numpy's search would first copy all their times, which do not lie next to each other in memory.
+    """
+    return bisect_left(events["t"].data, time_us)
+
+
+def is_sound(events: Events, size: tuple[int, int]) -> bool:
+    """Whether events are in order of time and inside a sensor of this size (width, height)."""
+    for start in range(0, len(events), _PART):
+        part = events[start : start + _PART + 1]
+        times, greatest = part["t"], np.maximum.reduce
+        if greatest(part["x"]) >= size[0] or greatest(part["y"]) >= size[1] or (times[1:] < times[:-1]).any():
+            return False
+    return True
 
 
 def in_order(events: Events, counts: Counter[str]) -> Events:
@@ -57,6 +78,7 @@ class EventPacket:
     t_end_us: int
     events: Events  # [n] EVENT_DTYPE
     arrival_ns: int | None = None  # host monotonic clock; None for recordings
+    sound_for: tuple[int, int] | None = None  # size of a sensor that the events are known to be inside of, and in order
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +112,22 @@ Timed = EventPacket | RgbFrame | EventImage
 Item = Timed | Gap
 
 
-@dataclass(frozen=True, slots=True)
+class _Joined:
+    """An attribute of events that may be set to the parts of an array; they are joined when somebody reads it."""
+
+    def __get__(self, owner: Sample | None, kind: type) -> _Joined | Events:
+        if owner is None:
+            return self
+        found: Events | Sequence[Events] = owner.__dict__["events"]
+        if not isinstance(found, np.ndarray):
+            found = owner.__dict__["events"] = join_events(found)
+        return found
+
+    def __set__(self, owner: Sample, events: Events | Sequence[Events]) -> None:
+        owner.__dict__["events"] = events
+
+
+@dataclass(frozen=True)
 class Sample:
     """One RGB frame with the events of its exposure: the unit that is shown and recognised.
 
@@ -102,7 +139,7 @@ class Sample:
     t_end_us: int
     rgb: Image  # uint8 [H, W, 3], RGB order
     event_image: Image  # uint8 [H, W, 3], RGB order
-    events: Events  # [n] EVENT_DTYPE, in order of time
+    events: Events  # [n] EVENT_DTYPE, in order of time; may be given in parts, which few ever need in one
     has_rgb: bool
     has_events: bool
     discontinuity: bool  # first sample, or the first after a Gap
@@ -111,3 +148,12 @@ class Sample:
     render_ms: float = 0.0
     windowed: bool = False  # its events are of a window before the frame, whose exposure is not known
     lead: bool = False  # only fills the window of a place that was sought: not shown, no label of its own
+
+    @property
+    def event_count(self) -> int:
+        """How many events it has, without joining them."""
+        found = self.__dict__["events"]
+        return len(found) if isinstance(found, np.ndarray) else sum(map(len, found))
+
+
+Sample.events = _Joined()  # type: ignore[assignment]  # here, lest it be taken for a default

@@ -6,7 +6,7 @@ event paints its pixel, without counting or decay, OFF last. Models trained on t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,11 +14,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.items import Events, Image
+from streams.items import Events, Image, count_before, join_events
 
 WHITE, ON, OFF = (255, 255, 255), (220, 30, 30), (30, 30, 200)  # RGB
-_PALETTE = np.zeros((256, 1, 3), np.uint8)  # OpenCV's form of a table; only the first three codes are used
-_PALETTE[:3, 0] = WHITE, ON, OFF
+_PALETTE = np.zeros((256, 1, 3), np.uint8)  # OpenCV's form of a table; only the first four codes are used
+_PALETTE[:4, 0] = WHITE, ON, OFF, OFF  # no event, ON, OFF, both
+_PART = 1 << 14  # events at a time: what is made of them stays in the processor's cache
 
 _MOST = 1 << 40
 
@@ -52,9 +53,15 @@ def render_events(events: Events, size: tuple[int, int], t_end_us: int, config: 
 
     `events` is [n] EVENT_DTYPE in order of time, inside `size` (width, height); `t_end_us` is the end of their span.
     """
+    return render_parts([events], size, t_end_us, config)
+
+
+def render_parts(parts: Sequence[Events], size: tuple[int, int], t_end_us: int, config: RenderConfig) -> Image:
+    """As `render_events`, of events in any number of arrays, one after the other; they are not joined to be painted."""
     if config.max_window_us is not None:
-        events = events[np.searchsorted(events["t"], t_end_us - config.max_window_us) :]
-    return _STYLES[config.style](events, size, t_end_us, config)
+        since = t_end_us - config.max_window_us
+        parts = [part[count_before(part, since) :] for part in parts]
+    return _STYLES[config.style](parts, size, t_end_us, config)
 
 
 def motion_image(before: tuple[Image, Image], now: tuple[Image, Image]) -> Image:
@@ -70,43 +77,56 @@ def _difference(a: Image, b: Image) -> Image:
 
 
 def _pixels(events: Events, width: int) -> NDArray[np.intp]:
-    return np.asarray(events["y"].astype(np.intp) * width + events["x"], np.intp)
+    """The place of each event in a [H, W] image, flat."""
+    places: NDArray[np.intp] = np.multiply(events["y"], width, dtype=np.intp)
+    places += events["x"]
+    return places
 
 
-def _paint(events: Events, size: tuple[int, int], _end: int, _config: RenderConfig) -> Image:
+def _places(events: Events, size: tuple[int, int]) -> NDArray[np.intp]:
+    """The place of each event in two [H, W] images one after the other, of OFF and of ON, flat."""
+    places = _pixels(events, size[0])
+    places += np.multiply(events["p"], size[0] * size[1], dtype=np.intp)
+    return places
+
+
+def _paint(parts: Sequence[Events], size: tuple[int, int], _end: int, _config: RenderConfig) -> Image:
     width, height = size
-    codes = np.zeros(height * width, np.uint8)
-    pixels, on = _pixels(events, width), events["p"]
-    codes[pixels[on]] = 1
-    codes[pixels[~on]] = 2
-    return np.asarray(cv2.applyColorMap(codes.reshape(height, width), _PALETTE), np.uint8)
+    hit = np.zeros((2, height, width), np.uint8)
+    flat = hit.reshape(-1)
+    for events in parts:
+        for start in range(0, len(events), _PART):
+            flat[_places(events[start : start + _PART], size)] = 1  # no mask: polarities cannot be foreseen
+    codes, on = hit
+    codes += codes
+    codes |= on
+    return np.asarray(cv2.applyColorMap(codes, _PALETTE), np.uint8)
 
 
-def _counts(events: Events, size: tuple[int, int]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def _counts(parts: Sequence[Events], size: tuple[int, int]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Number of ON and of OFF events at each pixel, both [H, W]."""
     width, height = size
-    pixels, on = _pixels(events, width), events["p"]
-    on_counts, off_counts = (np.bincount(pixels[mask], minlength=width * height) for mask in (on, ~on))
-    return on_counts.reshape(height, width), off_counts.reshape(height, width)
+    off, on = np.bincount(_places(join_events(parts), size), minlength=2 * width * height).reshape(2, height, width)
+    return on, off
 
 
-def _count(events: Events, size: tuple[int, int], _end: int, config: RenderConfig) -> Image:
+def _count(parts: Sequence[Events], size: tuple[int, int], _end: int, config: RenderConfig) -> Image:
     image = np.full((size[1], size[0], 3), WHITE, np.float32)
-    for counts, color in zip(_counts(events, size), (ON, OFF), strict=True):
+    for counts, color in zip(_counts(parts, size), (ON, OFF), strict=True):
         share = np.minimum(counts / config.full_scale, 1).astype(np.float32)[..., None]
         image += share * (np.array(color, np.float32) - np.array(WHITE, np.float32))
     return image.clip(0, 255).astype(np.uint8)
 
 
-def _accumulate(events: Events, size: tuple[int, int], _end: int, config: RenderConfig) -> Image:
-    on, off = _counts(events, size)
+def _accumulate(parts: Sequence[Events], size: tuple[int, int], _end: int, config: RenderConfig) -> Image:
+    on, off = _counts(parts, size)
     grey = (128 + (on - off) * (127 / config.full_scale)).clip(0, 255).astype(np.uint8)
-    return np.repeat(grey[..., None], 3, axis=2)
+    return np.asarray(cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB), np.uint8)
 
 
-def _time_surface(events: Events, size: tuple[int, int], end: int, config: RenderConfig) -> Image:
+def _time_surface(parts: Sequence[Events], size: tuple[int, int], end: int, config: RenderConfig) -> Image:
     """exp(-age / tau) of the last event at each pixel, in the colour of its polarity (Lagorce et al., HOTS, 2017)."""
-    width, height = size
+    events, (width, height) = join_events(parts), size
     last = np.full(width * height, -1, np.intp)
     last[_pixels(events, width)] = np.arange(len(events))  # a repeated index keeps the last value
     image = np.full((height * width, 3), WHITE, np.float32)
@@ -117,7 +137,7 @@ def _time_surface(events: Events, size: tuple[int, int], end: int, config: Rende
     return image.clip(0, 255).astype(np.uint8).reshape(height, width, 3)
 
 
-_STYLES: dict[str, Callable[[Events, tuple[int, int], int, RenderConfig], Image]] = {
+_STYLES: dict[str, Callable[[Sequence[Events], tuple[int, int], int, RenderConfig], Image]] = {
     "paint": _paint,
     "count": _count,
     "time_surface": _time_surface,

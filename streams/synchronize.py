@@ -13,6 +13,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple, cast
 
 import cv2
 import numpy as np
@@ -27,11 +28,11 @@ from streams.items import (
     RgbFrame,
     Sample,
     Timed,
+    count_before,
     in_order,
-    join_events,
     no_events,
 )
-from streams.render import RenderConfig, render_events
+from streams.render import RenderConfig, render_parts
 from streams.source import JUMP_US, Source
 
 _MAX_HELD_EVENTS = 1 << 24  # 256 MB: events that no frame has claimed yet
@@ -65,6 +66,14 @@ def synchronize(
     yield from synchronizer.flush(decode_ms)
 
 
+class _Held(NamedTuple):
+    """Events, not none, and the times of the first and the last."""
+
+    first: int
+    last: int
+    events: Events
+
+
 @dataclass
 class EventStore:
     """Events that samples still need, in order of time, whatever the packets they came in."""
@@ -73,45 +82,52 @@ class EventStore:
     counts: Counter[str]
     watermark: int = _BEFORE_ALL  # no earlier event follows
     start: int | None = None  # where the feed began
-    _packets: deque[Events] = field(default_factory=deque)
+    _packets: deque[_Held] = field(default_factory=deque)
     _held: int = 0
 
     def push(self, packet: EventPacket) -> None:
-        events = self._clean(packet.events)
+        sound = packet.sound_for == self.size
+        events = self._in_time(packet.events) if sound else self._clean(packet.events)
         if len(events):
-            self._packets.append(events)
+            times = events["t"]
+            self._packets.append(_Held(int(times[0]), int(times[-1]), events))
             self._held += len(events)
         self.start = packet.t_start_us if self.start is None else min(self.start, packet.t_start_us)
         self.watermark = max(self.watermark, packet.t_end_us)
         while self._held > _MAX_HELD_EVENTS and len(self._packets) > 1:
             self.counts["events without a frame, dropped"] += self._drop_oldest()
 
-    def between(self, start: int, end: int) -> Events:
-        """The events of [start, end); a view where one packet holds them all."""
-        parts = [packet[slice(*np.searchsorted(packet["t"], [start, end]))] for packet in self._packets]
-        return join_events(parts)
+    def between(self, start: int, end: int) -> list[Events]:
+        """The events of [start, end): views of the packets that hold them."""
+        parts = []
+        for first, last, events in self._packets:
+            if start <= first and last < end:
+                parts.append(events)
+            elif first < end and start <= last:
+                parts.append(events[count_before(events, start) : count_before(events, end)])
+        return parts
 
     def forget_before(self, time_us: int) -> None:
         """Free the packets that ended before."""
-        while self._packets and self._packets[0]["t"][-1] < time_us:
+        while self._packets and self._packets[0].last < time_us:
             self._drop_oldest()
 
     def _drop_oldest(self) -> int:
-        dropped = len(self._packets.popleft())
+        dropped = len(self._packets.popleft().events)
         self._held -= dropped
         return dropped
 
     def _clean(self, events: Events) -> Events:
         """Sorted, inside the sensor, not behind the watermark; what is dropped is counted."""
-        if not len(events):
+        return self._inside(self._in_time(in_order(events, self.counts))) if len(events) else events
+
+    def _in_time(self, events: Events) -> Events:
+        """Not behind the watermark; what is dropped is counted."""
+        if not len(events) or events["t"][0] >= self.watermark:
             return events
-        events = in_order(events, self.counts)
-        times = events["t"]
-        if times[0] < self.watermark:
-            late = int(np.searchsorted(times, self.watermark))
-            self.counts["events that stepped back in time, dropped"] += late
-            events = events[late:]
-        return self._inside(events)
+        late = count_before(events, self.watermark)
+        self.counts["events that stepped back in time, dropped"] += late
+        return events[late:]
 
     def _inside(self, events: Events) -> Events:
         width, height = self.size
@@ -271,8 +287,7 @@ class Synchronizer:
         first = self._store.start
         covered = first is not None and end > first and start < self._store.watermark
         needed_from = min(start, *(waiting.t_start_us for waiting in self._frames), frame.t_start_us)
-        sample = self._sample(start, end, needed_from, _as_rgb(frame.image), covered, decode_ms)
-        return replace(sample, windowed=True) if windowed else sample
+        return self._sample(start, end, needed_from, _as_rgb(frame.image), covered, decode_ms, windowed)
 
     def _window_before(self, end: int) -> int:
         """Length of the window that stands in for an exposure that is not known."""
@@ -282,13 +297,20 @@ class Synchronizer:
         return since if since <= JUMP_US else self._period
 
     def _sample(
-        self, start: int, end: int, keep_from: int, rgb: Image | None, has_events: bool, decode_ms: float
+        self,
+        start: int,
+        end: int,
+        keep_from: int,
+        rgb: Image | None,
+        has_events: bool,
+        decode_ms: float,
+        windowed: bool = False,
     ) -> Sample:
         began, began_ns = time.perf_counter(), time.monotonic_ns()
-        events = self._store.between(start, end) if has_events else no_events()
+        events = self._store.between(start, end) if has_events else []
         image = self._rendered.pop(end, None)
         if image is None:
-            image = render_events(events, self._sensor, end, self.config)
+            image = render_parts(events, self._sensor, end, self.config)
         self._store.forget_before(keep_from)
         sample = Sample(
             index=self._index,
@@ -296,13 +318,14 @@ class Synchronizer:
             t_end_us=end,
             rgb=_blank_rgb(self._sensor) if rgb is None else rgb,
             event_image=image,
-            events=events,
+            events=cast(Events, events),  # joined when they are read
             has_rgb=rgb is not None,
             has_events=has_events,
             discontinuity=self._discontinuity or (self._last_end is not None and start - self._last_end > JUMP_US),
             arrival_ns=self._arrival_ns,
             decode_ms=decode_ms if self._arrival_ns is None else (began_ns - self._arrival_ns) / 1e6,
             render_ms=(time.perf_counter() - began) * 1e3,
+            windowed=windowed,
         )
         self._index, self._last_end, self._discontinuity = self._index + 1, end, False
         return sample

@@ -219,5 +219,5 @@ def _seen(slot: int, sample: Sample) -> Seen:
         discontinuity=sample.discontinuity,
         decode_ms=sample.decode_ms,
         render_ms=sample.render_ms,
-        events=len(sample.events),
+        events=sample.event_count,
     )
