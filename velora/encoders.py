@@ -40,10 +40,10 @@ class Encoders(nn.Module):
         self._prepared: dict[VisionTower, PreparedTower] = {}
         self._last = config.preset == "released"  # whether images pass the last block too
 
-    def prepare(self) -> None:
-        """Make encoding without gradients faster, for weights that do not change any more, where they are now."""
+    def prepare(self, ready: bool = True) -> None:
+        """Make encoding without gradients faster, for weights that stay as and where they are; or plain again."""
         adapter = cast("Adapter | None", dict(self.adapters.items()).get("streams"))
-        towers = [self.tower, *(self.tower_of(stream) for stream in self.others)]
+        towers = [self.tower, *(self.tower_of(stream) for stream in self.others)] if ready else []
         self._prepared = {tower: PreparedTower(tower, adapter, last=self._last) for tower in towers}
 
     def each_adapter(self) -> list[Adapter]:

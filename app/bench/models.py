@@ -51,6 +51,7 @@ def placed(name: str, model: VELoRA, device: torch.device, dtype: torch.dtype) -
     """A model on a device, its tower where it is."""
     model.encoders.adapters.to(device, dtype)
     model.fuser.to(device)
+    model.encoders.prepare()
     return Recognizer(name, model, ("adapters", "head"))
 
 

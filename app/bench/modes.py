@@ -85,8 +85,14 @@ def _bfloat16(asked: Asked, name: str) -> Recognizer:
     return load(asked, name, dtype="bf16")
 
 
+def plain(recognizer: Recognizer) -> Recognizer:
+    """Encoded block by block as it is written down, not prepared for inference."""
+    recognizer.model.encoders.prepare(False)
+    return recognizer
+
+
 def merged_adapters(recognizer: Recognizer) -> Recognizer:
-    """A tower for each stream, the stream's adapter in its weights; in the stacked one it is added to each layer."""
+    """A tower for each stream, the stream's adapter in its weights; otherwise it is added to each layer."""
     model, encoders = recognizer.model, recognizer.model.encoders
     if "streams" not in encoders.adapters:
         raise NotHere("it has no adapters of streams")
@@ -101,8 +107,10 @@ def merged_adapters(recognizer: Recognizer) -> Recognizer:
 
 #: the first one is the reference
 MODES: Mapping[str, Callable[[Asked, str], Recognizer]] = {
-    "fp32, stacked": _float32,
+    "fp32, plain": lambda asked, name: plain(_float32(asked, name)),
+    "fp32, prepared": _float32,
     "fp32, merged": lambda asked, name: merged_adapters(_float32(asked, name)),
-    "bf16, stacked": _bfloat16,
+    "bf16, plain": lambda asked, name: plain(_bfloat16(asked, name)),
+    "bf16, prepared": _bfloat16,
     "bf16, merged": lambda asked, name: merged_adapters(_bfloat16(asked, name)),
 }

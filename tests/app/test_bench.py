@@ -253,7 +253,7 @@ def test_every_mode_is_compared_with_float32(asked: Asked, monkeypatch: pytest.M
     monkeypatch.setattr(modes, "cpu_has_bf16", lambda: False)
     book = measured("modes", Asked((TINY, "demo"), asked.folder, device="cpu", quick=True, clips=2))
     rows = rows_of(book)
-    assert [row["mode"] for row in rows] == ["fp32, stacked", "fp32, merged"]
+    assert [row["mode"] for row in rows] == ["fp32, plain", "fp32, prepared", "fp32, merged"]
     assert all(row["difference_points"] == 100 * (row["top1"] - row["fp32_top1"]) for row in rows)
     assert all(row["same_label"] == 1.0 and row["windows"] for row in rows)
     assert "not trained" in book.left_out[TINY] and "bfloat16" in book.left_out["demo, bf16, merged"]
