@@ -67,6 +67,7 @@ class Worker:
                 self._watch()
                 if time.monotonic() > last:
                     raise WorkerFailed(f"no answer within {self._timeout_s:g} s")
+            self._watch()  # at least once, however fast it is
             well, value = self._link.recv()
         except (EOFError, BrokenPipeError, ConnectionResetError):
             self._process.join(_END_S)

@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 
 from app.bench import GROUPS, floor, models, modes, push, road, train
 from app.bench.asked import Asked
@@ -201,10 +202,12 @@ def test_training_is_measured_beside_the_released_loop(asked: Asked, monkeypatch
     monkeypatch.setattr(train, "Worker", Here)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # or else another process reads the clips
+    AcceleratorState._reset_state()  # it keeps one precision for a whole process
     try:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
         rows = rows_of(measured("train", Asked((TINY,), asked.folder, device="cpu", dtype="fp32", pairs=1)))
     finally:
+        AcceleratorState._reset_state()
         torch.set_num_threads(threads)
     assert [row["way"] for row in rows] == ["released", *train.ADAPTERS]
     check(rows, {"train_vs_released": ("clips_per_s", "released_clips_per_s")})

@@ -119,6 +119,7 @@ def test_what_the_sensor_sees_and_what_the_model_thinks(feed: Feed, tab: Tab) ->
 
 def test_playing(feed: Feed, tab: Tab) -> None:
     tab.page.keyboard.press("Space")
+    tab.wait(f"{SHOWN.format('play')} === 'Play'")
     tab.stands()
     assert "paused" in tab.text("status")
     recorded = [tab.page.locator(name).is_visible() for name in ("#restart", "#back", "#forward", "#speed", "#loop")]
