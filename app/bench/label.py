@@ -29,7 +29,7 @@ from streams import Sample, open_source, synchronize
 from velora import Recognizer
 
 _FEED = {"denoise": False, "roi": None, "flip": None, "rotate": 0}
-_RECORDINGS, _EVENTS, _RATE = 4, 2_000_000, 1e6
+_RECORDINGS, _EVENTS, _RATE = 2, 6_000_000, 1e6  # of 6 s: a window is full only after most of a second
 _QUICK_RECORDINGS, _QUICK_EVENTS = 2, 1_500_000
 _LOOPED, _QUICK_LOOPED = 4, 2  # windows
 
