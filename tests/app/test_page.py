@@ -81,6 +81,13 @@ class Tab:
             before = now
             self.page.wait_for_timeout(400)
 
+    def download(self, does: Callable[[], object], to: Path) -> str:
+        """Save what something brings; the name that it came with."""
+        with self.page.expect_download() as saved:
+            does()
+        saved.value.save_as(to)
+        return str(saved.value.suggested_filename)
+
     def upload(self, file: Path) -> None:
         with self.page.expect_file_chooser() as chooser:
             self.page.click("#upload")

@@ -6,6 +6,7 @@ import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -117,23 +118,23 @@ def test_words_need_a_backbone_with_a_text_tower(tab: Tab) -> None:  # noqa: F81
 
 
 def test_a_snapshot_is_a_picture_with_label_and_time(tab: Tab, tmp_path: Path) -> None:  # noqa: F811
-    with tab.page.expect_download() as saved:
-        tab.page.keyboard.press("s")
-    saved.value.save_as(tmp_path / "shot.png")
-    assert saved.value.suggested_filename == "cards.aedat4.png"
+    assert tab.download(lambda: tab.page.keyboard.press("s"), tmp_path / "shot.png") == "cards.aedat4.png"
     picture = np.asarray(Image.open(tmp_path / "shot.png"))
     assert picture.shape[1] == 3 * 346 + 16 and picture.shape[0] > 260
     assert (picture[270:] < 100).any()  # there is text below
 
 
+def saved_predictions(tab: Tab, folder: Path) -> tuple[list[dict[str, str]], list[dict[str, Any]]]:  # noqa: F811
+    """The predictions so far, by both buttons: rows of the CSV, objects of the JSON lines."""
+    for kind in ("csv", "jsonl"):
+        tab.download(lambda kind=kind: tab.page.click(f"#export-{kind}"), folder / f"out.{kind}")  # type: ignore[misc]
+    rows = list(csv.DictReader((folder / "out.csv").read_text().splitlines()))
+    return rows, [json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()]
+
+
 def test_predictions_are_saved_as_csv_and_json_lines(tab: Tab, tmp_path: Path) -> None:  # noqa: F811
     tab.wait("document.querySelector('#bars .name').textContent !== ''")
-    for kind in ("csv", "jsonl"):
-        with tab.page.expect_download() as saved:
-            tab.page.click(f"#export-{kind}")
-        saved.value.save_as(tmp_path / f"out.{kind}")
-    rows = list(csv.DictReader((tmp_path / "out.csv").read_text().splitlines()))
-    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    rows, lines = saved_predictions(tab, tmp_path)
     assert rows and lines and rows[0]["recording"] == "cards.aedat4"
     assert [int(row["end_us"]) for row in rows] == sorted(int(row["end_us"]) for row in rows)
     assert abs(sum(p for _, p in lines[0]["topk"]) - 1) < 0.3 and lines[0]["model"] == "demo"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,8 +24,8 @@ from streams.record import labels_of
 from tests.app.fakes import until, viewer_threads
 from tests.app.test_live import Program
 from tests.app.test_page import CHROMIUM, SHOWN, Tab, browser, demo_arguments  # noqa: F401 (a fixture)
-from tests.app.test_page_controls import COLOURS, VISIBLE
-from tests.app.test_page_labels import CHIPS, label
+from tests.app.test_page_controls import COLOURS, VISIBLE, saved_predictions
+from tests.app.test_page_labels import CHIPS, drag, label
 from tests.app.test_teach import FEW
 from tests.conftest import SMALL_CLIP, SmallClip
 from velora import load_recognizer
@@ -161,17 +160,10 @@ def test_stride_noise_and_words(feed: Feed, tab: Tab) -> None:
 
 def test_a_picture_and_the_predictions_are_saved(feed: Feed, tab: Tab, tmp_path: Path) -> None:
     tab.wait(LABELLED)
-    with tab.page.expect_download() as saved:
-        tab.page.click("#snapshot")
-    saved.value.save_as(tmp_path / "shot.png")
+    tab.download(lambda: tab.page.click("#snapshot"), tmp_path / "shot.png")
     picture = np.asarray(Image.open(tmp_path / "shot.png"))
     assert picture.shape[1] == 3 * 346 + 16 and (picture[270:] < 100).any()
-    for kind in ("csv", "jsonl"):
-        with tab.page.expect_download() as saved:
-            tab.page.click(f"#export-{kind}")
-        saved.value.save_as(tmp_path / f"out.{kind}")
-    rows = list(csv.DictReader((tmp_path / "out.csv").read_text().splitlines()))
-    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    rows, lines = saved_predictions(tab, tmp_path)
     assert rows and len(lines) >= len(rows) and all(row["label"] for row in rows)
     assert all(int(row["start_us"]) < int(row["end_us"]) for row in rows)
 
@@ -258,11 +250,7 @@ def test_a_model_is_taught_from_examples_of_the_feed(feed: Feed, tab: Tab, monke
             tab.page.wait_for_timeout(700)
             tab.page.click("#clip")
         else:
-            box = tab.page.locator("#timeline").bounding_box()
-            tab.page.mouse.move(box["x"] + box["width"] * (0.1 + 0.2 * k), box["y"] + 20)
-            tab.page.mouse.down()
-            tab.page.mouse.move(box["x"] + box["width"] * (0.3 + 0.2 * k), box["y"] + 20, steps=4)
-            tab.page.mouse.up()
+            drag(tab, 0.1 + 0.2 * k, 0.3 + 0.2 * k)
             tab.page.fill("#own-label", name)
             tab.page.click("#example")
         tab.wait(f"{SHOWN.format('message')} === '{k // 2 + 1} example{'s' * (k > 1)} of {name}'")

@@ -109,9 +109,7 @@ def test_a_label_is_given_corrected_taken_back_and_saved(tab: Tab, recording: Pa
     tab.wait(f"{CHIPS.format('spans')}.join() === '0:00.2 square,0:00.8 circle'")
     first, second = rows_of(recording)
     assert first[1] == second[0] and second[1] - first[0] == pytest.approx(1.2, abs=0.05)
-    with tab.page.expect_download() as saved:
-        tab.page.click("#labels-csv")
-    saved.value.save_as(tmp_path / "out.csv")
+    tab.download(lambda: tab.page.click("#labels-csv"), tmp_path / "out.csv")
     assert (tmp_path / "out.csv").read_bytes() == labels_of(recording).read_bytes()
     tab.page.click("#undo")
     tab.wait(f"{CHIPS.format('spans')}.length === 1")
