@@ -48,6 +48,7 @@ _READ_BYTES = 1 << 24  # at a time
 _BACKLOG_PACKETS, _BACKLOG_BYTES = 64, 1 << 23  # of events that wait to be decoded; beyond, every other one is left out
 _FEW = 16  # events that alone tell nothing of the time
 _RESET_US = 100_000  # a step back of more is a clock that began anew
+_APART_US = 500_000  # two sockets that differ by less are of one time
 
 Arrived = EventPacket | RgbFrame
 
@@ -102,8 +103,11 @@ class Link:
 
     def begin_anew(self, epoch: int, near_us: int) -> None:
         """The clock began anew near a time; what still comes from before is told by being nearer to the old time."""
-        if epoch > self.epoch:
-            self.epoch, self._reached, self._before = epoch, near_us, self._reached
+        if epoch <= self.epoch:
+            return
+        if abs(near_us - self._reached) > _APART_US:
+            self._before, self._reached = self._reached, near_us
+        self.epoch = epoch  # else we joined where it had begun anew already
 
     def flush(self) -> Iterator[EventPacket]:
         """The newest events, which wait for more of their microsecond."""

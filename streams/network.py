@@ -222,7 +222,7 @@ class _Order:
         silent_s = self._patience.seconds
         if self._ahead and now - self._ahead_since > max(silent_s, _APART_S):
             for link in self._links:
-                link.begin_anew(self._epoch + 1, self._ahead[0][1].t_start_us)
+                link.begin_anew(self._epoch + 1, self._ahead[-1][1].t_end_us)
             yield from self._begin_anew()
         if self._waiting and now - self._waiting[0][0] > silent_s:
             for link in self._links:

@@ -53,6 +53,30 @@ def test_frames_that_begin_anew_while_no_events_come_wait_for_them_but_a_moment(
     assert sum(isinstance(item, RgbFrame) for item in items[anew:]) == 15
 
 
+def test_a_feed_that_is_joined_where_only_its_frames_have_begun_anew_keeps_them() -> None:
+    def events(connection: socket.socket) -> None:
+        connection.sendall(packed(events_at(14_000_000, 14_010_000)))
+        for k in range(12, 100):
+            time.sleep(0.01)
+            connection.sendall(packed(events_at(1_000_000 + 10_000 * k, 1_010_000 + 10_000 * k)))
+
+    def frames(connection: socket.socket) -> None:
+        time.sleep(0.05)
+        for k in range(40):
+            connection.sendall(packed(frame_at(1_000_000 + 25_000 * k, 1_010_000 + 25_000 * k), "none"))
+            time.sleep(0.025)
+
+    with (
+        saying(EVENTS_HEADER, lambda _: time.sleep(0.7), events) as events_port,
+        saying(FRAMES_HEADER, lambda _: time.sleep(0.7), frames) as frames_port,
+        open_source(f"tcp://127.0.0.1:{events_port},{frames_port}") as client,
+    ):
+        threading.Timer(2.5, client.close).start()
+        items = list(client)
+    assert [item.reason for item in items if isinstance(item, Gap)] == ["the clock began anew"]
+    assert sum(isinstance(item, RgbFrame) for item in items) > 30
+
+
 @pytest.mark.timing
 def test_frames_of_a_scene_in_which_nothing_moves_come_one_by_one() -> None:
     began = time.monotonic()
