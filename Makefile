@@ -13,6 +13,15 @@ lint: .venv/.dev  ## ruff and mypy over everything
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+fuzz: .venv/.test  ## ten thousand hostile files of each format; hours
+	$(BIN)/python -m pytest tests/trust/fuzz --nightly --reliability fuzz
+
+faults: .venv/.test  ## networks, cameras, pages, disks and attacks
+	$(BIN)/python -m pytest tests/trust/faults --nightly --reliability faults
+
+soak: .venv/.test  ## an hour of live input
+	$(BIN)/python -m pytest tests/trust/soak --nightly --reliability soak
+
 picture: .venv/.test  ## the pictures of the page in the README; screens/ has every screen
 	$(BIN)/python docs/make_picture.py
 	$(BIN)/python docs/make_picture.py --all screens
@@ -43,4 +52,4 @@ help:
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
 	@touch $@
 
-.PHONY: demo test lint picture clean help
+.PHONY: demo test lint fuzz faults soak picture clean help

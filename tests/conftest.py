@@ -20,6 +20,13 @@ from streams.items import Events
 # Before torch is imported: its threads would wait by spinning, which on a busy machine takes ten times as long.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How much of what goes wrong is tried (tests/trust), and where that is told."""
+    parser.addoption("--nightly", action="store_true", help="all cases of tests/trust, which takes hours")
+    parser.addoption("--reliability", metavar="NAME", help="the table of docs/RELIABILITY.md to write")
+
+
 REAL = Path(os.environ.get("VELORA_REAL_RECORDINGS", Path(__file__).parents[2] / "shared" / "recordings"))
 REAL_NAMES = ("cuke_davis346", "static_davis346", "frames_only", "empty", "one_timestamp")
 
