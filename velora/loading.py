@@ -63,7 +63,9 @@ def load_recognizer(
         checkpoint, random_parts = _find(name, source)
     model, random_tower = _place(checkpoint, source, *place)
     parts = ("backbone", *random_parts) if random_tower else random_parts
-    return Recognizer(Path(name).name or name, model, parts)
+    recognizer = Recognizer(Path(name).name or name, model, parts)
+    recognizer.rehearse()
+    return recognizer
 
 
 @dataclass(frozen=True, slots=True)

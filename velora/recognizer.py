@@ -12,9 +12,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,10 +23,12 @@ from torch import Tensor
 
 from velora.config import VELoRAConfig
 from velora.errors import ModelError
-from velora.model import VELoRA
+from velora.graphs import Function, Replays, record_on_cuda
+from velora.model import VELoRA, pool
 from velora.prediction import Prediction, top_labels
-from velora.preprocess import difference, normalize, resize
-from velora.session import DIFF, EVENT, RGB, Frame, Job, Plan, Session
+from velora.preprocess import normalize, resize_to
+from velora.session import DIFF, EVENT, RGB, Frame, Plan, Session
+from velora.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
     from streams.items import Sample
@@ -73,6 +75,17 @@ class Recognizer:
             digest.update(name.encode() + stored.tobytes())
         return digest.hexdigest()[:16]
 
+    def rehearse(self) -> None:
+        """On a GPU, record what a label of one stream takes, so that the first labels need not wait for that."""
+        if self.device.type != "cuda":
+            return
+        size, moves = self.model.tower.backbone.image_size, "diff" in self.config.streams
+        with self._lock, torch.inference_mode():
+            images = torch.randint(256, (2, 2, 3, size, size), dtype=torch.uint8, device=self.device)
+            for _ in range(2):
+                codes = self._encodings(images, *self._sent([(1, RGB), (1, EVENT)], [(1, 0)] if moves else []))
+                self._fusion(*(code.float().unsqueeze(0) for code in codes))
+
     def open(self, *, stride: int = 1, hop: int = 1) -> Session:
         """A session for one stream: windows of samples `stride` apart, a label every `hop` samples."""
         return Session(self, stride, hop)
@@ -92,19 +105,19 @@ class Recognizer:
 
     def _step(self, pairs: Sequence[tuple[Session, Sample]]) -> list[Prediction | None]:
         with self._lock, torch.inference_mode():
-            began = time.perf_counter()
+            watch = Stopwatch(self.device)
             images = self._images([sample for _, sample in pairs])
-            resize_ms = (time.perf_counter() - began) * 1e3
             plans = [session.admit(sample, own) for (session, sample), own in zip(pairs, images, strict=True)]
-            encode_ms = resize_ms + self._timed(lambda: self._encode(plans))
-            logits: list[Tensor] = []
-            fuse_ms = self._timed(lambda: logits.extend(self._fuse(plans)))
+            self._encode(plans)
+            watch.mark()
+            logits = self._fuse(plans)
+            watch.mark()
         if not all(torch.isfinite(row).all() for row in logits):
             for session, _ in pairs:
                 session.clear()
             raise ModelError(f"{self.name}: the model's output is not finite: try --dtype fp32, or another checkpoint")
         rows = iter(logits)
-        times = {"encode": encode_ms, "fuse": fuse_ms}
+        times = dict(zip(("encode", "fuse"), watch.between_ms(), strict=True)) if len(logits) else {}
         return [
             self._prediction(plan.window, sample, next(rows), times) if plan.window else None
             for plan, (_, sample) in zip(plans, pairs, strict=True)
@@ -113,38 +126,55 @@ class Recognizer:
     def _images(self, samples: Sequence[Sample]) -> list[Tensor]:
         """RGB and event image of each sample, uint8 [2, 3, S, S] on the device."""
         flat = [image for sample in samples for image in (sample.rgb, sample.event_image)]
-        resized = resize(flat, self.model.tower.backbone.image_size).to(self.device)
+        resized = resize_to(flat, self.model.tower.backbone.image_size, self.device)
         return [own.clone() for own in torch.split(resized, 2)]  # a view would keep the whole batch alive
-
-    def _timed(self, work: Callable[[], object]) -> float:
-        """Milliseconds that some work takes, the device's share included."""
-        start = time.perf_counter()
-        work()
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return (time.perf_counter() - start) * 1e3
 
     def _encode(self, plans: Sequence[Plan]) -> None:
         """Encode what the plans ask for, each image once, and leave it in their frames."""
-        jobs = list({(job.frame, job.stream): job for plan in plans for job in plan.jobs}.values())
+        distinct = {(job.frame, job.stream): job for plan in plans for job in plan.jobs}
+        jobs = sorted(distinct.values(), key=lambda job: job.stream == DIFF)
         if not jobs:
             return
-        frames = list(dict.fromkeys(f for job in jobs for f in (job.frame, job.before) if f))
-        normal = normalize(torch.stack([f.images for f in frames]), self.config.mean, self.config.std)
-        by_frame = dict(zip(frames, normal, strict=True))  # [2, 3, S, S] each
-        images = torch.stack([_image(job, by_frame) for job in jobs])
-        streams = torch.tensor([job.stream for job in jobs], device=self.device)
-        for job, code in zip(jobs, self.model.encode(images, streams), strict=True):
-            job.frame.codes[job.stream] = code.clone()  # a view would keep the whole batch alive
+        places: dict[Frame, int] = {}
+        for job in jobs:
+            for frame in (job.frame, job.before):
+                if frame is not None:
+                    places.setdefault(frame, len(places))
+        still = [(places[job.frame], job.stream) for job in jobs if job.stream != DIFF]
+        motion = [(places[job.frame], places[job.before]) for job in jobs if job.stream == DIFF and job.before]
+        images = torch.stack([frame.images for frame in places])
+        for job, code in zip(jobs, self._encodings(images, *self._sent(still, motion)), strict=True):
+            job.frame.codes[job.stream] = code.clone()  # the next step may overwrite it, and a view keeps all alive
+
+    def _sent(self, *pairs: Sequence[tuple[int, int]]) -> list[Tensor]:
+        """Pairs of numbers as int64 [n, 2] on the device, by one copy for which nobody waits."""
+        flat = torch.tensor([pair for own in pairs for pair in own], pin_memory=self.device.type == "cuda").view(-1, 2)
+        return list(torch.split(flat.to(self.device, non_blocking=True), [len(own) for own in pairs]))
+
+    @cached_property
+    def _encodings(self) -> Function:
+        """Codes [P + D, N, d] of images uint8 [F, 2, 3, S, S]: see `encodings`."""
+        return self._replayed(lambda images, still, motion: encodings(self.model, images, still, motion))
+
+    @cached_property
+    def _fusion(self) -> Function:
+        """Logits float32 [B, C] of encodings pooled over time."""
+        return self._replayed(lambda *pooled: self.model.fuse(*pooled, *[None] * (3 - len(pooled))).float())
+
+    def _replayed(self, function: Function) -> Function:
+        """The same by CUDA graphs, on devices that have them; streams with towers of their own need to be sorted."""
+        plain = self.device.type != "cuda" or len(self.model.encoders.others)
+        return function if plain else Replays(function, record_on_cuda)
 
     def _fuse(self, plans: Sequence[Plan]) -> Tensor:
         """Logits float32 [windows, C] of the windows that are due, on the CPU."""
         windows = [plan.window for plan in plans if plan.window]
         if not windows:
             return torch.empty(0, len(self.config.labels))
-        rgb, event = (_pooled(windows, stream) for stream in (RGB, EVENT))
-        motion = _pooled([window[1:] for window in windows], DIFF) if "diff" in self.config.streams else None
-        return self.model.fuse(rgb, event, motion).float().cpu()
+        pooled = [_pooled(windows, stream) for stream in (RGB, EVENT)]
+        if "diff" in self.config.streams:
+            pooled.append(_pooled([window[1:] for window in windows], DIFF))
+        return self._fusion(*pooled).cpu()
 
     def _prediction(
         self, window: Sequence[Frame], sample: Sample, logits: Tensor, times: dict[str, float]
@@ -166,17 +196,28 @@ class Recognizer:
         )
 
 
-def _image(job: Job, normal: dict[Frame, Tensor]) -> Tensor:
-    """The image [3, S, S] that a job encodes."""
-    if job.before is None or job.stream != DIFF:
-        return normal[job.frame][job.stream]
-    pair = torch.stack([normal[job.before], normal[job.frame]]).unsqueeze(0)  # [1, T = 2, modality, 3, S, S]
-    return difference(pair[:, :, 0], pair[:, :, 1])[0, 0]
+def encodings(model: VELoRA, images: Tensor, still: Tensor, motion: Tensor) -> Tensor:
+    """Codes [P + D, N, d] of some samples' images, uint8 [F, 2, 3, S, S].
+
+    `still` [P, 2] are the places in [F, 2] of the images to encode, `motion` [D, 2] the two samples of [F] between
+    which there is motion: the sum of both modalities' changes (as `difference`).
+    """
+    normal = normalize(images, model.config.mean, model.config.std)
+    place, stream = still.T
+    batch = [normal[place, stream]]
+    if len(motion):
+        now, before = motion.T
+        batch.append((normal[now] - normal[before]).abs_().sum(dim=1))
+    return model.encode(torch.cat(batch), torch.cat([stream, torch.full_like(motion[:, 0], DIFF)]))
 
 
 def _pooled(windows: Sequence[Sequence[Frame]], stream: int) -> Tensor:
     """Means over time of encodings, one a window; afresh at every step, so that no rounding adds up."""
-    return torch.stack([_mean([frame.codes[stream] for frame in window]) for window in windows])
+    codes = [[frame.codes[stream] for frame in window] for window in windows]
+    if codes[0][0].device.type == "cpu":
+        return torch.stack([_mean(own) for own in codes])
+    together = torch.stack([code for own in codes for code in own])  # a GPU takes longer for many calls than for a copy
+    return pool(together.view(len(codes), -1, *together.shape[1:]), dim=1)
 
 
 def _mean(codes: Sequence[Tensor]) -> Tensor:
