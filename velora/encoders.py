@@ -18,8 +18,8 @@ from velora.backbones import backbone
 from velora.clora import CLoRA, clora_shapes
 from velora.config import STREAMS, VELoRAConfig
 from velora.lora import PeftLoRA, StackedLoRA, insert_lora, lora_shapes
-from velora.prepared import PreparedTower
-from velora.vit import Tower, VisionTower
+from velora.prepared import PreparedLast, PreparedTower
+from velora.vit import LastBlock, Tower, VisionTower
 
 
 class Encoders(nn.Module):
@@ -38,6 +38,7 @@ class Encoders(nn.Module):
         self.others = nn.ModuleDict({s: t for s, t in towers.items() if t is not self.tower})
         self.adapters = nn.ModuleDict(dict(adapters))
         self._prepared: dict[VisionTower, PreparedTower] = {}
+        self._prepared_last: PreparedLast | None = None
         self._last = config.preset == "released"  # whether images pass the last block too
 
     def prepare(self, ready: bool = True) -> None:
@@ -45,6 +46,8 @@ class Encoders(nn.Module):
         adapter = cast("Adapter | None", dict(self.adapters.items()).get("streams"))
         towers = [self.tower, *(self.tower_of(stream) for stream in self.others)] if ready else []
         self._prepared = {tower: PreparedTower(tower, adapter, last=self._last) for tower in towers}
+        fusion = cast("Adapter | None", dict(self.adapters.items()).get(FUSION)) if ready else None
+        self._prepared_last = PreparedLast(self.tower, fusion) if fusion is not None else None
 
     def each_adapter(self) -> list[Adapter]:
         """All adapters."""
@@ -82,6 +85,12 @@ class Encoders(nn.Module):
             if len(own)
         ]
         return torch.cat(codes)[torch.argsort(torch.cat(places))]
+
+    def last_block(self) -> LastBlock:
+        """The last block of the RGB images' tower, in which the streams meet."""
+        if self._prepared_last is None or torch.is_grad_enabled():
+            return self.tower.blocks[-1]
+        return self._prepared_last
 
     def _fast(self, tower: VisionTower) -> Tower:
         return tower if torch.is_grad_enabled() else self._prepared.get(tower, tower)

@@ -62,15 +62,17 @@ class PaperFusion(nn.Module):
         """Encodings pooled over time [B, N, d] (diff is None for windows of one sample) to logits [B, C]."""
         tower, n = encoders.tower, rgb.shape[1]
         tokens = self._together(rgb, event, diff).to(tower.dtype)
-        block = tower.blocks[-1]
+        block = encoders.last_block()
         keys, values = block.keys_values(tokens)
         cls = tokens[:, ::n]  # [B, 3, d]: class tokens of f, r, e; [B, 2, d] without f
         r_e = cls[:, -2:]
-        read = block.rows(_apart(r_e), _of_each(keys, n), _of_each(values, n)).view_as(r_e)
+        each = _apart(r_e), _of_each(keys, n), _of_each(values, n)
         if self.top:
-            wanted = cls if self.head_reads_motion else r_e
-            shared = block.rows(wanted, keys, values, encoders.route_fusion(len(cls)))  # class rows of Y
-            read = torch.cat([read + self._gain(shared[:, -2:]), shared[:, :-2]], dim=1)
+            wanted = (cls if self.head_reads_motion else r_e), keys, values
+            own, shared = block.two_rows(each, wanted, encoders.route_fusion(len(cls)))  # the latter: class rows of Y
+            read = torch.cat([own.view_as(r_e) + self._gain(shared[:, -2:]), shared[:, :-2]], dim=1)
+        else:
+            read = block.rows(*each).view_as(r_e)
         features: Tensor = tower.ln_post(read.to(tower.dtype))
         logits: Tensor = self.head(features.flatten(1).to(self.head.weight.dtype))
         return logits

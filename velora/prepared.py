@@ -3,6 +3,8 @@
     c_fc and its adapter     one product:  [x ; m h] [W B]^T + b      h = A x, m: the mask of the image's own stream
     QuickGELU                its factor is part of that product:      x sigmoid(1.702 x) = silu(1.702 x) / 1.702
     residuals                are added by the products themselves
+    patches                  are one product, not a convolution
+    class rows               of the last block pass its feed-forward layers together
     bfloat16 on a CPU        weights lie as oneDNN reads them, and K is a multiple of the rows of a tile of AMX
 
 benchmarks/NOTES.md has what each of these brings. Weights that change later are not followed: prepare anew.
@@ -18,9 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from velora.adapter import Adapter, Route, layer_name
+from velora.adapter import LAYERS, Adapter, Route, layer_name
 from velora.backbones import Backbone
-from velora.vit import Block, VisionTower, attention, features, split_heads
+from velora.vit import Block, Rows, VisionTower, attention, features, split_heads
 
 _TILE = 32  # bfloat16 rows
 _QUICK = 1.702
@@ -108,19 +110,85 @@ class _PreparedBlock:
         return x if self.fc_low is None else torch.cat([x, self.fc_low.hidden(x, streams)], dim=-1)
 
 
+class PreparedLast:
+    """Stands for the last block, of which the fusion reads a few rows; its adapter is the fusion's, whatever the route.
+
+    All rows pass the feed-forward layers together: for so few, reading the weights is what takes time.
+    """
+
+    def __init__(self, tower: VisionTower, adapter: Adapter) -> None:
+        block, backbone = tower.blocks[-1], tower.backbone
+        attn, mlp, d = block.attn, block.mlp, backbone.width
+        self.ln_1, self.ln_2, self.heads, self.activate = block.ln_1, block.ln_2, backbone.heads, mlp.activate
+        with torch.no_grad():
+            weight, bias = attn.in_proj_weight, attn.in_proj_bias
+            self.q, self.kv = _linear(weight[:d], bias[:d]), _linear(weight[d:], bias[d:])
+            self.out = _linear(attn.out_proj.weight, attn.out_proj.bias)
+            self.fc, self.proj = _linear(mlp.c_fc.weight, mlp.c_fc.bias), _linear(mlp.c_proj.weight, mlp.c_proj.bias)
+            layers = (stack(adapter, layer_name(backbone.layers - 1, name)) for name in LAYERS)
+            self.fc_low, self.proj_low = (_adapted(low, weight) for low in layers)
+
+    def keys_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """As `Block.keys_values`."""
+        k, v = self.kv(self.ln_1(x)).chunk(2, dim=-1)
+        return split_heads(k, self.heads), split_heads(v, self.heads)
+
+    def rows(self, x: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """As `Block.rows`, without adapters."""
+        x = self._read(x, keys, values)
+        return x + self._feed(x, len(x))
+
+    def two_rows(self, frozen: Rows, adapted: Rows, route: Route | None) -> tuple[Tensor, Tensor]:
+        """As `Block.two_rows`."""
+        own, shared = self._read(*frozen), self._read(*adapted)
+        flat = torch.cat([own.flatten(0, 1), shared.flatten(0, 1)])  # [rows, d]
+        count = own.shape[:2].numel()
+        flat += self._feed(flat, count)
+        return flat[:count].view_as(own), flat[count:].view_as(shared)
+
+    def _read(self, x: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        read = attention(split_heads(self.q(self.ln_1(x)), self.heads), keys, values)
+        return x + self.out(read.transpose(1, 2).flatten(2))
+
+    def _feed(self, x: Tensor, frozen: int) -> Tensor:
+        """The feed-forward half of rows x [..., d], with the adapter for all but the first `frozen`."""
+        normed = self.ln_2(x)
+        hidden = self.fc(normed)
+        _add_low(self.fc_low, normed[frozen:], hidden[frozen:])
+        hidden = self.activate(hidden)
+        fed = self.proj(hidden)
+        _add_low(self.proj_low, hidden[frozen:], fed[frozen:])
+        return fed
+
+
+def _add_low(low: _Adapted, x: Tensor, y: Tensor) -> None:
+    """To y what the only stream of an adapter makes of x; both [rows, features], perhaps none."""
+    if len(x):
+        y.addmm_(F.linear(x, low.down), low.up)
+
+
 class PreparedTower:
     """Stands for a tower where nothing is trained; `run` takes its own adapter, whatever the route."""
 
     def __init__(self, tower: VisionTower, adapter: Adapter | None, *, last: bool = False) -> None:
         """`last`: whether the last block is run as a whole too."""
-        self.tower, self.backbone, self.embed = tower, tower.backbone, tower.embed
+        self.tower, self.backbone = tower, tower.backbone
         self.ln_post, self.proj = tower.ln_post, tower.proj
         adapted = set(adapter.layers) if adapter is not None else set()
         with torch.no_grad():
+            weight = tower.conv1.weight.flatten(1)
+            self._patches = _linear(weight, weight.new_zeros(len(weight)))
             self._blocks = [
                 _PreparedBlock(block, tower.backbone, i, adapter if layer_name(i, "c_fc") in adapted else None)
                 for i, block in enumerate(tower.blocks if last else tower.blocks[:-1])
             ]
+
+    def embed(self, images: Tensor) -> Tensor:
+        """As the tower's own; patches do not overlap, so their convolution is one product."""
+        p = self.backbone.patch_size
+        rows = self.backbone.image_size // p
+        cut = images[..., : rows * p, : rows * p].to(self.tower.dtype).reshape(-1, 3, rows, p, rows, p)
+        return self.tower.tokens(self._patches(cut.permute(0, 2, 4, 1, 3, 5).reshape(len(images), rows * rows, -1)))
 
     def run(self, x: Tensor, start: int, stop: int, route: Route | None = None) -> Tensor:
         """Tokens [n, N, d] through the blocks [start, stop); x itself changes."""

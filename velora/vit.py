@@ -103,6 +103,9 @@ class Mlp(nn.Module):
         return y if route is None else route.add(layer_name(self.block, name), x, y)
 
 
+Rows = tuple[Tensor, Tensor, Tensor]  # [B, R, d] of sequences, and their keys and values [B, heads, N, d / heads]
+
+
 class Block(nn.Module):
     """Pre-norm transformer block. A `route` switches adapters on; None: the frozen block."""
 
@@ -128,6 +131,10 @@ class Block(nn.Module):
         x = x + self.mlp(self.ln_2(x), route)
         return x
 
+    def two_rows(self, frozen: Rows, adapted: Rows, route: Route | None) -> tuple[Tensor, Tensor]:
+        """`rows` of two kinds of sequences: without adapters, and with those of `route`."""
+        return self.rows(*frozen), self.rows(*adapted, route)
+
 
 class Transformer(nn.Module):
     """Holds the blocks under the name that open_clip gives them."""
@@ -135,6 +142,14 @@ class Transformer(nn.Module):
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
         self.resblocks = nn.ModuleList(Block(backbone, i) for i in range(backbone.layers))
+
+
+class LastBlock(Protocol):
+    """What computes rows of the last block: a `Block`, or one that is prepared for inference."""
+
+    def keys_values(self, x: Tensor) -> tuple[Tensor, Tensor]: ...
+    def rows(self, x: Tensor, keys: Tensor, values: Tensor) -> Tensor: ...
+    def two_rows(self, frozen: Rows, adapted: Rows, route: Route | None) -> tuple[Tensor, Tensor]: ...
 
 
 class Tower(Protocol):
@@ -186,8 +201,11 @@ class VisionTower(nn.Module):
 
     def embed(self, images: Tensor) -> Tensor:
         """Normalised images [n, 3, H, W] to the tokens [n, N, d] that enter the first block."""
-        patches = self.conv1(images.to(self.dtype)).flatten(2).transpose(1, 2)  # [n, N - 1, d]
-        cls = self.class_embedding.expand(len(images), 1, -1)
+        return self.tokens(self.conv1(images.to(self.dtype)).flatten(2).transpose(1, 2))
+
+    def tokens(self, patches: Tensor) -> Tensor:
+        """Projected patches [n, N - 1, d] to the tokens [n, N, d] that enter the first block."""
+        cls = self.class_embedding.expand(len(patches), 1, -1)
         tokens: Tensor = self.ln_pre(torch.cat([cls, patches], dim=1) + self.positional_embedding)
         return tokens
 
