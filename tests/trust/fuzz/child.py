@@ -15,6 +15,7 @@ import contextlib
 import importlib
 import multiprocessing
 import os
+import resource
 import sys
 import tempfile
 import time
@@ -24,6 +25,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
+
+import psutil
 
 #: Raises AssertionError where a case fails; returns what it ended in.
 Route = Callable[[Path], str]
@@ -116,9 +119,9 @@ def prepare(own: Path) -> object:
 
 
 def measured(route: Route, path: Path, idle_mb: float) -> Outcome:
-    """A case in this process."""
-    _forget_peak()
-    wall, cpu, ended, failure = time.perf_counter(), time.process_time(), "", ""
+    """A case in this process, and in those that it starts to read files."""
+    _forget_peaks()
+    wall, cpu, ended_mb, ended, failure = time.perf_counter(), _cpu_s(), _ended_mb(), "", ""
     try:
         ended = route(path)
     except AssertionError as error:
@@ -126,8 +129,34 @@ def measured(route: Route, path: Path, idle_mb: float) -> Outcome:
     except BaseException as error:
         failure = _where(error)
     # On a machine that is busy with other things a case waits; what it computes, with all its threads, it does itself.
-    seconds = min(time.perf_counter() - wall, time.process_time() - cpu)
-    return Outcome(ended, seconds, max(0.0, _mb("VmHWM") - idle_mb), failure)
+    seconds = min(time.perf_counter() - wall, _cpu_s() - cpu)
+    more_mb = _ended_mb() if _ended_mb() > ended_mb else 0.0
+    return Outcome(ended, seconds, max(0.0, _mb("VmHWM") - idle_mb) + sum(map(_peak_mb, _workers())) + more_mb, failure)
+
+
+def _workers() -> list[psutil.Process]:
+    return psutil.Process().children()
+
+
+def _cpu_s() -> float:
+    """Processor time of this process, and of those that it has started."""
+    own = os.times()
+    total = own.user + own.system + own.children_user + own.children_system
+    for worker in _workers():
+        with contextlib.suppress(psutil.Error):
+            total += sum(worker.cpu_times()[:2])
+    return total
+
+
+def _ended_mb() -> float:
+    """The most memory that one of those had which have ended."""
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e3
+
+
+def _peak_mb(worker: psutil.Process) -> float:
+    with contextlib.suppress(OSError, ValueError):
+        return _mb("VmHWM", worker.pid)
+    return 0.0
 
 
 def _where(error: BaseException) -> str:
@@ -136,14 +165,16 @@ def _where(error: BaseException) -> str:
     return f"{type(error).__name__}: {str(error)[:300]}" + (f" at {last.filename}:{last.lineno}" if last else "")
 
 
-def _forget_peak() -> None:
+def _forget_peaks() -> None:
     """Linux forgets the peak of resident memory when asked to."""
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    for pid in ("self", *(worker.pid for worker in _workers())):
+        with contextlib.suppress(OSError):
+            Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="ascii")
 
 
-def _mb(what: str) -> float:
-    """VmRSS or VmHWM of this process, in MB."""
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+def _mb(what: str, pid: int | str = "self") -> float:
+    """VmRSS or VmHWM of a process, in MB."""
+    for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
         if line.startswith(f"{what}:"):
             return int(line.split()[1]) / 1e3
     raise ValueError(f"the system tells no {what}")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from numpy.random import Generator
 
@@ -98,6 +99,20 @@ def lying_number(rng: Generator, data: bytes, other: bytes) -> bytes:
     """A number somewhere claims something else."""
     size = int(rng.choice([1, 2, 4, 8]))
     return put(data, place(rng, data, size), lie(rng, size))
+
+
+def tagged(tags: Sequence[bytes], reach: int) -> Harm:
+    """Numbers claim something else within `reach` bytes behind one of the names that blocks of a format begin with."""
+
+    def harm(rng: Generator, data: bytes, other: bytes) -> bytes:
+        found = [match.end() for match in re.finditer(b"|".join(map(re.escape, tags)), data)] or [0]
+        start = found[int(rng.integers(len(found)))]
+        for _ in range(int(rng.integers(1, 4))):
+            size = int(rng.choice([1, 2, 4, 8]))
+            data = put(data, start + int(rng.integers(reach)), lie(rng, size, order=str(rng.choice(["<", ">"]))))
+        return data
+
+    return harm
 
 
 def odd_whole(rng: Generator, data: bytes, other: bytes) -> bytes:
