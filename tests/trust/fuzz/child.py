@@ -15,7 +15,6 @@ import contextlib
 import importlib
 import multiprocessing
 import os
-import resource
 import sys
 import tempfile
 import time
@@ -121,7 +120,7 @@ def prepare(own: Path) -> object:
 def measured(route: Route, path: Path, idle_mb: float) -> Outcome:
     """A case in this process, and in those that it starts to read files."""
     _forget_peaks()
-    wall, cpu, ended_mb, ended, failure = time.perf_counter(), _cpu_s(), _ended_mb(), "", ""
+    wall, cpu, ended, failure = time.perf_counter(), _cpu_s(), "", ""
     try:
         ended = route(path)
     except AssertionError as error:
@@ -130,8 +129,7 @@ def measured(route: Route, path: Path, idle_mb: float) -> Outcome:
         failure = _where(error)
     # On a machine that is busy with other things a case waits; what it computes, with all its threads, it does itself.
     seconds = min(time.perf_counter() - wall, _cpu_s() - cpu)
-    more_mb = _ended_mb() if _ended_mb() > ended_mb else 0.0
-    return Outcome(ended, seconds, max(0.0, _mb("VmHWM") - idle_mb) + sum(map(_peak_mb, _workers())) + more_mb, failure)
+    return Outcome(ended, seconds, max(0.0, _mb("VmHWM") - idle_mb) + sum(map(_peak_mb, _workers())), failure)
 
 
 def _workers() -> list[psutil.Process]:
@@ -146,11 +144,6 @@ def _cpu_s() -> float:
         with contextlib.suppress(psutil.Error):
             total += sum(worker.cpu_times()[:2])
     return total
-
-
-def _ended_mb() -> float:
-    """The most memory that one of those had which have ended."""
-    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e3
 
 
 def _peak_mb(worker: psutil.Process) -> float:

@@ -81,7 +81,7 @@ def words(size: int, kinds: int, rng: Generator, data: bytes, other: bytes) -> b
     at = _head_of(data)
     count = max(1, (len(data) - at) // size)
     for k in rng.integers(0, count, int(rng.choice([1, 20, count]))).tolist():
-        word = int.from_bytes(lie(rng, size) if rng.random() < 0.3 else rng.bytes(size), "little")
+        word = int.from_bytes(rng.bytes(size), "little")
         if kinds and rng.random() < 0.7:
             word = word & ((1 << kinds) - 1) | int(rng.integers(16)) << kinds
         data = put(data, at + k * size, word.to_bytes(size, "little"))
