@@ -26,7 +26,8 @@ from streams.items import EVENT_DTYPE, Events, Image, RgbFrame
 MAGIC = b"#!AER-DAT4.0\r\n"
 COMPRESSIONS = {"none": 0, "lz4": 1, "lz4-high": 2, "zstd": 3, "zstd-high": 4}
 EVENTS, FRAMES = "EVTS", "FRME"
-MAX_PACKET_BYTES = 1 << 27  # decompressed; 8 million events
+MAX_PACKET_BYTES = (1 << 26) + (1 << 12)  # decompressed; 4 million events, or the largest image with what goes before
+MAX_TABLE_BYTES = 1 << 27  # decompressed; 2 million packets
 MAX_PIXELS = 1 << 24
 MAX_SIDE = 1 << 13
 MAX_EXPOSURE_US = 10_000_000
@@ -116,35 +117,35 @@ def parse_table(data: Buffer, most: int) -> NDArray[np.void]:
     return index[np.argsort(index["offset"], kind="stable")]
 
 
-def decompress(payload: Buffer, compression: int) -> Buffer:
-    """A payload's flatbuffer, at most MAX_PACKET_BYTES. Raises ValueError, RuntimeError (LZ4) or ZstdError."""
+def decompress(payload: Buffer, compression: int, most: int = MAX_PACKET_BYTES) -> Buffer:
+    """A payload's flatbuffer, of `most` bytes at most. Raises ValueError, RuntimeError (LZ4) or ZstdError."""
     if compression == 0:
         return payload
-    return _decompress_lz4(payload) if compression in (1, 2) else _decompress_zstd(payload)
+    return _decompress_lz4(payload, most) if compression in (1, 2) else _decompress_zstd(payload, most)
 
 
-def _decompress_lz4(payload: Buffer) -> bytes:
+def _decompress_lz4(payload: Buffer, most: int) -> bytes:
     decoder = lz4.frame.LZ4FrameDecompressor()
     room = 4 * len(payload) + 65_536
-    chunks = [decoder.decompress(payload, max_length=min(room, MAX_PACKET_BYTES))]
+    chunks = [decoder.decompress(payload, max_length=min(room, most))]
     total = len(chunks[0])
-    while not decoder.eof and not decoder.needs_input and total < MAX_PACKET_BYTES:
-        chunks.append(decoder.decompress(b"", max_length=min(2 * total + 65_536, MAX_PACKET_BYTES - total)))
+    while not decoder.eof and not decoder.needs_input and total < most:
+        chunks.append(decoder.decompress(b"", max_length=min(2 * total + 65_536, most - total)))
         total += len(chunks[-1])
     if not decoder.eof:
         raise CorruptPacketError("the LZ4 frame is cut off or unpacks to too much")
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-def _decompress_zstd(payload: Buffer) -> bytes:
+def _decompress_zstd(payload: Buffer, most: int) -> bytes:
     size = zstandard.frame_content_size(payload)
-    if size > MAX_PACKET_BYTES:
+    if size > most:
         raise CorruptPacketError(f"the zstd frame claims {size} bytes")
-    decoder = zstandard.ZstdDecompressor(max_window_size=MAX_PACKET_BYTES)
+    decoder = zstandard.ZstdDecompressor(max_window_size=most)
     if size >= 0:
         return decoder.decompress(payload)
     with decoder.stream_reader(payload) as stream:
-        data = stream.read(MAX_PACKET_BYTES)
+        data = stream.read(most)
         if stream.read(1):
             raise CorruptPacketError("the zstd frame unpacks to too much")
     return data

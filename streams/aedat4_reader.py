@@ -26,7 +26,9 @@ from streams.aedat4 import (
     INDEX_DTYPE,
     MAGIC,
     MAX_PACKET_BYTES,
+    MAX_TABLE_BYTES,
     PACKET_HEADER,
+    CorruptPacketError,
     Header,
     StreamInfo,
     decode_events,
@@ -116,6 +118,8 @@ class Aedat4Reader:
 
     def _read(self, entry: np.void, decode: Callable[[Buffer], Decoded]) -> tuple[Decoded, int]:
         """What a packet holds, and the bytes that it was unpacked to, which an array may keep in memory."""
+        if entry["size"] > MAX_PACKET_BYTES:
+            raise CorruptPacketError(f"it is of {entry['size']} bytes")
         data = decompress(self._at(int(entry["offset"]), int(entry["size"])), self.header.compression)
         return decode(data), len(data)
 
@@ -159,7 +163,8 @@ class Aedat4Reader:
     def _index_from_table(self, position: int) -> NDArray[np.void] | None:
         """The table's index, None where it is damaged or does not cover the packets without a hole."""
         try:
-            data = decompress(self._at(position, min(self.size - position, MAX_PACKET_BYTES)), self.header.compression)
+            stored = self._at(position, min(self.size - position, MAX_TABLE_BYTES))
+            data = decompress(stored, self.header.compression, MAX_TABLE_BYTES)
             index = parse_table(data, most=self.size // (PACKET_HEADER.size + 1))
         except DECODE_ERRORS:
             return None

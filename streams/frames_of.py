@@ -52,11 +52,11 @@ class VideoFrames(RecordedFrames):
     """
 
     def __init__(self, path: Path, fps: float | None) -> None:
-        self.size = _size_of(path)
         try:
             self._video = Video(path)
         except ValueError as error:
             raise RecordingError(str(error)) from None
+        self.size = self._video.size
         self.fps = fps or self._video.fps
         self.count = round(self._video.seconds * self._video.fps) or None
 
@@ -165,14 +165,3 @@ def recorded_frames(address: str, fps: float | None) -> RecordedFrames:
     if not VideoSource.reads(b"any", path):
         raise RecordingError(f"{address}: not a video; frames come from a video, a folder of pictures, or webcam:0")
     return VideoFrames(path, fps)
-
-
-def _size_of(path: Path) -> tuple[int, int]:
-    """Width and height of a video's first frame, as it is decoded."""
-    capture = cv2.VideoCapture(str(path.absolute())) if path.is_file() else None
-    there, image = capture.read() if capture is not None else (False, None)
-    if capture is not None:
-        capture.release()
-    if not there or image is None:
-        raise RecordingError(f"{path} cannot be read as a video: convert it to MP4 or AVI")
-    return image.shape[1], image.shape[0]

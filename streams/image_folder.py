@@ -22,7 +22,12 @@ from streams.items import EventImage, Image, Item, RgbFrame
 from streams.source import DEFAULT_PERIOD_US, Source
 
 _EXTENSIONS = (".png", ".jpg", ".jpeg")
-_MOST_PIXELS = 8192  # of a side
+_MOST_PIXELS = 1 << 24  # as in AEDAT 4
+_MOST_BYTES = 1 << 27  # of a file
+_PNG, _PNG_END = b"\x89PNG\r\n\x1a\n", b"\0\0\0\0IEND\xae\x42\x60\x82"
+_SCAN = b"\xff\xda"
+_HOW = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+_MOST_SCANS = 100  # of a JPEG: progressive ones have about ten
 
 
 class ImageFolderSource(Source):
@@ -83,8 +88,8 @@ def read_picture(path: Path, size: tuple[int, int] | None = None) -> Image:
     Raises RecordingError for one that is damaged, larger than any camera's, or not of `size` (width, height).
     """
     found = _size(path)
-    data = np.fromfile(path, np.uint8)  # which takes names that OpenCV does not on every system
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    data = path.read_bytes()  # OpenCV does not take every name on every system
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), _HOW) if _is_honest(data) else None
     if image is None:
         raise RecordingError(f"{path} is damaged: copy it again, or leave it out")
     if size is not None and found != size:
@@ -94,6 +99,20 @@ def read_picture(path: Path, size: tuple[int, int] | None = None) -> Image:
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
 
+def _is_honest(data: bytes) -> bool:
+    """Whether the parts of a PNG end within it, and those of a JPEG are not too many.
+
+    OpenCV takes memory for what a part claims, may crash where a moving picture is damaged, and reads scans of a few
+    bytes for ever.
+    """
+    if not data.startswith(_PNG):
+        return data.count(_SCAN) <= _MOST_SCANS
+    position = len(_PNG)
+    while data[position + 4 : position + 8] not in (b"IEND", b"acTL", b""):
+        position += 12 + int.from_bytes(data[position : position + 4], "big")
+    return data[position : position + len(_PNG_END)] == _PNG_END
+
+
 def _size(path: Path) -> tuple[int, int]:
     """Width and height, without reading the rest."""
     try:
@@ -101,7 +120,7 @@ def _size(path: Path) -> tuple[int, int]:
             width, height = picture.size
     except (OSError, ValueError, SyntaxError, Pictures.DecompressionBombError) as error:
         raise RecordingError(f"{path} is no picture that can be read ({type(error).__name__}): leave it out") from None
-    if max(width, height) > _MOST_PIXELS:
+    if width * height > _MOST_PIXELS or path.stat().st_size > _MOST_BYTES:
         raise RecordingError(f"{path} is {width} x {height}: no camera's picture")
     return width, height
 

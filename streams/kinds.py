@@ -16,3 +16,6 @@ KINDS = (
     "streams.webcam:WebcamSource",
     "streams.network:TcpSource",
 )
+
+#: Of these, what native libraries decode that can hang or crash: they are opened in a process of their own.
+APART = frozenset({"streams.prophesee:FaerySource", "streams.hdf5:Hdf5Source"})

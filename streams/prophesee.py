@@ -186,7 +186,7 @@ def _said(error: BaseException) -> str:
     """What an error of faery's says, in one line. A panic of its Rust is no Exception; what else is none goes on."""
     if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
         raise error
-    return " ".join(str(error).split())
+    return "".join(letter if letter.isprintable() else "?" for letter in " ".join(str(error).split()))
 
 
 def _beginning(path: Path) -> tuple[bytes, int]:

@@ -17,7 +17,7 @@ from typing import Any, cast
 from streams.errors import RecordingError, StreamError
 from streams.files import open_recording
 from streams.items import Item
-from streams.kinds import KINDS
+from streams.kinds import APART, KINDS
 from streams.packet_cache import PacketCache
 
 #: Further apart than this, two moments do not belong to one stream.
@@ -131,12 +131,21 @@ def open_source(uri: str | Path, *, rgb: str | None = None, **options: Any) -> S
         raise StreamError(f"{uri}: rgb_{next(iter(beside))} needs rgb: where the frames come from")
     if odd := given.keys() - kind.options:
         raise StreamError(f"{uri}: {', '.join(sorted(odd))} cannot be chosen for this kind of source")
-    source = cast("Callable[..., Source]", kind)(uri, **given)
+    source = _opened(kind, uri, given)
     if rgb is None:
         return source
     from streams.beside import Beside
 
     return Beside(source, rgb, **beside)
+
+
+def _opened(kind: type[Source], uri: str | Path, options: Mapping[str, Any]) -> Source:
+    """An instance, or what stands for one in another process."""
+    if f"{kind.__module__}:{kind.__qualname__}" not in APART:
+        return cast("Callable[..., Source]", kind)(uri, **options)
+    from streams.apart_source import ApartSource
+
+    return ApartSource(kind, uri, **options)
 
 
 def kind_of(uri: str | Path) -> type[Source]:

@@ -6,13 +6,13 @@ from frame to frame, the more the video's own frame rate shows in the events: 12
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from streams.apart import Apart
 from streams.items import EventPacket, Image, RgbFrame
 from streams.simulation.camera import decode_srgb, luminance
 from streams.simulation.event_model import EventModel
@@ -20,25 +20,23 @@ from streams.simulation.sensor import Sensor
 
 T_START_US = 1_000_000
 _EXPOSED = 0.5  # of the time between two frames
+_FACTS = ("fps", "seconds", "size")
 
 
 class Video:
-    """A video file, opened. Raises ValueError that names the file if it cannot be read."""
+    """A video file, opened, and decoded in a process apart. Raises ValueError that names the file if it cannot be read.
+
+    Reading it raises RecordingError where the decoder hangs or crashes.
+    """
 
     def __init__(self, path: Path) -> None:
         if not path.is_file():
             raise ValueError(f"{path}: no such file; simulate takes `cards` or a video")
         self.path = path
-        self._capture = cv2.VideoCapture(str(path.absolute()))  # a colon in a relative name would be a protocol
-        self.fps = self._capture.get(cv2.CAP_PROP_FPS)
-        if not self._capture.isOpened() or not 1 <= self.fps <= 100_000:
-            self._capture.release()
-            raise ValueError(f"{path} cannot be read as a video: convert it to MP4 or AVI")
-
-    @property
-    def seconds(self) -> float:
-        """How long it says it is; 0 where it does not say."""
-        return max(0.0, float(self._capture.get(cv2.CAP_PROP_FRAME_COUNT) / self.fps))
+        self._apart = Apart("streams.simulation.video_file:VideoFile", path, options={}, facts=_FACTS)
+        self.fps: float = self._apart.facts["fps"]
+        self.seconds: float = self._apart.facts["seconds"]  # how long it says it is; 0 where it does not say
+        self.size: tuple[int, int] = self._apart.facts["size"]  # (width, height)
 
     def __enter__(self) -> Video:
         return self
@@ -48,19 +46,16 @@ class Video:
 
     def close(self) -> None:
         """Close the file."""
-        self._capture.release()
+        self._apart.close()
 
     def frames(self, width: int, height: int, *, first: int = 0) -> Iterator[tuple[int, Image]]:
         """Times in microseconds from 0, and frames, uint8 [height, width, 3] in RGB order, cut to that shape.
 
         From number `first` on.
         """
-        self._capture.set(cv2.CAP_PROP_POS_FRAMES, first)
-        for number in itertools.count(first):
-            there, image = self._capture.read()
-            if not there:
-                return
-            yield round(number * 1e6 / self.fps), as_sensor_sees(np.asarray(image, np.uint8), width, height)
+        for frame in self._apart.read("frames", width, height, first):
+            assert isinstance(frame, RgbFrame)
+            yield frame.t_end_us, frame.image
 
 
 class EventsFromFrames:

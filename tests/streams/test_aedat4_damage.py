@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 
 import lz4.frame
@@ -18,12 +19,13 @@ from streams import EventPacket, RecordingError, RgbFrame, open_source, write_ae
 from streams.aedat4 import (
     MAGIC,
     MAX_PACKET_BYTES,
+    MAX_PIXELS,
     CorruptPacketError,
     decompress,
     parse_header,
 )
 from streams.aedat4_reader import Aedat4Reader
-from streams.aedat4_writer import _TABLE_POSITION_AT, encode_header, encode_table
+from streams.aedat4_writer import _TABLE_POSITION_AT, encode_frame, encode_header, encode_table
 from streams.items import Events
 from tests.conftest import random_events
 from tests.streams.test_aedat4 import SIZE, assert_same_frames, images, read, write
@@ -131,6 +133,32 @@ def test_a_decompression_bomb_is_refused(pack, code: int) -> None:
     assert len(bomb) < 1_000_000
     with pytest.raises(CorruptPacketError):
         decompress(bomb, code)
+
+
+@pytest.mark.parametrize("compression", ["none", "lz4", "zstd"])
+def test_a_packet_beyond_all_sizes_is_not_even_read(tmp_path: Path, compression: str) -> None:
+    path = tmp_path / "a.aedat4"
+    with write_aedat4(path, SIZE, None, compression=compression) as writer:
+        writer.write(EventPacket(0, 1, random_events(10, 0, 100)))
+    with Aedat4Reader(path) as reader:
+        start = reader.header.data_start
+    with path.open("r+b") as file:
+        file.seek(_TABLE_POSITION_AT)
+        file.write(struct.pack("<q", -1))
+        file.seek(start + 4)
+        file.write(struct.pack("<i", MAX_PACKET_BYTES + 1))
+        file.truncate(start + 8 + MAX_PACKET_BYTES + 1)
+    tracemalloc.start()
+    with Aedat4Reader(path) as reader:
+        assert reader.events(reader.index[0]) is None and reader.counts["corrupt packets skipped"] == 1
+    assert tracemalloc.get_traced_memory()[1] < 1 << 22
+    tracemalloc.stop()
+
+
+def test_the_largest_image_fits_a_packet() -> None:
+    image = np.zeros((1 << 12, 1 << 12, 3), np.uint8)  # of four channels it is a quarter larger
+    assert len(encode_frame(RgbFrame(0, 1, image))) - image.size < 1 << 12
+    assert (MAX_PIXELS << 2) + (1 << 12) <= MAX_PACKET_BYTES
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import struct
+import zlib
 from pathlib import Path
+from unittest.mock import Mock
 
 import cv2
 import numpy as np
@@ -11,6 +15,7 @@ from PIL import Image as Pictures
 
 from streams import EventImage, RecordingError, open_source, synchronize
 from streams.filters import filtered
+from streams.image_folder import read_picture
 
 NUMBERS = (5, 10, 15, 20, 30)
 
@@ -75,6 +80,57 @@ def test_a_damaged_picture_and_one_of_another_size_are_named(clip: Path) -> None
     picture.write_bytes(picture.read_bytes()[:30])
     with open_source(clip) as source, pytest.raises(RecordingError, match="00000010.png is no picture"):
         list(source)
+
+
+def png(width: int, height: int, *, between: bytes = b"", claims: int | None = None) -> bytes:
+    """A black picture with `between` in front of its pixels, whose length it may lie about."""
+    pixels = zlib.compress(bytes(height * (3 * width + 1)))
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    parts = [chunk(b"IHDR", head), between, chunk(b"IDAT", pixels, claims), chunk(b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def chunk(kind: bytes, data: bytes, claims: int | None = None) -> bytes:
+    length = len(data) if claims is None else claims
+    return struct.pack(">I", length) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def jpeg(scans: int) -> bytes:
+    """With its last scan, of a few bytes, so many times more."""
+    file = io.BytesIO()
+    Pictures.new("RGB", (34, 26)).save(file, "JPEG", progressive=True)
+    data = file.getvalue()
+    return data[:-2] + data[data.rindex(b"\xff\xda") : -2] * scans + data[-2:]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        png(34, 26, claims=(1 << 32) - 1),  # OpenCV would take 4 GB
+        png(34, 26, claims=(1 << 31) - 1),
+        png(34, 26)[:-12] + chunk(b"IEND", b"", (1 << 32) - 1),
+        png(34, 26)[:-1],
+        png(34, 26, between=chunk(b"acTL", struct.pack(">II", 2, 0))),
+        jpeg(1000),
+        png(4097, 4097),
+    ],
+    ids=["claims 4 GB", "claims 2 GB", "claims 4 GB at its end", "cut", "moves", "a thousand scans", "too large"],
+)
+def test_a_picture_made_to_harm_does_not_reach_the_decoder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    (tmp_path / "a.png").write_bytes(content)
+    monkeypatch.setattr(cv2, "imdecode", Mock(side_effect=AssertionError))
+    with pytest.raises(RecordingError, match="a.png is (damaged|4097 x 4097)"):
+        read_picture(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(
+    "content", [png(34, 26), png(34, 26, between=chunk(b"tEXt", b"a\0b")) + b"more", jpeg(0), jpeg(5)]
+)
+def test_what_looks_like_it_is_read(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.png").write_bytes(content)
+    assert read_picture(tmp_path / "a.png").shape == (26, 34, 3)
 
 
 def test_how_a_camera_was_held_turns_no_picture(clip: Path) -> None:

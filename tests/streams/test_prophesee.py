@@ -237,6 +237,7 @@ def test_what_is_not_theirs_is_left_to_others(tmp_path: Path) -> None:
         ("a.raw", b"% evt 3.0\n% geometry 0x0\n" + evt3(EVENTS), "0 x 0 cannot be its sensor's size"),
         ("a.raw", b"% evt 3.0\n% geometry 8x8\n" + evt3(EVENTS), "no events can be read ("),
         ("a.raw", b"% evt 3.0\n% " + bytes(1 << 25), "has no end of its header"),
+        ("a.raw", b"% evt 3.0\n% geometry 64x48\n% format \x1b[31mE;x=1\n" + evt3(EVENTS), 'unknown version "?[31mE"'),
         ("a.dat", b"% Version 2\n% Width 64\n% Height 48\n", "cannot be read ("),
         ("a.dat", b"% Version 2\n% Width 64\n% Height 48\n\x0e\x08" + bytes(80), "holds trigger events"),
         ("a.es", b"Event Stream\x02", "cannot be read ("),

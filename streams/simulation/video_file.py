@@ -1,0 +1,55 @@
+"""A video file as OpenCV decodes it; that can hang, crash and fill memory, so `Video` opens it in a process apart."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from streams.items import RgbFrame
+from streams.simulation.video import as_sensor_sees
+
+_MOST_FPS, _MOST_FRAMES = 100_000, 1e9
+
+
+class VideoFile:
+    """A video file, opened. Raises ValueError that names the file if it cannot be read."""
+
+    def __init__(self, path: Path) -> None:
+        self.counts: Counter[str] = Counter()
+        fault = f"{path} cannot be read as a video: convert it to MP4 or AVI"
+        first = cv2.VideoCapture(str(path))  # of its own, for not all files can be wound back
+        there, image = first.read()
+        first.release()
+        if not there or image is None:
+            raise ValueError(fault)
+        self.size = (image.shape[1], image.shape[0])  # (width, height), as it is decoded
+        self._capture = cv2.VideoCapture(str(path))
+        self.fps = self._capture.get(cv2.CAP_PROP_FPS)
+        if not self._capture.isOpened() or not 1 <= self.fps <= _MOST_FPS:
+            self._capture.release()
+            raise ValueError(fault)
+
+    @property
+    def seconds(self) -> float:
+        """How long it says it is; 0 where it does not say."""
+        count = float(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        return count / self.fps if 0 < count <= _MOST_FRAMES else 0.0
+
+    def close(self) -> None:
+        """Close the file."""
+        self._capture.release()
+
+    def frames(self, width: int, height: int, first: int) -> Iterator[RgbFrame]:
+        """Frames from number `first` on, uint8 [height, width, 3], cut to that shape, at their times from 0."""
+        self._capture.set(cv2.CAP_PROP_POS_FRAMES, first)
+        for number in itertools.count(first):
+            there, image = self._capture.read()
+            if not there:
+                return
+            time_us = round(number * 1e6 / self.fps)
+            yield RgbFrame(time_us, time_us, as_sensor_sees(np.asarray(image, np.uint8), width, height))

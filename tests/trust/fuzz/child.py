@@ -1,0 +1,188 @@
+"""A process that takes cases one after the other: one that hangs or crashes costs a process, not the run.
+
+    with Child() as child:
+        outcome = child.run(route, path)
+
+What a case takes is measured in it: time, and memory beyond what it had before the first case. A kept case runs again,
+with all that it prints, by
+
+    python -m tests.trust.fuzz.child MODULE:ROUTE PATH
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import multiprocessing
+import os
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import TracebackType
+
+import psutil
+
+#: Raises AssertionError where a case fails; returns what it ended in.
+Route = Callable[[Path], str]
+DATA, REFUSED = "data", "refused"
+
+_START_S, _PATIENCE_S = 120.0, 30.0  # of wall time, on a machine that may be busy
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a case ended: in data, refused in one line, or in a failure."""
+
+    ended: str
+    seconds: float
+    mb: float
+    failure: str = ""
+
+
+class Child:
+    """The process, which is started where there is none. A context manager; leaving it ends the process."""
+
+    def __init__(self) -> None:
+        self._context = multiprocessing.get_context("spawn")
+        self._process: multiprocessing.context.SpawnProcess | None = None
+        self._link: Connection | None = None
+
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._end()
+
+    def run(self, route: Route, path: Path) -> Outcome:
+        """A case. A process that makes no end of it within half a minute is killed."""
+        link = self._link or self._start()
+        try:
+            link.send((route, path))
+            if not link.poll(_PATIENCE_S):
+                self._end()
+                return Outcome("", _PATIENCE_S, 0, "it hangs")
+            outcome: Outcome = link.recv()
+            return outcome
+        except (EOFError, OSError):
+            assert self._process is not None
+            self._process.join(_PATIENCE_S)
+            code = self._process.exitcode
+            self._end()
+            return Outcome("", 0, 0, f"the process crashed, exit code {code}")
+
+    def _start(self) -> Connection:
+        self._link, far = self._context.Pipe()
+        self._process = self._context.Process(target=_serve, args=(far,), name="fuzzed", daemon=True)
+        self._process.start()
+        far.close()
+        if not self._link.poll(_START_S):
+            raise TimeoutError("the process for the cases does not start")
+        self._link.recv()
+        return self._link
+
+    def _end(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.join(_PATIENCE_S)
+        if self._link is not None:
+            self._link.close()
+        self._process = self._link = None
+
+
+def _serve(link: Connection) -> None:
+    with tempfile.TemporaryDirectory(prefix="velora-fuzz-") as own:
+        keep = prepare(Path(own))
+        idle_mb = _mb("VmRSS")
+        with contextlib.suppress(EOFError), link:
+            link.send(None)  # it has started
+            while True:
+                route, path = link.recv()
+                link.send(measured(route, path, idle_mb))
+    del keep
+
+
+def prepare(own: Path) -> object:
+    """Import what commands import, and load the model; keep what is returned, with which the model stays loaded."""
+    os.environ |= {"VELORA_DATA": str(own), "TMPDIR": str(own), "OMP_WAIT_POLICY": "PASSIVE"}
+    tempfile.tempdir = str(own)
+    from velora import load_recognizer
+
+    for name in ("app.replay", "app.info", "app.label", "app.labelling.labeller", "app.convert", "app.viewers"):
+        importlib.import_module(name)
+    return load_recognizer("demo")
+
+
+def measured(route: Route, path: Path, idle_mb: float) -> Outcome:
+    """A case in this process, and in those that it starts to read files."""
+    _forget_peaks()
+    wall, cpu, ended, failure = time.perf_counter(), _cpu_s(), "", ""
+    try:
+        ended = route(path)
+    except AssertionError as error:
+        failure = str(error)[:600] or "an assertion failed"
+    except BaseException as error:
+        failure = _where(error)
+    # On a machine that is busy with other things a case waits; what it computes, with all its threads, it does itself.
+    seconds = min(time.perf_counter() - wall, _cpu_s() - cpu)
+    return Outcome(ended, seconds, max(0.0, _mb("VmHWM") - idle_mb) + sum(map(_peak_mb, _workers())), failure)
+
+
+def _workers() -> list[psutil.Process]:
+    return psutil.Process().children()
+
+
+def _cpu_s() -> float:
+    """Processor time of this process, and of those that it has started."""
+    own = os.times()
+    total = own.user + own.system + own.children_user + own.children_system
+    for worker in _workers():
+        with contextlib.suppress(psutil.Error):
+            total += sum(worker.cpu_times()[:2])
+    return total
+
+
+def _peak_mb(worker: psutil.Process) -> float:
+    with contextlib.suppress(OSError, ValueError):
+        return _mb("VmHWM", worker.pid)
+    return 0.0
+
+
+def _where(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    last = frames[-1] if frames else None
+    return f"{type(error).__name__}: {str(error)[:300]}" + (f" at {last.filename}:{last.lineno}" if last else "")
+
+
+def _forget_peaks() -> None:
+    """Linux forgets the peak of resident memory when asked to."""
+    for pid in ("self", *(worker.pid for worker in _workers())):
+        with contextlib.suppress(OSError):
+            Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="ascii")
+
+
+def _mb(what: str, pid: int | str = "self") -> float:
+    """VmRSS or VmHWM of a process, in MB."""
+    for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
+        if line.startswith(f"{what}:"):
+            return int(line.split()[1]) / 1e3
+    raise ValueError(f"the system tells no {what}")
+
+
+def _again(name: str, path: Path) -> int:
+    """A kept case in this process."""
+    module, _, route = name.partition(":")
+    with tempfile.TemporaryDirectory(prefix="velora-fuzz-") as own:
+        keep = prepare(Path(own))
+        outcome = measured(getattr(importlib.import_module(module), route), path, _mb("VmRSS"))
+        del keep
+    print(outcome, file=sys.stderr)
+    return 1 if outcome.failure else 0
+
+
+if __name__ == "__main__":
+    sys.exit(_again(sys.argv[1], Path(sys.argv[2])))

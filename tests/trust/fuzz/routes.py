@@ -1,0 +1,215 @@
+"""The ways through the program that a hostile recording takes, each run in the process of `child`.
+
+A route returns what a file ended in: data, or one line that refuses it. It raises AssertionError for anything else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import itertools
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from streams import StreamError, open_source, synchronize
+from tests.trust.fuzz.child import DATA, REFUSED
+
+_PICTURE_S = 20.0  # of wall time
+_SAMPLES = 3_000  # of a recording: a small file may say that it lasts for hours
+_ENOUGH_S = 2.5  # of processor time, after which a command is interrupted: by then it has given data, and ends at once
+_INTERRUPTED = 130
+_UNFORESEEN = ("Traceback", "--debug shows where")
+
+
+def decoder(path: Path) -> str:
+    """open, synchronise, render, seek."""
+    try:
+        with open_source(path) as source:
+            samples = sum(1 for _ in itertools.islice(synchronize(source), _SAMPLES))
+            if source.span_us is not None:
+                middle = sum(source.span_us) // 2
+                assert all(ok is not None for ok, _ in zip(source.read(middle), range(5), strict=False))
+    except StreamError as error:
+        return line(str(error))
+    return DATA if samples else REFUSED
+
+
+def replay(path: Path) -> str:
+    """velora replay --json."""
+    return command("replay", "--json", "--speed", "max", "--stride", "1", "--hop", "8", path)
+
+
+def info(path: Path) -> str:
+    """velora info --json."""
+    return command("info", "--json", path)
+
+
+def label(path: Path) -> str:
+    """velora label."""
+    with tempfile.TemporaryDirectory() as out, _readers_in_threads():
+        ended = command("label", path, "--out", out, "--jobs", "1", "--stride", "1", "--hop", "8", fails_by="failed:")
+        index = (Path(out) / "index.csv").read_text(encoding="utf-8")
+        assert len(index.splitlines()) == 2, f"index.csv has not one line: {index[:200]!r}"
+        return ended
+
+
+def upload(path: Path) -> str:
+    """upload to the page."""
+    viewers, token = _page()
+    with tempfile.TemporaryDirectory() as folder:
+        sent = Path(folder) / path.name
+        shutil.copyfile(path, sent)
+        try:
+            viewers.play_upload(token, sent)
+        except (StreamError, ValueError) as error:
+            from app.channel import one_line
+
+            return line(one_line(error, sent))
+        assert not sent.exists(), "what was uploaded is left behind"
+    try:
+        return _shown(viewers.get(token))
+    finally:
+        viewers.get(token).pause()  # it would play on beside the next case
+
+
+def _shown(viewer: Any) -> str:
+    channel = viewer.channel
+    _wait(lambda: channel.moment is not None or channel.failure)
+    if channel.failure:
+        return line(channel.failure)
+    _seek(channel)
+    json.dumps(viewer.state(), allow_nan=False)
+    return DATA
+
+
+def _seek(channel: Any) -> None:
+    """To the middle, where a recording has one, and wait for its picture."""
+    if channel.player.span_us is not None:
+        before = channel.moment.number
+        channel.player.seek(sum(channel.player.span_us) // 2)
+        _wait(lambda: channel.moment.number > before or channel.failure)
+
+
+@functools.cache
+def _page() -> tuple[Any, str]:
+    """The tabs of a page, and the token of one."""
+    from app.channel import Settings
+    from app.channels import Channels
+    from app.viewers import Viewers
+    from recordings import bundled
+    from velora import load_recognizer
+
+    viewers = Viewers(load_recognizer("demo"), Channels(Settings()))
+    token = viewers.open("tab", bundled()["cards"])
+    viewers.get(token).pause()  # type: ignore[union-attr]  (it was just opened)
+    return viewers, token
+
+
+def _wait(condition: Any) -> None:
+    until = time.monotonic() + _PICTURE_S
+    while not condition():
+        assert time.monotonic() < until, "the page waits for a picture for ever"
+        time.sleep(0.002)
+
+
+# --- what is said -----------------------------------------------------------------------------------------------------
+
+
+def line(text: str) -> str:
+    """REFUSED, for a text that is one clear line."""
+    assert text.strip() and text.isprintable() and len(text) < 1000, f"no clear line: {text[:300]!r}"
+    return REFUSED
+
+
+def command(*arguments: object, fails_by: str = "velora: ") -> str:
+    """Run a command, and judge by its exit code and all that it prints; `fails_by` tells the line of a failure."""
+    from app.cli import main
+
+    with _captured() as streams, _interrupted_after(_ENOUGH_S):
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as error:
+            code = error.code if isinstance(error.code, int) else 1
+    out, err = streams
+    return judged(code, out[0], err[0], fails_by)
+
+
+def judged(code: int, out: str, err: str, fails_by: str = "velora: ") -> str:
+    """What a command ended in. Raises AssertionError for anything but data or one line."""
+    told = f"exit code {code}, {err[-400:]!r}"
+    assert code in (0, 1) or (code == _INTERRUPTED and out + err), told
+    assert not any(word in err for word in _UNFORESEEN), told
+    for text in out.splitlines():
+        json.loads(text, parse_constant=_no_number)
+    if code != 1:
+        assert out.strip() or err.strip(), "it ends with nothing said"
+        return DATA
+    last = err.splitlines()[-1] if err.strip() else ""
+    assert fails_by in err, told
+    return line(last)
+
+
+def _no_number(text: str) -> None:
+    raise AssertionError(f"{text} is no JSON")
+
+
+@contextlib.contextmanager
+def _interrupted_after(seconds: float) -> Iterator[None]:
+    """As by Ctrl-C, after so much processor time."""
+    before = signal.signal(signal.SIGPROF, lambda *_: signal.raise_signal(signal.SIGINT))
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
+
+
+@contextlib.contextmanager
+def _captured() -> Iterator[tuple[list[str], list[str]]]:
+    """What this process prints, its libraries too: stdout and stderr, each in a list once it is over."""
+    out: list[str] = []
+    err: list[str] = []
+    with tempfile.TemporaryFile() as for_out, tempfile.TemporaryFile() as for_err:
+        with _redirected(1, for_out), _redirected(2, for_err):
+            yield out, err
+        for told, file in ((out, for_out), (err, for_err)):
+            file.seek(0)
+            told.append(file.read().decode(errors="replace"))
+
+
+@contextlib.contextmanager
+def _redirected(number: int, file: IO[bytes]) -> Iterator[None]:
+    stream = sys.stdout if number == 1 else sys.stderr
+    stream.flush()
+    before = os.dup(number)
+    os.dup2(file.fileno(), number)
+    try:
+        yield
+    finally:
+        stream.flush()
+        os.dup2(before, number)
+        os.close(before)
+
+
+@contextlib.contextmanager
+def _readers_in_threads() -> Iterator[None]:
+    """Recordings are read in this process, whose crash is then noticed, and whose memory is measured."""
+    from unittest.mock import Mock, patch
+
+    from tests.app.conftest import ThreadContext
+
+    with (
+        patch("app.labelling.readers.multiprocessing.get_context", lambda _: ThreadContext),
+        patch("app.labelling.reader._prepare", lambda: None),
+        patch("app.labelling.reader.faulthandler", Mock()),
+    ):
+        yield
