@@ -1,7 +1,8 @@
 """A process that takes cases one after the other: one that hangs or crashes costs a process, not the run.
 
-    with Child() as child:
-        outcome = child.run(route, path)
+    child = Child()
+    outcome = child.run(route, path)
+    child.close()
 
 What a case takes is measured in it: time, and memory beyond what it had before the first case. A kept case runs again,
 with all that it prints, by
@@ -23,7 +24,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import TracebackType
 
 import psutil
 
@@ -45,18 +45,12 @@ class Outcome:
 
 
 class Child:
-    """The process, which is started where there is none. A context manager; leaving it ends the process."""
+    """The process, which is started where there is none."""
 
     def __init__(self) -> None:
         self._context = multiprocessing.get_context("spawn")
         self._process: multiprocessing.context.SpawnProcess | None = None
         self._link: Connection | None = None
-
-    def __enter__(self) -> Child:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self._end()
 
     def run(self, route: Route, path: Path) -> Outcome:
         """A case. A process that makes no end of it within half a minute is killed."""
@@ -64,7 +58,7 @@ class Child:
         try:
             link.send((route, path))
             if not link.poll(_PATIENCE_S):
-                self._end()
+                self.close()
                 return Outcome("", _PATIENCE_S, 0, "it hangs")
             outcome: Outcome = link.recv()
             return outcome
@@ -72,7 +66,7 @@ class Child:
             assert self._process is not None
             self._process.join(_PATIENCE_S)
             code = self._process.exitcode
-            self._end()
+            self.close()
             return Outcome("", 0, 0, f"the process crashed, exit code {code}")
 
     def _start(self) -> Connection:
@@ -85,7 +79,8 @@ class Child:
         self._link.recv()
         return self._link
 
-    def _end(self) -> None:
+    def close(self) -> None:
+        """End the process."""
         if self._process is not None:
             self._process.kill()
             self._process.join(_PATIENCE_S)
