@@ -149,7 +149,8 @@ class Recognizer:
     def _prediction(
         self, window: Sequence[Frame], sample: Sample, logits: Tensor, times: dict[str, float]
     ) -> Prediction:
-        probabilities = torch.softmax(logits / self.config.temperature, dim=0).numpy().astype(np.float32)
+        below = (logits - logits.max()) / self.config.temperature  # divided first, large ones would overflow
+        probabilities = torch.softmax(below, dim=0).numpy().astype(np.float32)
         probabilities.setflags(write=False)
         top = top_labels(probabilities, self.config.labels)
         return Prediction(

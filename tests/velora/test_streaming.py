@@ -311,6 +311,13 @@ def test_output_that_is_not_finite_is_an_error_and_leaves_no_trace() -> None:
     assert session.push(make_sample(1)) is not None
 
 
+def test_probabilities_are_numbers_whatever_finite_output_is_divided_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    recognizer = make_recognizer(make_config(frames=1, temperature=0.01))
+    monkeypatch.setattr(recognizer.model, "fuse", lambda *_: torch.tensor([[3e38, -3e38, 2e38]]))
+    prediction = recognizer.open().push(make_sample(0))
+    assert prediction is not None and prediction.probabilities.tolist() == [1, 0, 0] and prediction.confidence == 1
+
+
 @pytest.mark.parametrize("setting", [{"stride": 0}, {"stride": 1001}, {"hop": 0}])
 def test_refuses_bad_settings(recognizer: Recognizer, setting: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(setting))} must be .*, not {next(iter(setting.values()))}"):
