@@ -163,7 +163,7 @@ class Recognizer:
             probabilities=probabilities,
             latency_ms={"decode": sample.decode_ms, "render": sample.render_ms, **times},
             model=self.name,
-            unsure=top[0][1] < self.config.unsure_below,
+            unsure=top[0][1] < self.config.unsure_below or all(frame.blank for frame in window),
         )
 
 

@@ -318,6 +318,22 @@ def test_probabilities_are_numbers_whatever_finite_output_is_divided_by(monkeypa
     assert prediction is not None and prediction.probabilities.tolist() == [1, 0, 0] and prediction.confidence == 1
 
 
+@pytest.mark.parametrize(
+    ("rgb", "events", "unsure"), [(0, 255, True), (7, 40, True), (None, 255, False), (0, None, False)]
+)
+def test_a_window_in_which_nothing_can_be_seen_is_unsure(rgb: int | None, events: int | None, unsure: bool) -> None:
+    session = make_recognizer(make_config(unsure_below=0.0)).open()
+    seen = [make_sample(k) for k in range(4)]
+    for name, value in (("rgb", rgb), ("event_image", events)):
+        if value is not None:
+            blank = np.full_like(seen[0].rgb, value)
+            seen = [replace(sample, **{name: blank}) for sample in seen]
+    last = [session.push(sample) for sample in seen][-1]
+    assert last is not None and last.unsure is unsure
+    after = session.push(make_sample(4))
+    assert after is not None and not after.unsure  # one picture in the window is something
+
+
 @pytest.mark.parametrize("setting", [{"stride": 0}, {"stride": 1001}, {"hop": 0}])
 def test_refuses_bad_settings(recognizer: Recognizer, setting: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(setting))} must be .*, not {next(iter(setting.values()))}"):
