@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from velora.config import VELoRAConfig
-from velora.errors import ModelError
+from velora.errors import ModelError, NotFiniteError
 from velora.model import VELoRA
 from velora.prediction import Prediction, top_labels
 from velora.preprocess import difference, normalize, resize
@@ -81,7 +81,8 @@ class Recognizer:
         """Push samples to their sessions, with one batch of encodings and one of fusions for all of them.
 
         A session may appear several times, its samples in order. Raises ValueError for a sample whose images are not
-        uint8 [H, W, 3], before any session has changed, and ModelError if the model's output is not finite.
+        uint8 [H, W, 3], before any session has changed, and NotFiniteError, a ModelError, where the model's output is
+        not finite: it has the predictions of the other sessions, whose windows stay.
         """
         with contextlib.ExitStack() as held:
             for session in sorted({session for session, _ in pairs}, key=id):  # always in one order: no deadlock
@@ -99,16 +100,20 @@ class Recognizer:
             encode_ms = resize_ms + self._timed(lambda: self._encode(plans))
             logits: list[Tensor] = []
             fuse_ms = self._timed(lambda: logits.extend(self._fuse(plans)))
-        if not all(torch.isfinite(row).all() for row in logits):
-            for session, _ in pairs:
-                session.clear()
-            raise ModelError(f"{self.name}: the model's output is not finite: try --dtype fp32, or another checkpoint")
         rows = iter(logits)
+        due = {k: next(rows) for k, plan in enumerate(plans) if plan.window}
+        failed = [k for k, row in due.items() if not torch.isfinite(row).all()]
         times = {"encode": encode_ms, "fuse": fuse_ms}
-        return [
-            self._prediction(plan.window, sample, next(rows), times) if plan.window else None
-            for plan, (_, sample) in zip(plans, pairs, strict=True)
+        predictions = [
+            self._prediction(plan.window, sample, due[k], times) if plan.window and k not in failed else None
+            for k, (plan, (_, sample)) in enumerate(zip(plans, pairs, strict=True))
         ]
+        if failed:
+            for k in failed:
+                pairs[k][0].clear()
+            text = f"{self.name}: the model's output is not finite: try --dtype fp32, or another checkpoint"
+            raise NotFiniteError(text, predictions, failed)
+        return predictions
 
     def _images(self, samples: Sequence[Sample]) -> list[Tensor]:
         """RGB and event image of each sample, uint8 [2, 3, S, S] on the device."""

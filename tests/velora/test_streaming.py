@@ -17,7 +17,7 @@ from torch import Tensor
 
 from streams.items import Sample
 from tests.velora.conftest import VARIANTS, make_config, make_recognizer, make_sample, normalized
-from velora.errors import ModelError
+from velora.errors import ModelError, NotFiniteError
 from velora.prediction import Prediction
 from velora.preprocess import resize
 from velora.recognizer import Recognizer
@@ -309,6 +309,24 @@ def test_output_that_is_not_finite_is_an_error_and_leaves_no_trace() -> None:
         session.push(make_sample(0))
     recognizer.model.fuser.head.bias.copy_(good)
     assert session.push(make_sample(1)) is not None
+
+
+def test_output_that_is_not_finite_is_told_of_its_stream_and_others_keep_their_windows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recognizer = make_recognizer(make_config())
+    sessions = [recognizer.open() for _ in range(3)]
+    for k in range(3):
+        recognizer.step([(session, make_sample(k)) for session in sessions])
+    fuse, second = recognizer.model.fuse, torch.tensor([1])
+    monkeypatch.setattr(recognizer.model, "fuse", lambda *pooled: fuse(*pooled).index_fill(0, second, torch.inf))
+    with pytest.raises(NotFiniteError, match="not finite: try") as caught:
+        recognizer.step([(session, make_sample(3)) for session in sessions])
+    assert list(caught.value.failed) == [1]
+    assert [prediction is None for prediction in caught.value.predictions] == [False, True, False]
+    monkeypatch.undo()
+    found = recognizer.step([(session, make_sample(4)) for session in sessions])
+    assert [prediction is None for prediction in found] == [False, True, False]
 
 
 def test_probabilities_are_numbers_whatever_finite_output_is_divided_by(monkeypatch: pytest.MonkeyPatch) -> None:
