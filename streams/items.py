@@ -91,6 +91,11 @@ class RgbFrame:
     arrival_ns: int | None = None  # host monotonic clock; None for recordings
 
 
+def size_of(item: EventPacket | RgbFrame) -> int:
+    """Bytes of its array."""
+    return item.image.nbytes if isinstance(item, RgbFrame) else item.events.nbytes
+
+
 @dataclass(frozen=True, slots=True)
 class EventImage:
     """The events of an exposure as somebody else has rendered them; they themselves are not to be had."""

@@ -17,7 +17,7 @@ import numpy as np
 from streams.aedat4 import EVENTS, FRAMES
 from streams.clock import Unroller
 from streams.errors import StreamError
-from streams.items import EventPacket, Gap, Item, RgbFrame, no_events
+from streams.items import EventPacket, Gap, Item, RgbFrame, no_events, size_of
 from streams.link import Arrived, Link
 from streams.source import DEFAULT_PERIOD_US, JUMP_US, Source
 
@@ -288,7 +288,7 @@ class _Order:
 
     def _bound(self, held: list[tuple[int, Arrived]]) -> None:
         """Leave out the oldest of what waits, where it is too much."""
-        while len(held) > 1 and sum(map(_size_of, held)) > _MAX_HELD_BYTES:
+        while len(held) > 1 and sum(size_of(item) for _, item in held) > _MAX_HELD_BYTES:
             held.pop(0)
             self._counts["items that waited too long for others, dropped"] += 1
 
@@ -327,11 +327,6 @@ class _Patience:
     def was_short(self) -> None:
         """Events have come that it was no longer waited for."""
         self._waits.append(2 * self.seconds / self._TIMES)
-
-
-def _size_of(held: tuple[int, Arrived]) -> int:
-    item = held[1]
-    return item.image.nbytes if isinstance(item, RgbFrame) else item.events.nbytes
 
 
 def _parse(address: str) -> tuple[str, tuple[int, int]]:

@@ -90,6 +90,16 @@ def test_a_scene_that_is_still_from_the_beginning_gives_frames_without_events(ca
     assert sample.has_rgb and sample.has_events and not len(sample.events)
 
 
+def test_where_the_consumer_is_slow_packets_are_bounded_in_bytes_too(
+    camera: FakeCamera, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streams.pump.MOST_BYTES", 4 * 50 * EVENT_DTYPE.itemsize)
+    with DvCameraSource("dv:") as source:
+        camera.give(*(batch(10_000 * k, 10_000 * k + 10_000) for k in range(30)))
+        until(lambda: source.counts["packets of the camera, left out since too many came"] >= 25)
+        assert sum(len(item.events) for item in itertools.islice(source, 3) if isinstance(item, EventPacket)) <= 200
+
+
 def test_where_the_consumer_is_slow_the_oldest_packets_go_whole(
     camera: FakeCamera, monkeypatch: pytest.MonkeyPatch
 ) -> None:
