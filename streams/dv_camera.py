@@ -18,7 +18,7 @@ from streams.clock import Unroller
 from streams.dv_order import Arrived, Order
 from streams.dv_settings import set_up
 from streams.errors import StreamError
-from streams.items import EVENT_DTYPE, Events, Gap, Item, RgbFrame, size_of
+from streams.items import EVENT_DTYPE, Events, Gap, Item, RgbFrame, eight_bit, size_of
 from streams.pump import MOST_BYTES, Pump
 from streams.source import DEFAULT_PERIOD_US, Source
 
@@ -160,6 +160,8 @@ class DvCameraSource(Source):
         asked_ns = time.monotonic_ns()
         try:
             events, frames, running = _drained(self._camera, self.frame_size is not None)
+        except StreamError:
+            raise
         except Exception:  # whatever the driver raises now, the camera is of no use any more
             events, frames, running = [], [], False
         came_ns = time.monotonic_ns()
@@ -242,7 +244,7 @@ def _as_events(store: Any) -> Events:
 
 def _as_frame(frame: Any) -> RgbFrame:
     """Its time is the start of the exposure."""
-    image, start = np.asarray(frame.image, np.uint8), int(frame.timestamp)
+    image, start = eight_bit(np.asarray(frame.image)), int(frame.timestamp)
     if image.ndim == 3:
         image = image[..., 2::-1] if image.shape[2] >= 3 else image[..., 0]
     return RgbFrame(start, start + frame.exposure // _US, image.copy(), time.monotonic_ns())
