@@ -6,13 +6,14 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import product
 
 import numpy as np
 import pytest
 
 from streams import open_source
 from streams.server import Server
-from tests.streams.fake_server import serving
+from tests.streams.fake_server import events_at, frame_at, packed, serving
 from tests.trust.faults.measures import PERIOD_US, Clockwork, InUse, Watch, until, watching
 from tests.trust.faults.proxy import Proxy, between, crumbs
 from tests.trust.ledger import Ledger, Row
@@ -151,6 +152,22 @@ def test_garbage_ends_it_with_one_line(ledger: Ledger) -> None:
             line = str(watch.failure)
             well = "sends what is no packet" in line and "\n" not in line
             row.add(name, seconds=took, mb=before.grown_mb(), failure="" if well else line)
+    row.check()
+
+
+def test_packets_of_another_time_are_gaps_and_hold_up_nothing(ledger: Ledger, nightly: bool) -> None:
+    row = ledger.row("network", "one packet whose time is hours or years away", most_s=2.0)
+    steps_s = (3_600, -3_600, 300_000_000, -1, 5) if nightly else (3_600, -1)
+    for step_s, kind in product(steps_s, ("events", "frame")):
+        with feed() as (watch, proxies, _):
+            at, seen = time.monotonic_ns() // 1_000 + step_s * 1_000_000, len(watch.samples)
+            item = events_at(at, at + 10_000) if kind == "events" else frame_at(at, at + 10_000)
+            proxies[kind == "frame"].inject(packed(item))
+            watch.wait(40)
+            pause_s = max(np.diff([came for came, _, _ in watch.samples[seen - 1 :]]))
+            row.add(f"{kind} {step_s} s away", seconds=pause_s)
+            assert 1 <= watch.gaps() <= 2 and (np.diff([end for _, end, _ in watch.samples]) > 0).all()
+    row.found = f"the longest pause {row.worst_s:.2f} s, two gaps at most"
     row.check()
 
 

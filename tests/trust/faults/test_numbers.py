@@ -116,7 +116,7 @@ def test_images_of_a_wrong_kind_are_refused_before_anything_has_changed(ledger: 
 @pytest.fixture(params=["head", "adapter"])
 def overflowing(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A checkpoint of finite weights whose output is not."""
-    folder = tmp_path / "overflowing"
+    folder = tmp_path / request.param
     folder.mkdir()
     for name in ("config.json", "README.md"):
         (folder / name).write_bytes((DEMO / name).read_bytes())
@@ -130,7 +130,7 @@ def overflowing(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 def test_a_checkpoint_whose_output_overflows_is_one_line_in_every_command(
     ledger: Ledger, overflowing: Path, small_recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    row = ledger.row("numbers", f"a checkpoint of huge weights, {overflowing.name}")
+    row = ledger.row("numbers", f"a checkpoint of huge weights in its {overflowing.name}")
     out = tmp_path / "labels"
     commands = {
         "replay": ["replay", str(small_recording), "--json", "--speed", "max"],
@@ -147,7 +147,7 @@ def test_a_checkpoint_whose_output_overflows_is_one_line_in_every_command(
 
 
 def test_the_page_says_that_a_model_is_broken_and_shows_no_label_of_it(ledger: Ledger, overflowing: Path) -> None:
-    row = ledger.row("numbers", "two viewers of a model whose output overflows", most_s=20)
+    row = ledger.row("numbers", f"two viewers of a model whose {overflowing.name} overflows", most_s=20)
     recognizer = load_recognizer(overflowing, device="cpu")
     channels = Channels(Settings(opened=lambda _: Clockwork(), stride=1))
     viewers = [Viewer(channels, f"webcam:{k}", recognizer) for k in range(2)]
