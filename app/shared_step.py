@@ -12,6 +12,8 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from velora.errors import NotFiniteError
+
 if TYPE_CHECKING:
     from streams import Sample
     from velora import Prediction, Recognizer
@@ -60,6 +62,10 @@ def _step(recognizer: Recognizer, pushes: list[_Push]) -> None:
             for push, prediction in zip(pushes, found, strict=True):
                 push.prediction, push.done = prediction, True
             return
+    except NotFiniteError as error:  # the others have been recognised
+        for k, push in enumerate(pushes):
+            push.prediction, push.error, push.done = error.predictions[k], error if k in error.failed else None, True
+        return
     except Exception:  # one of them may be to blame, or may have changed its recogniser just now
         pass
     for push in pushes:

@@ -18,8 +18,8 @@ from streams.clock import Unroller
 from streams.dv_order import Arrived, Order
 from streams.dv_settings import set_up
 from streams.errors import StreamError
-from streams.items import EVENT_DTYPE, Events, Gap, Item, RgbFrame
-from streams.pump import Pump
+from streams.items import EVENT_DTYPE, Events, Gap, Item, RgbFrame, eight_bit, size_of
+from streams.pump import MOST_BYTES, Pump
 from streams.source import DEFAULT_PERIOD_US, Source
 
 STALL_S = 3.0  # without data: said
@@ -86,7 +86,9 @@ class DvCameraSource(Source):
         self._heard_at = self._frame_at = time.monotonic()
         self._away_us, self._away_at_ns, self._asked_at_ns = 0, 0, time.monotonic_ns()
         lost = "packets of the camera, left out since too many came"
-        self._pump: Pump[Arrived] = Pump(self._read, most=_WAITING, counts=self.counts, lost=lost, free=self._free)
+        self._pump: Pump[Arrived] = Pump(
+            self._read, most=_WAITING, counts=self.counts, lost=lost, free=self._free, weight=lambda a: size_of(a.item)
+        )
         self._pump.start()
 
     @property
@@ -158,6 +160,8 @@ class DvCameraSource(Source):
         asked_ns = time.monotonic_ns()
         try:
             events, frames, running = _drained(self._camera, self.frame_size is not None)
+        except StreamError:
+            raise
         except Exception:  # whatever the driver raises now, the camera is of no use any more
             events, frames, running = [], [], False
         came_ns = time.monotonic_ns()
@@ -212,11 +216,21 @@ def _properties(camera: Any) -> tuple[tuple[int, int] | None, tuple[int, int] | 
 
 def _drained(camera: Any, with_frames: bool) -> tuple[list[Events], list[RgbFrame], bool]:
     """What waits in the driver's queues, in the camera's time, and whether there is more to hope for."""
-    stores = islice(iter(camera.getNextEventBatch, None), _AT_ONCE)
-    events = [part for part in map(_as_events, stores) if len(part)]
+    events = list(_batches(camera))
     frames = islice(iter(camera.getNextFrame, None), _AT_ONCE if with_frames else 0)
     images = list(map(_as_frame, frames))
     return events, images, bool(events or images) or camera.isRunning()
+
+
+def _batches(camera: Any) -> Iterator[Events]:
+    """Events as they wait, not more than fits: the others are there the next time, or lost in the driver."""
+    held = 0
+    for store in islice(iter(camera.getNextEventBatch, None), _AT_ONCE):
+        if len(events := _as_events(store)):
+            yield events
+        held += events.nbytes
+        if held > MOST_BYTES:
+            return
 
 
 def _as_events(store: Any) -> Events:
@@ -230,7 +244,7 @@ def _as_events(store: Any) -> Events:
 
 def _as_frame(frame: Any) -> RgbFrame:
     """Its time is the start of the exposure."""
-    image, start = np.asarray(frame.image, np.uint8), int(frame.timestamp)
+    image, start = eight_bit(np.asarray(frame.image)), int(frame.timestamp)
     if image.ndim == 3:
         image = image[..., 2::-1] if image.shape[2] >= 3 else image[..., 0]
     return RgbFrame(start, start + frame.exposure // _US, image.copy(), time.monotonic_ns())

@@ -9,9 +9,12 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from streams.errors import StreamError
 
 #: One event. ``t`` int64 microseconds, ``x`` and ``y`` uint16 pixels from the top left corner, ``p`` bool polarity
 #: (True is ON). Aligned to 16 bytes, which is also how AEDAT 4 stores an event, so packets are read in place.
@@ -89,6 +92,20 @@ class RgbFrame:
     t_end_us: int
     image: Image  # uint8 [H, W, 3] in RGB order, or [H, W] from a grey sensor
     arrival_ns: int | None = None  # host monotonic clock; None for recordings
+
+
+def eight_bit(image: NDArray[Any]) -> Image:
+    """An image of 8 bits a channel; of one with 16 the upper eight. Raises StreamError for any other."""
+    if image.dtype == np.uint16:
+        image = image >> 8
+    elif image.dtype != np.uint8:
+        raise StreamError(f"the camera gives images of {image.dtype}: set it to 8 or 16 bits")
+    return np.asarray(image, np.uint8)
+
+
+def size_of(item: EventPacket | RgbFrame) -> int:
+    """Bytes of its array."""
+    return item.image.nbytes if isinstance(item, RgbFrame) else item.events.nbytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,7 @@ class Link:
     def __init__(self, host: str, port: int, name: str, counts: Counter[str], gone: threading.Event) -> None:
         """Connect. `gone`, set from any thread, ends that. Raises StreamError where the protocol is not spoken."""
         self.name, self.counts, self._gone = name, counts, gone
-        self.heard_at = time.monotonic()
+        self.heard_at = time.monotonic()  # a whole packet: what merely claims to be one may never end
         self.epoch, self._reached = 0, -MAX_TIME_US  # how often the clock began anew, and where it is
         self._before: int | None = None  # where it was, while it is only known from elsewhere that it began anew
         self._spans = Spans(counts)
@@ -158,11 +158,14 @@ class Link:
             self._bytes += part
             got += len(part)
         if got:
-            self.heard_at, self._arrived_ns = time.monotonic(), time.monotonic_ns()
+            self._arrived_ns = time.monotonic_ns()
 
     def items(self) -> Iterator[Arrived]:
         """Those of the whole packets that have come. Raises StreamError after them, where the rest is no packet."""
-        for kind, payload in self._thinned(list(self._packets())):
+        packets = list(self._packets())
+        if packets:
+            self.heard_at = time.monotonic()
+        for kind, payload in self._thinned(packets):
             try:
                 data = decompress(payload, self._header.compression)
                 decoded = decode_events(data) if kind == EVENTS else decode_frame(data)

@@ -17,11 +17,12 @@ import numpy as np
 from streams.aedat4 import EVENTS, FRAMES
 from streams.clock import Unroller
 from streams.errors import StreamError
-from streams.items import EventPacket, Gap, Item, RgbFrame, no_events
+from streams.items import EventPacket, Gap, Item, RgbFrame, no_events, size_of
 from streams.link import Arrived, Link
 from streams.source import DEFAULT_PERIOD_US, JUMP_US, Source
 
 STALL_S = 3.0  # without data: said
+SILENT_S = 10.0  # without data: the connection is given up; as long as a jump in time that is a gap anyway
 _LEARN_S, _LEARN_FRAMES = 0.5, 4  # how long the time between frames is looked for
 _RETRY_S = (0.1, 1.0)  # the first wait and the longest one
 _APART_S = 0.1  # how long at least one feed waits for the other's clock to begin anew
@@ -32,6 +33,7 @@ _ROUND_S = 0.02
 class TcpSource(Source):
     """Events and frames of a server, for ever; a lost connection is retried, and followed by a Gap.
 
+    One over which nothing comes for long counts as lost: the other side may be gone without a word.
     Times are the server's; where they go back, because it plays a recording again or was started anew, they are
     continued.
 
@@ -48,6 +50,7 @@ class TcpSource(Source):
         self._closed = threading.Event()
         self._links: list[Link] = []
         self._lost_at: float | None = None
+        self._silent_since: float | None = None  # where connections were given up since then for saying nothing
         try:
             self._connect()
             self.event_size = self._size(EVENTS)
@@ -62,12 +65,13 @@ class TcpSource(Source):
     @property
     def warning(self) -> str:
         """What is wrong with the feed now, for people; empty where all is well."""
-        lost_at = self._lost_at
+        lost_at, now = self._lost_at, time.monotonic()
         if lost_at is not None:
-            return f"connection lost {time.monotonic() - lost_at:.0f} s ago, trying again"
-        silent = [time.monotonic() - link.heard_at for link in self._links]
-        if silent and min(silent) > STALL_S:
-            return f"no data for {min(silent):.0f} s"
+            return f"connection lost {now - lost_at:.0f} s ago, trying again"
+        silent = [now - link.heard_at for link in self._links]
+        quiet_s = now - self._quiet_since()
+        if quiet_s > STALL_S:
+            return f"no data for {quiet_s:.0f} s"
         for link, seconds in zip(self._links, silent, strict=False):
             if seconds > STALL_S and link.streams(FRAMES):  # no events alone is a scene in which nothing moves
                 return f"no frames for {seconds:.0f} s"
@@ -102,15 +106,26 @@ class TcpSource(Source):
 
     def _connected(self) -> Iterator[Arrived | Gap]:
         """What comes over one connection after the other, in the device's time."""
+        broken = False
         while not self._closed.is_set():
-            yield from self._follow()
+            for item in self._follow():
+                if broken:
+                    yield Gap("reconnected")
+                broken, self._silent_since = False, None
+                yield item
             if self._closed.is_set():
                 return
-            self._lost_at = time.monotonic()
+            broken = True
+            if all(link.open for link in self._links):
+                self._silent_since = self._quiet_since()
+            self._lost_at = self._silent_since or time.monotonic()
             self._reconnect()
             self._lost_at = None
-            if not self._closed.is_set():
-                yield Gap("reconnected")
+
+    def _quiet_since(self) -> float:
+        """When something last came, or the connection was made."""
+        heard_at = max((link.heard_at for link in self._links), default=time.monotonic())
+        return heard_at if self._silent_since is None else self._silent_since
 
     # --- connections --------------------------------------------------------------------------------------------------
 
@@ -181,7 +196,8 @@ class TcpSource(Source):
                     for item in link.items():
                         yield from order.push(link, item)
                 yield from order.wait()
-                if any(not link.open for link in self._links):
+                silent_s = time.monotonic() - max(link.heard_at for link in self._links)
+                if silent_s > SILENT_S or not all(link.open for link in self._links):
                     return
 
 
@@ -272,7 +288,7 @@ class _Order:
 
     def _bound(self, held: list[tuple[int, Arrived]]) -> None:
         """Leave out the oldest of what waits, where it is too much."""
-        while len(held) > 1 and sum(map(_size_of, held)) > _MAX_HELD_BYTES:
+        while len(held) > 1 and sum(size_of(item) for _, item in held) > _MAX_HELD_BYTES:
             held.pop(0)
             self._counts["items that waited too long for others, dropped"] += 1
 
@@ -311,11 +327,6 @@ class _Patience:
     def was_short(self) -> None:
         """Events have come that it was no longer waited for."""
         self._waits.append(2 * self.seconds / self._TIMES)
-
-
-def _size_of(held: tuple[int, Arrived]) -> int:
-    item = held[1]
-    return item.image.nbytes if isinstance(item, RgbFrame) else item.events.nbytes
 
 
 def _parse(address: str) -> tuple[str, tuple[int, int]]:

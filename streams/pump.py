@@ -10,11 +10,13 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 _ROUND_S = 0.05
+MOST_BYTES = 1 << 26
 
 
 class Pump(Generic[T]):
     """Calls `read` for ever in a thread, and keeps what it returns, `most` at a time; the oldest go, counted as `lost`.
 
+    They also go where all that is kept is more than MOST_BYTES; `weight` tells how many bytes one has.
     `read` may block for a while, and returns what has come, perhaps nothing. What it raises is raised by `taken`.
     `free` is called in the same thread when it ends, whenever the driver lets it.
     """
@@ -27,11 +29,13 @@ class Pump(Generic[T]):
         counts: Counter[str],
         lost: str,
         free: Callable[[], None] = lambda: None,
+        weight: Callable[[T], int] = lambda _: 0,
     ) -> None:
-        self._free = free
+        self._free, self._weight = free, weight
         self._read, self._most, self._counts, self._lost = read, most, counts, lost
         self._changed = threading.Condition()
         self._waiting: deque[T] = deque()
+        self._waiting_bytes = 0
         self._failure: Exception | None = None
         self.stopped = threading.Event()
         self.brought_at = time.monotonic()  # the newest
@@ -58,8 +62,9 @@ class Pump(Generic[T]):
             with self._changed:
                 if not self._waiting and self._failure is None:
                     self._changed.wait(_ROUND_S)
-                waiting, self._waiting = self._waiting, deque()
-            yield from waiting
+                waiting, self._waiting, self._waiting_bytes = self._waiting, deque(), 0
+            while waiting:
+                yield waiting.popleft()
             if self._failure is not None and not self._waiting:
                 raise self._failure
 
@@ -78,7 +83,8 @@ class Pump(Generic[T]):
         self.brought_at = time.monotonic()
         with self._changed:
             self._waiting.extend(brought)
-            while len(self._waiting) > self._most:
-                self._waiting.popleft()
+            self._waiting_bytes += sum(map(self._weight, brought))
+            while len(self._waiting) > 1 and (len(self._waiting) > self._most or self._waiting_bytes > MOST_BYTES):
+                self._waiting_bytes -= self._weight(self._waiting.popleft())
                 self._counts[self._lost] += 1
             self._changed.notify_all()

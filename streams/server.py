@@ -5,7 +5,8 @@
         server.run()                     # until the source ends, or `stop` from any thread
 
 A recording is played at its own pace, a live source as it comes. Each client has a bounded queue of its own: one that
-reads too slowly has whole packets left out, which are counted, and nobody else notices.
+reads too slowly has whole packets left out, which are counted, one that reads nothing for long is hung up on, and
+nobody else notices.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from streams.player import Clock
 from streams.source import JUMP_US, Source
 
 QUEUE_BYTES = 8 << 20  # of one client
+PATIENCE_S = 30.0  # with a client that takes nothing: it may be gone without a word
 _MAX_CLIENTS = 64  # of one port
 _ROUND_S = 0.5
 _DRAIN_S = 2.0
@@ -39,11 +41,19 @@ class _Client:
     name: str
     queue: deque[memoryview] = field(default_factory=deque)
     queued: int = 0  # bytes
+    took_at: float = 0.0  # when it last took something, or had nothing to take
+
+    @property
+    def stuck(self) -> bool:
+        """Whether it has taken nothing for long, although there is something for it."""
+        return bool(self.queue) and time.monotonic() - self.took_at > PATIENCE_S
 
     def offer(self, packet: bytes) -> bool:
         """Queue a whole packet; False where there is no room for it."""
         if self.queued and self.queued + len(packet) > QUEUE_BYTES:
             return False
+        if not self.queue:
+            self.took_at = time.monotonic()
         self.queue.append(memoryview(packet))
         self.queued += len(packet)
         return True
@@ -53,7 +63,7 @@ class _Client:
         try:
             while self.queue:
                 sent = self.socket.send(self.queue[0])
-                self.queued -= sent
+                self.queued, self.took_at = self.queued - sent, time.monotonic()
                 self.queue[0] = self.queue[0][sent:]
                 if not self.queue[0]:
                     self.queue.popleft()
@@ -165,7 +175,11 @@ class Server:
             return
         for packet in encode_packets(item, _COMPRESSION):
             with self._changed:
-                for client in port.clients:
+                for client in list(port.clients):
+                    if client.stuck:
+                        self._forget(client)
+                        self.counts[f"clients hung up on, that had taken nothing for {PATIENCE_S:g} s"] += 1
+                        continue
                     if not client.offer(packet):
                         self.counts[f"packets left out, since {client.name} reads too slowly"] += 1
                     self._selector.modify(client.socket, selectors.EVENT_READ | selectors.EVENT_WRITE, client)

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from streams.errors import StreamError
-from streams.items import Gap, Image, Item
+from streams.items import Gap, Image, Item, eight_bit
 from streams.pump import Pump
 from streams.simulation.sensor import SENSORS
 from streams.simulation.video import EventsFromFrames, as_sensor_sees
@@ -91,11 +91,14 @@ class Webcam:
         return (len(times) - 1) * 1e9 / max(1, times[-1] - times[0])
 
     def _read(self) -> Sequence[Arrived]:
-        there, image = self._capture.read()
+        try:
+            there, image = self._capture.read()
+        except cv2.error:  # as some of its drivers say that it is gone
+            there = False
         now = time.monotonic_ns()
         if there:
             self._times.append(now)
-            return [(now, np.asarray(image, np.uint8))]
+            return [(now, eight_bit(np.asarray(image)))]
         self._lost = True
         self._capture.release()
         if self._pump.stopped.wait(_RETRY_S):

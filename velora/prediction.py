@@ -24,7 +24,7 @@ class Prediction:
     probabilities: NDArray[np.float32]  # [C], sum 1
     latency_ms: Mapping[str, float]  # decode, render (of the last sample), encode, fuse (of the step it was part of)
     model: str
-    unsure: bool = False  # whether `confidence` is below what the checkpoint asks of a label to rely on
+    unsure: bool = False  # `confidence` is below what the checkpoint asks of a label, or there was nothing to be seen
 
 
 def top_labels(

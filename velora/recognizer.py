@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from velora.config import VELoRAConfig
-from velora.errors import ModelError
+from velora.errors import ModelError, NotFiniteError
 from velora.graphs import Function, Replays, record_on_cuda
 from velora.model import VELoRA, pool
 from velora.prediction import Prediction, top_labels
@@ -94,7 +94,8 @@ class Recognizer:
         """Push samples to their sessions, with one batch of encodings and one of fusions for all of them.
 
         A session may appear several times, its samples in order. Raises ValueError for a sample whose images are not
-        uint8 [H, W, 3], before any session has changed, and ModelError if the model's output is not finite.
+        uint8 [H, W, 3], before any session has changed, and NotFiniteError, a ModelError, where the model's output is
+        not finite: it has the predictions of the other sessions, whose windows stay.
         """
         with contextlib.ExitStack() as held:
             for session in sorted({session for session, _ in pairs}, key=id):  # always in one order: no deadlock
@@ -112,16 +113,20 @@ class Recognizer:
             watch.mark()
             logits = self._fuse(plans)
             watch.mark()
-        if not all(torch.isfinite(row).all() for row in logits):
-            for session, _ in pairs:
-                session.clear()
-            raise ModelError(f"{self.name}: the model's output is not finite: try --dtype fp32, or another checkpoint")
         rows = iter(logits)
-        times = dict(zip(("encode", "fuse"), watch.between_ms(), strict=True)) if len(logits) else {}
-        return [
-            self._prediction(plan.window, sample, next(rows), times) if plan.window else None
-            for plan, (_, sample) in zip(plans, pairs, strict=True)
+        due = {k: next(rows) for k, plan in enumerate(plans) if plan.window}
+        failed = [k for k, row in due.items() if not torch.isfinite(row).all()]
+        times = dict(zip(("encode", "fuse"), watch.between_ms(), strict=True)) if due else {}
+        predictions = [
+            self._prediction(plan.window, sample, due[k], times) if plan.window and k not in failed else None
+            for k, (plan, (_, sample)) in enumerate(zip(plans, pairs, strict=True))
         ]
+        if failed:
+            for k in failed:
+                pairs[k][0].clear()
+            text = f"{self.name}: the model's output is not finite: try --dtype fp32, or another checkpoint"
+            raise NotFiniteError(text, predictions, failed)
+        return predictions
 
     def _images(self, samples: Sequence[Sample]) -> list[Tensor]:
         """RGB and event image of each sample, uint8 [2, 3, S, S] on the device."""
@@ -179,7 +184,8 @@ class Recognizer:
     def _prediction(
         self, window: Sequence[Frame], sample: Sample, logits: Tensor, times: dict[str, float]
     ) -> Prediction:
-        probabilities = torch.softmax(logits / self.config.temperature, dim=0).numpy().astype(np.float32)
+        below = (logits - logits.max()) / self.config.temperature  # divided first, large ones would overflow
+        probabilities = torch.softmax(below, dim=0).numpy().astype(np.float32)
         probabilities.setflags(write=False)
         top = top_labels(probabilities, self.config.labels)
         return Prediction(
@@ -192,7 +198,7 @@ class Recognizer:
             probabilities=probabilities,
             latency_ms={"decode": sample.decode_ms, "render": sample.render_ms, **times},
             model=self.name,
-            unsure=top[0][1] < self.config.unsure_below,
+            unsure=top[0][1] < self.config.unsure_below or all(frame.blank for frame in window),
         )
 
 

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from velora.config import MAX_STRIDE, STREAMS
@@ -36,6 +38,7 @@ class Frame:
     t_end_us: int
     images: Tensor  # uint8 [2, 3, S, S]: RGB and event image
     chain: int  # how many samples the window holds that end with this one and are `stride` apart
+    blank: bool  # nothing to be seen: RGB and event image of one colour each
     codes: dict[int, Tensor] = field(default_factory=dict)  # stream to its encoding [N, d]
 
 
@@ -137,7 +140,8 @@ class Session:
             self.clear()
         before = self._frames.get(sample.index - self._stride)
         chain = before.chain + 1 if before else 1
-        frame = Frame(sample.index, sample.t_start_us, sample.t_end_us, images, chain)
+        blank = _is_blank(sample.rgb) and _is_blank(sample.event_image)
+        frame = Frame(sample.index, sample.t_start_us, sample.t_end_us, images, chain, blank)
         self._frames[frame.index] = frame
         self._forget(frame.index - (self._length - 1) * self._stride)
         window = self._window(frame)
@@ -182,3 +186,8 @@ class Session:
         reads = range(len(self._recognizer.config.streams))
         streams = [stream for stream in reads if stream != DIFF or before]
         return [Job(frame, stream, before) for stream in streams if stream not in frame.codes]
+
+
+def _is_blank(image: NDArray[np.uint8]) -> bool:
+    """Whether an image [H, W, 3] is of one colour; a few pixels tell that most are not."""
+    return bool((image[::16, ::16] == image[0, 0]).all() and (image == image[0, 0]).all())

@@ -95,8 +95,9 @@ def simulate_video(
 
 
 def as_sensor_sees(image: Image, width: int, height: int) -> Image:
-    """A BGR image of OpenCV's in RGB order, its middle cut and scaled to a sensor's size."""
-    return np.asarray(cv2.cvtColor(_covering(image, width, height), cv2.COLOR_BGR2RGB), np.uint8)
+    """A BGR or grey image of OpenCV's in RGB order, its middle cut and scaled to a sensor's size."""
+    seen = _covering(image, width, height)
+    return np.asarray(cv2.cvtColor(seen, cv2.COLOR_GRAY2RGB if seen.ndim == 2 else cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def _covering(image: Image, width: int, height: int) -> Image:

@@ -11,6 +11,7 @@ from app.shared_step import SharedStep, Switch
 from streams import Sample
 from tests.app.fakes import FakeRecognizer, FakeSession, sample
 from velora import load_recognizer
+from velora.errors import NotFiniteError
 
 
 class Slow(FakeRecognizer):
@@ -48,7 +49,7 @@ def pushed(shared: SharedStep, slow: Slow, indices: list[int]) -> list[object]:
     def push(k: int, index: int) -> None:
         try:
             found[k] = shared.push(slow.open(), sample(index))
-        except ValueError as error:
+        except (ValueError, NotFiniteError) as error:
             found[k] = error
 
     threads = [threading.Thread(target=push, args=(0, 1))]
@@ -74,6 +75,16 @@ def test_what_waits_while_a_step_is_computed_is_one_step() -> None:
 def test_one_that_fails_fails_alone() -> None:
     found = pushed(SharedStep(), Slow(), [2, 13, 4])
     assert [getattr(one, "index", str(one)) for one in found] == [1, 2, "an unlucky sample", 4]
+
+
+def test_all_are_told_of_a_model_whose_output_is_not_finite_also_where_their_labels_are_due_together() -> None:
+    class Broken(Slow):
+        def step(self, pairs: list) -> list:
+            super().step(pairs)
+            raise NotFiniteError("not finite", [None, "a label", None], [0, 2])
+
+    found = pushed(SharedStep(), Broken(), [2, 3, 4])
+    assert [str(one) for one in found[1:]] == ["not finite", "a label", "not finite"]
 
 
 def test_it_equals_pushing_alone() -> None:

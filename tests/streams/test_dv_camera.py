@@ -6,7 +6,9 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -88,6 +90,31 @@ def test_a_scene_that_is_still_from_the_beginning_gives_frames_without_events(ca
     with DvCameraSource("dv:") as source:
         sample = next(synchronize(source))
     assert sample.has_rgb and sample.has_events and not len(sample.events)
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.float32])
+def test_frames_of_16_bits_are_shown_and_others_end_it(
+    camera: FakeCamera, taken: Callable[..., Taken], kind: type
+) -> None:
+    frame = Mock(image=np.full((48, 64), 200 * 256, kind), timestamp=T0, exposure=timedelta(microseconds=5_000))
+    camera.frames.append(frame)
+    feed = taken()
+    if kind is np.uint16:
+        until(lambda: feed.frames())
+        assert (feed.frames()[0].image == 200).all()
+    else:
+        until(lambda: feed.failure)
+        assert str(feed.failure) == "the camera gives images of float32: set it to 8 or 16 bits"
+
+
+def test_where_the_consumer_is_slow_packets_are_bounded_in_bytes_too(
+    camera: FakeCamera, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streams.pump.MOST_BYTES", 4 * 50 * EVENT_DTYPE.itemsize)
+    with DvCameraSource("dv:") as source:
+        camera.give(*(batch(10_000 * k, 10_000 * k + 10_000) for k in range(30)))
+        until(lambda: source.counts["packets of the camera, left out since too many came"] >= 25)
+        assert sum(len(item.events) for item in itertools.islice(source, 3) if isinstance(item, EventPacket)) <= 200
 
 
 def test_where_the_consumer_is_slow_the_oldest_packets_go_whole(

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -88,3 +92,45 @@ def test_a_feed_that_is_missing_for_a_moment_is_waited_for(small_recording: Path
             waiting.join(10)
             assert not waiting.is_alive()
         client.close()
+
+
+@contextmanager
+def saying_once_more(first: bytes) -> Iterator[int]:
+    """A server that sends events for ever, but to the one who comes first nothing after `first`."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        done = threading.Event()
+
+        def talk() -> None:
+            with suppress(OSError):
+                silent, _ = listener.accept()
+                stack.enter_context(silent).sendall(EVENTS_HEADER + first)
+                talking, _ = listener.accept()
+                stack.enter_context(talking).sendall(EVENTS_HEADER)
+                for k in itertools.takewhile(lambda _: not done.wait(0.01), itertools.count()):
+                    talking.sendall(packed(events_at(1_000_000 + 10_000 * k, 1_010_000 + 10_000 * k)))
+
+        thread = threading.Thread(target=talk)
+        thread.start()
+        yield listener.getsockname()[1]
+        done.set()
+        thread.join(5)
+
+
+@pytest.mark.parametrize("first", [b"", b"\0\0\0\0" + (1 << 26).to_bytes(4, "little") + bytes(100_000)])
+def test_a_connection_over_which_nothing_whole_comes_is_said_and_given_up(
+    first: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streams.network.STALL_S", 0.2)
+    monkeypatch.setattr("streams.network.SILENT_S", 0.6)
+    with saying_once_more(first) as port, open_source(f"tcp://127.0.0.1:{port}") as client:
+        samples = Live(client)
+        said: list[str] = []
+        thread = threading.Thread(target=lambda: said.extend(str(s.t_start_us) for s in islice(samples, 3)))
+        thread.start()
+        until = time.monotonic() + 10
+        while not client.warning.startswith("no data for") and time.monotonic() < until:
+            time.sleep(0.01)
+        assert client.warning.startswith("no data for")
+        thread.join(10)
+        assert len(said) == 3 and client.counts["gaps (reconnected)"] == 1

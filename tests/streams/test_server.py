@@ -56,6 +56,20 @@ def test_a_client_that_does_not_read_loses_packets_and_nobody_else_does(make_rec
         lazy.close()
 
 
+def test_a_client_that_takes_nothing_for_long_is_hung_up_on(
+    make_recording: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streams.server.PATIENCE_S", 0.5)
+    noise = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)  # more than its socket holds
+    path = make_recording([RgbFrame(10_000 * k, 10_000 * k + 5_000, noise) for k in range(60)], frame_size=(640, 480))
+    with open_source(path) as source, serving(source, loop=True) as server:
+        lazy = socket.create_connection(("127.0.0.1", server.ports[0]))
+        with open_source(f"tcp://127.0.0.1:{server.ports[0]}") as client:
+            samples_of(client, 150)
+        assert server.counts["clients hung up on, that had taken nothing for 0.5 s"] == 1
+        lazy.close()
+
+
 def test_a_port_in_use_is_said() -> None:
     with Server(Silent()) as server, pytest.raises(StreamError, match="is not to be had"):
         Server(Silent(), port=server.ports[0])

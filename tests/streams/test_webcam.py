@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 
+import cv2
 import numpy as np
 import pytest
 
@@ -17,13 +18,14 @@ from streams.items import Item
 class FakeCapture:
     """30 frames a second in which a bar moves; its faults are switched from outside."""
 
-    there, period_s, stalled = True, 1 / 60, False
+    there, period_s, stalled, raises = True, 1 / 60, False, False
+    image: np.ndarray | None = None  # shown instead of the bar
 
     def __init__(self, number: int) -> None:
         self.number, self.count, self.released = number, itertools.count(), False
 
     def isOpened(self) -> bool:  # noqa: N802 (as OpenCV calls it)
-        return type(self).there and self.number == 0
+        return type(self).there and not type(self).raises and self.number == 0
 
     def get(self, _: int) -> float:
         return 60.0
@@ -31,9 +33,13 @@ class FakeCapture:
     def read(self) -> tuple[bool, np.ndarray | None]:
         while type(self).stalled:
             time.sleep(0.01)
+        if type(self).raises:
+            raise cv2.error("the cable is hot")
         if not type(self).there:
             return False, None
         time.sleep(type(self).period_s)
+        if type(self).image is not None:
+            return True, type(self).image
         image = np.full((96, 128, 3), 60, np.uint8)
         image[:, next(self.count) % 100 :][:, :20] = 200
         return True, image
@@ -94,6 +100,38 @@ def test_one_that_slows_down_in_the_dark_is_said(camera: type[FakeCapture]) -> N
         threading.Thread(target=lambda: list(source), daemon=True).start()
         camera.period_s = 1 / 15
         until("in the dark it exposes longer", source)
+
+
+def test_one_whose_driver_raises_is_lost_and_found_again(camera: type[FakeCapture]) -> None:
+    with open_source("webcam:0", size=(64, 48)) as source:
+        reader = threading.Thread(target=lambda: list(source), daemon=True)
+        reader.start()
+        camera.raises = True
+        until("the webcam is gone", source)
+        camera.raises = False
+        end = time.monotonic() + 5
+        while source.warning:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+    reader.join(2)
+    assert not reader.is_alive()
+
+
+@pytest.mark.parametrize(("kind", "value"), [(np.uint8, 200), (np.uint16, 200 * 256 + 17)])
+@pytest.mark.parametrize("shape", [(96, 128, 3), (96, 128)])
+def test_grey_images_and_those_of_16_bits_are_shown_as_they_are(
+    camera: type[FakeCapture], kind: type, value: int, shape: tuple[int, ...]
+) -> None:
+    camera.image = np.full(shape, value, kind)
+    with open_source("webcam:0", size=(64, 48)) as source:
+        sample = next(iter(Live(source)))
+    assert sample.rgb.shape == (48, 64, 3) and (sample.rgb == 200).all()
+
+
+def test_images_of_another_kind_end_it_with_one_line(camera: type[FakeCapture]) -> None:
+    camera.image = np.full((96, 128, 3), 0.5)
+    with open_source("webcam:0", size=(64, 48)) as source, pytest.raises(StreamError, match="images of float64: set"):
+        list(Live(source))
 
 
 def test_a_driver_that_hangs_is_said_and_holds_nobody_up(

@@ -92,7 +92,7 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(_groups(model, plan), lr=plan.rate, weight_decay=plan.weight_decay)
         self._wrapped, self._stepper = self.accelerator.prepare(self.objective, self.optimizer)
         self._best: dict[str, Tensor] = {}
-        self._within_step = False  # weights and count of steps may not belong together
+        self._unsound = False  # within a step, whose count the weights may not belong to, or no longer finite
         self._an_epoch = batches_an_epoch(len(data.slots), plan.batch) / (
             plan.accumulate * self.accelerator.num_processes
         )
@@ -118,10 +118,10 @@ class Trainer:
         stop = _Stop()
         try:
             for number, batches in self._steps():
-                self._within_step = True
+                self._unsound = True
                 with stop.deferred():
                     self._step(number, batches)
-                self._within_step = False
+                self._unsound = False
                 stop.heed()
                 self.spent_s = spent_before + time.perf_counter() - began
                 self.progress.clips_s = speed.after_step()
@@ -135,7 +135,7 @@ class Trainer:
                     self.save()
                     last_save = time.perf_counter()
         finally:
-            if not self._within_step:  # else the state on disk is whole, and less than `save_every_s` old
+            if not self._unsound:  # else the state on disk is whole, and less than `save_every_s` old
                 self.save()
         return Checkpoint(self.config, self._best or self._tensors())
 
@@ -180,7 +180,7 @@ class Trainer:
             right.append((losses.logits.argmax(dim=1) == labels).float().mean())
         norm = self.accelerator.clip_grad_norm_([p for p in self.objective.parameters() if p.requires_grad], plan.clip)
         if not torch.isfinite(torch.as_tensor(norm)) or not torch.isfinite(losses.total):
-            raise ModelError(f"the loss is not finite at step {number}: try a lower --rate, or --dtype fp32")
+            raise _not_finite(number)
         self._stepper.step()
         self._note(losses, float(torch.stack(right).mean()))
 
@@ -218,6 +218,9 @@ class Trainer:
             self._best, progress.validated = self._tensors(), progress.step
             return
         logits, truth = self.predict(self.data.val, self.data.windows)
+        if not torch.isfinite(logits).all():
+            self._unsound = True
+            raise _not_finite(progress.step)
         progress.validated = progress.step
         progress.val_loss = float(nn.functional.cross_entropy(logits, truth))
         progress.val_accuracy = float((logits.argmax(dim=1) == truth).float().mean())
@@ -297,6 +300,10 @@ class Trainer:
         except (RuntimeError, KeyError, ValueError, TypeError, EOFError, pickle.UnpicklingError) as error:
             reason = str(error).partition("\n")[0][:200]
             raise ModelError(f"{path} cannot be resumed from ({reason}): choose another --out") from None
+
+
+def _not_finite(step: int) -> ModelError:
+    return ModelError(f"the loss is not finite at step {step}: try a lower --rate, or --dtype fp32")
 
 
 def _groups(model: VELoRA, plan: Plan) -> list[dict[str, Any]]:

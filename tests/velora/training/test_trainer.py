@@ -20,7 +20,7 @@ from velora.recognizer import Recognizer
 from velora.training.batches import load_window
 from velora.training.clips import ClipSet, Span
 from velora.training.evaluate import answer
-from velora.training.objective import Objective
+from velora.training.objective import Losses, Objective
 from velora.training.plan import Plan
 from velora.training.start import class_means, nearest_class_mean, new_head
 from velora.training.trainer import STATE, Data, Progress, Trainer
@@ -178,6 +178,34 @@ def test_a_loss_that_is_not_finite_ends_it_and_is_not_saved(tmp_path: Path) -> N
     with pytest.raises(ModelError, match="loss is not finite at step"):
         train(tmp_path, Plan(epochs=3, batch=4, rate=1e30, clip=1e30, warmup=0.0))
     assert not (tmp_path / STATE).exists()
+
+
+@pytest.mark.parametrize("where", ["in a step", "at validation"])
+def test_a_loss_that_stops_being_finite_leaves_the_last_sound_state(tmp_path: Path, where: str) -> None:
+    def stop(progress: Progress) -> None:
+        if progress.step == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, told=stop)
+    sound = (tmp_path / STATE).read_bytes()
+    config = config_of()
+    trainer = Trainer(start(config), tower(), data_of(config), QUICK, tmp_path)
+    training = trainer.objective.forward
+
+    def poison(images: Tensor, labels: Tensor, *, diverse: bool) -> Losses:
+        losses = training(images, labels, diverse=diverse)
+        return losses._replace(total=losses.total * torch.nan) if trainer.progress.step == 8 else losses
+
+    if where == "in a step":
+        trainer.objective.forward = poison  # type: ignore[method-assign]
+    else:
+        trainer.objective.logits = lambda images: torch.full((len(images), len(LABELS)), torch.nan)  # type: ignore[method-assign]
+    with pytest.raises(ModelError, match="the loss is not finite at step [0-9]+: try a lower --rate"):
+        trainer.run(lambda _: None)
+    assert (tmp_path / STATE).read_bytes() == sound
+    trainer, _ = train(tmp_path)  # goes on from there
+    assert trainer.progress.spent >= 1
 
 
 def test_the_saved_checkpoint_says_what_the_trained_model_said(tmp_path: Path) -> None:
