@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 import shutil
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Mapping
@@ -114,24 +113,17 @@ class Viewers:
             self._replace(token, tab.viewer.address, upload)
 
     def play_upload(self, token: str, uploaded: Path) -> None:
-        """Give a tab a recording of its own, which is deleted with its viewer. Raises RecordingError for a bad one.
+        """Give a tab a recording of its own, which is deleted with its viewer, and its folder with it.
 
-        Gradio keeps one file for all uploads of the same content, so the tab gets a private one.
+        Raises RecordingError for a bad one, which is deleted at once.
         """
         try:
             if not kind_of(uploaded).hardened:
                 raise RecordingError(f"{uploaded}: only AEDAT recordings are taken here; convert it by `velora record`")
             self._channels.settings.opened(uploaded).close()
-        except Exception:
-            uploaded.unlink(missing_ok=True)
-            raise
-        folder = Path(tempfile.mkdtemp(prefix="velora-upload-"))
-        try:
-            recording = folder / uploaded.name
-            shutil.move(uploaded, recording)
-            self._replace(token, recording, folder)
+            self._replace(token, uploaded, uploaded.parent)
         except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(uploaded.parent, ignore_errors=True)
             raise
 
     def _replace(self, token: str, recording: Path | str, upload: Path | None) -> None:
