@@ -15,6 +15,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.access import Access
+from app.gates import Told, UsedOnly
 
 _OWN_START = "/gradio_api/startup-events"  # where Gradio asks its own server to begin
 _SHARED = ["*.gradio.live"]  # names of Gradio's share links
@@ -26,9 +27,11 @@ def guards(host: str, access: Access, *, shared: bool = False) -> list[Middlewar
     names = ["*"] if host.strip("[]") in _EVERYWHERE else ["127.0.0.1", "localhost", "[::1]", host]
     names += _SHARED if shared else []
     return [
+        Middleware(Told),
         Middleware(TrustedHostMiddleware, allowed_hosts=names),
         Middleware(OwnSiteOnly),
         Middleware(KnownOnly, access=access),
+        Middleware(UsedOnly),
     ]
 
 
@@ -53,7 +56,8 @@ def _is_of_another_site(method: str, headers: Headers) -> bool:
     origin = headers.get("origin")
     if origin is not None and urlsplit(origin).netloc != headers.get("host"):
         return True
-    return method != "GET" and headers.get("sec-fetch-site") in ("cross-site", "same-site")
+    follows = method == "GET" and headers.get("sec-fetch-mode") == "navigate"
+    return not follows and headers.get("sec-fetch-site") in ("cross-site", "same-site")
 
 
 class KnownOnly:
