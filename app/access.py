@@ -54,10 +54,6 @@ class Access:
         known = hmac.compare_digest((user.password if user else "").encode(), password.encode())
         return user if known and user is not None else None
 
-    def admits(self, headers: Mapping[str, str]) -> bool:
-        """Whether the page answers at all."""
-        return not self.users or self.user(headers) is not None
-
     def operates(self, headers: Mapping[str, str]) -> bool:
         """Whether the sender may do more than watch."""
         if self.users:
