@@ -24,9 +24,7 @@ def ask(method: str, path: str, **more: Any) -> httpx.Response:
     transport = httpx.ASGITransport(Told(UsedOnly(read)))
 
     async def asked() -> httpx.Response:
-        async with httpx.AsyncClient(
-            transport=httpx.ASGITransport(Told(UsedOnly(read))), base_url="http://x"
-        ) as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
             return await client.request(method, path, **more)
 
     return asyncio.run(asked())

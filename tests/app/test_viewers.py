@@ -247,3 +247,17 @@ def test_viewers_are_bounded_one_a_session_and_end_together(viewers: Viewers, sm
         viewers.open("one too many", small_recording)
     viewers.close()
     assert len(viewers) == 0 and not viewer_threads()
+
+
+def test_a_user_with_many_tabs_makes_room_for_others(viewers: Viewers, small_recording: Path) -> None:
+    def tabs(user: str, first: int, count: int) -> list[str]:
+        return [viewers.open(f"{user} {first + k}", small_recording, user=user) for k in range(count)]
+
+    many = tabs("anna", 0, MOST_VIEWERS)
+    with pytest.raises(ValueError, match="close one of them"):
+        tabs("anna", MOST_VIEWERS, 1)
+    few = tabs("ben", 0, MOST_VIEWERS // 2)
+    with pytest.raises(ValueError, match="close one of them"):
+        tabs("ben", MOST_VIEWERS, 1)
+    assert len(viewers) == MOST_VIEWERS and all(viewers.get(token) for token in few)
+    assert [viewers.get(token) is None for token in many] == [True] * len(few) + [False] * (len(many) - len(few))
