@@ -171,9 +171,9 @@ def _news(token: str, viewer: Viewer, actions: Actions, request: Request) -> dic
     return {
         "channel": viewer.channel.number,
         "timeline": timeline.since(known) if timeline else None,
-        "teaching": actions.teaching(),
+        "teaching": actions.teaching() if setup["operates"] else None,
         "recording_example": actions.recording_example(),
-        "batch": actions.batch(),
+        "batch": actions.batch() if setup["operates"] else None,  # which name folders of this machine
         "setup": setup if asked.get("setup") != setup["version"] else None,
     }
 
