@@ -67,7 +67,7 @@ class Access:
         StreamError for an address of no known kind.
         """
         scheme, colon, rest = address.partition(":")
-        if not colon or Path(address).exists():
+        if not colon or Path(address).is_absolute() or Path(address).exists():
             return self._below(address)
         if not kind_of(address).live:  # a folder with the kind of its layout before it
             return f"{scheme}:{self._below(rest)}"

@@ -65,6 +65,13 @@ def test_paths_are_opened_only_below_the_folders_allowed(tmp_path: Path) -> None
             access.place(address)
 
 
+def test_folders_with_colons_in_their_names_are_folders(tmp_path: Path) -> None:
+    access = Access(folders=(tmp_path.resolve(),))
+    assert access.place(str(tmp_path / "12:30" / "new")) == tmp_path.resolve() / "12:30" / "new"
+    with pytest.raises(ValueError, match="not in a folder"):
+        access.place("/elsewhere/12:30/new")
+
+
 def test_addresses_are_opened_only_where_that_is_allowed(tmp_path: Path) -> None:
     with pytest.raises(StreamError, match="no such kind of source"):
         Access(uris=True).place("file:/etc/passwd")
