@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 FIRST_PORT, LAST_PORT = 7860, 7959
 _STOP_TIMEOUT_S = 1
+_PAINTERS = 4
 
 
 def serve(
@@ -111,9 +112,10 @@ class Page:
         actions = self._actions = Actions(
             self.viewers, Models(recognizer, load_other, models, weights), recordings, access, self.school
         )
+        self._pictures = ThreadPoolExecutor(_PAINTERS, thread_name_prefix="picture")
         try:
             self._demo = build(self.viewers, actions)
-            served = routes(self.viewers, actions, self.uploads)
+            served = routes(self.viewers, actions, self.uploads, self._pictures)
             self.url = _launch(self._demo, self.viewers, served, access, host, port, share)
         except BaseException:
             self.viewers.close()
@@ -136,6 +138,7 @@ class Page:
         self._demo.close(verbose=False)
         self.viewers.close()  # of tabs that came meanwhile
         self.uploads.close()
+        self._pictures.shutdown(wait=False, cancel_futures=True)
         gc.unfreeze()
 
 

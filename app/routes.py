@@ -19,7 +19,7 @@ import itertools
 import json
 import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,6 @@ from app.viewer import Viewer
 from app.viewers import Viewers
 from streams import StreamError
 
-_PAINTERS = 4
 _HOLD_S = 0.4  # longer would fill the browser's six connections and delay clicks
 _IDLE_S = 60.0
 _BLOCK = 1_000  # lines
@@ -49,9 +48,8 @@ _GONE = "this tab is not known (any more): load the page again"
 _FRESH = {"Cache-Control": "no-store"}
 
 
-def routes(viewers: Viewers, actions: Actions, uploads: Uploads) -> list[Route]:
-    """The routes, for Gradio's server."""
-    pictures = ThreadPoolExecutor(_PAINTERS, thread_name_prefix="picture")  # which no slow action may keep busy
+def routes(viewers: Viewers, actions: Actions, uploads: Uploads, pictures: Executor) -> list[Route]:
+    """The routes, for Gradio's server. `pictures` makes them, and nothing slow."""
 
     async def frames(request: Request) -> Response:
         viewer = viewers.get(request.path_params["token"])
