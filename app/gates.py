@@ -7,6 +7,7 @@ here, so nobody reaches them, also not those that a later Gradio adds.
 from __future__ import annotations
 
 import re
+import sys
 from contextlib import suppress
 
 from starlette.datastructures import MutableHeaders
@@ -19,6 +20,7 @@ _OWN = r"/(frames|act|upload|snapshot|export|labels|folder)/.+|/metrics"
 _PAGE = r"/|/config/?|/theme\.css|/favicon\.ico|/(assets|static)/.+"
 _PROGRAMS = r"/gradio_api/(startup-events|info|heartbeat/\w+|run/predict|queue/(join|data)|call/.+|cancel)"
 _USED = re.compile(f"{_OWN}|{_PAGE}|{_PROGRAMS}")
+_GRADIO = "/gradio_api/"
 _UPLOAD = "/upload/"  # which counts for itself
 _MOST_BYTES = 1_000_000  # of any other request
 _POLICY = (
@@ -45,8 +47,16 @@ class UsedOnly:
             await PlainTextResponse("there is no such page", 404)(scope, receive, send)
             return
         free = scope["type"] != "http" or scope["path"].startswith(_UPLOAD)
-        with suppress(ClientDisconnect):
-            await (self.app if free else self._bounded)(scope, receive, send)
+        try:
+            with suppress(ClientDisconnect):
+                await (self.app if free else self._bounded)(scope, receive, send)
+        except Exception as error:
+            if not scope.get("path", "").startswith(_GRADIO):
+                raise
+            told = f"{scope['path'][:80]!r} was sent what cannot be understood ({type(error).__name__})"
+            print(f"velora: {told}", file=sys.stderr)  # it needs no traceback, nor what a stranger has sent
+            with suppress(RuntimeError):  # it has begun to answer
+                await PlainTextResponse("that cannot be understood", 400)(scope, receive, send)
 
 
 class Told:

@@ -62,6 +62,25 @@ def test_a_sender_that_goes_away_is_no_error() -> None:
     asyncio.run(UsedOnly(gone)({"type": "http", "path": "/upload/T", "headers": []}, None, None))  # type: ignore[arg-type]
 
 
+def test_what_gradio_cannot_understand_is_one_line_and_own_defects_stay_visible(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async def fails(scope: Scope, receive: Receive, send: Send) -> None:
+        raise KeyError("secret\n" * 1000)
+
+    scope: Scope = {"type": "http", "path": "/gradio_api/call/x", "method": "POST", "headers": []}
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    asyncio.run(UsedOnly(fails)(scope, None, send))  # type: ignore[arg-type]
+    assert sent[0]["status"] == 400 and "secret" not in str(sent)
+    assert capsys.readouterr().err == "velora: '/gradio_api/call/x' was sent what cannot be understood (KeyError)\n"
+    with pytest.raises(KeyError):
+        asyncio.run(UsedOnly(fails)({**scope, "path": "/act/T/play"}, None, send))  # type: ignore[arg-type]
+
+
 def test_every_answer_tells_browsers_to_take_nothing_from_elsewhere() -> None:
     for path in ("/", "/login"):
         headers = ask("GET", path).headers
