@@ -82,7 +82,10 @@ class Access:
         return [*map(str, self.folders), *itertools.islice(shown, _MOST_FOLDERS)]
 
     def _below(self, address: str) -> Path:
-        path = Path(address).expanduser().resolve()
+        try:
+            path = Path(address).expanduser().resolve()
+        except (OSError, ValueError, RuntimeError) as error:  # too long, with a null byte, of a user who is not there
+            raise ValueError(f"{address}: is no path ({error}); give that of a file or folder") from None
         if not any(path.is_relative_to(folder) for folder in self.folders):
             raise ValueError(f"{address}: not in a folder that may be opened here; start velora with --allow FOLDER")
         return path

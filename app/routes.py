@@ -91,7 +91,7 @@ def routes(viewers: Viewers, actions: Actions, uploads: Uploads, pictures: Execu
         if viewer is None:
             return JSONResponse({"message": _GONE}, 404, headers=_FRESH)
         try:
-            size = _number(request.headers.get("content-length"))
+            size = int(request.headers.get("content-length") or 0)
             recording = await uploads.receive(recording.name, _while_watched(request, viewers), size)
             await asyncio.to_thread(viewers.play_upload, token, recording)
         except TimeoutError:
@@ -134,7 +134,7 @@ def routes(viewers: Viewers, actions: Actions, uploads: Uploads, pictures: Execu
                 raise ValueError(_GONE)
             first = _number(asked.get("first"))
             told = await asyncio.to_thread(actions.folder, request.headers, out, order, text, first)
-        except (ValueError, OSError) as error:
+        except (ValueError, StreamError, OSError) as error:
             return JSONResponse({"message": one_line(error, Path(out))}, headers=_FRESH)
         return JSONResponse(told, headers=_FRESH)
 

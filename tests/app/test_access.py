@@ -65,6 +65,13 @@ def test_paths_are_opened_only_below_the_folders_allowed(tmp_path: Path) -> None
             access.place(address)
 
 
+@pytest.mark.parametrize("address", ["a\0b", "~nobody-of-this-name/a", "/" + "a" * 5000, "tcp:a\0b"])
+def test_what_is_no_path_is_one_line(tmp_path: Path, address: str) -> None:
+    with pytest.raises((ValueError, StreamError)) as raised:
+        Access(folders=(tmp_path.resolve(),)).place(address)
+    assert "\n" not in str(raised.value)
+
+
 def test_folders_with_colons_in_their_names_are_folders(tmp_path: Path) -> None:
     access = Access(folders=(tmp_path.resolve(),))
     assert access.place(str(tmp_path / "12:30" / "new")) == tmp_path.resolve() / "12:30" / "new"
