@@ -61,7 +61,7 @@ def yard(small_recording: Path, tmp_path: Path) -> Iterator[Yard]:
         shutil.copy(small_recording, folder / "a.aedat4")
         shutil.copy(small_recording, folder / "deep" / "b.aedat4")
     (outside / "secret.txt").write_text(SECRET)
-    (outside / "labels.csv").write_text(f"recording,start_us,end_us,label\na.aedat4,1,2,{SECRET}\n")
+    (outside / "labels.csv").write_text(f"recording,start_us,end_us,label\na.aedat4,1010000,1200000,{SECRET}\n")
     (inside / "out").symlink_to(outside)
     (inside / "out.aedat4").symlink_to(outside / "a.aedat4")
     (inside / "velora-labels").symlink_to(outside)
@@ -200,20 +200,26 @@ def test_a_labelled_folder_shows_and_opens_nothing_outside(yard: Yard, ledger: L
         HttpTab(yard.page),
     )
     before = yard.state()
-    out = write_outputs(yard.inside / "labelled", {"a.aedat4": SPANS})
-    (note,) = (out / BOOKS / "notes").rglob("*.json")
-    told = json.loads(note.read_text())
     elsewhere = [str(yard.outside / name) for name in ("a.aedat4", "labels.csv", "secret.txt")]
-    elsewhere += ["../../../outside/labels.csv", "../../out/labels.csv", f"{yard.inside}/out/labels.csv", "a\0b", ""]
+    elsewhere += [
+        "../../../outside/labels.csv",
+        "../../outside/labels.csv",
+        f"{yard.inside}/out/labels.csv",
+        "a\0b",
+        "",
+    ]
     for field in ("source", "labels_file", "windows_file", "recording"):
         for path in elsewhere:
             with attempt(row, f"{field} {path!r}"):
+                out = write_outputs(yard.inside / f"labelled {row.cases}", {"a.aedat4": SPANS})
+                (note,) = (out / BOOKS / "notes").rglob("*.json")
+                told = json.loads(note.read_text())
                 note.write_text(json.dumps({**told, field: path}))
                 reply = tab.http.get(f"folder/{tab.token}", params={"out": str(out)})
                 assert reply.status_code == 200 and SECRET not in reply.text
                 for name in ("a.aedat4", path):
                     reviewed = tab.act("review", out=str(out), recording=name, start_us=0)
-                    assert not reviewed["done"] or field in ("windows_file", "labels_file"), reviewed
+                    assert not reviewed["done"] or field != "source", reviewed
                     tab.act("mark", start_us=1, end_us=5, label="x")
                 assert yard.state() == before
     tab.close()
