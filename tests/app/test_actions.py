@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -170,3 +171,13 @@ def test_labels_and_exports_go_through_no_link_out_of_the_folders_allowed(viewer
         with pytest.raises(ValueError, match="not in a folder that may be opened"):
             actions.act(name, {}, token, **arguments)
     assert actions.batch() is None and not list(outside.iterdir())
+
+
+def test_a_folder_is_labelled_without_what_links_lead_to_elsewhere(viewers: Viewers, tmp_path: Path) -> None:
+    square = write_square(tmp_path / "a.aedat4", 2)
+    models = Models(FakeRecognizer(), load, lambda: {"fake": "demo"})
+    actions = Actions(viewers, models, {"square": square}, Access(folders=(tmp_path.resolve(),)), School())
+    actions._batch = Mock()
+    actions.act("label_folder", {}, actions.enter("tab", {}), folder=str(tmp_path))
+    (_, target, _, options), _ = actions._batch.label.call_args
+    assert target == tmp_path.resolve() / "velora-labels" and f"--within={tmp_path.resolve()}" in options

@@ -6,22 +6,27 @@ import json
 import os
 import shutil
 import socket
+import struct
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import lz4.frame
 import pytest
+import zstandard
 
 from app.access import Access
 from app.labelling.notes import BOOKS
 from app.page import Page
 from app.school import School
+from streams.aedat4_reader import Aedat4Reader
 from tests.app.conftest import data_folder  # noqa: F401 (a fixture)
 from tests.app.fakes import FakeRecognizer
 from tests.app.label_outputs import SPANS, write_outputs
-from tests.trust.faults.page_tools import HttpTab, answer, attempt, hanging
+from tests.trust.faults.page_tools import HttpTab, answer, attempt, hanging, held
 from tests.trust.ledger import Ledger
 
 SECRET = "the secret of the owner"
@@ -276,8 +281,6 @@ def test_uploads_stay_in_their_folder_and_within_bounds(yard: Yard, small_record
             (folder,) = yard.page.uploads.folder.iterdir()
             (file,) = folder.iterdir()
             assert file.read_bytes() == data and len(file.name) < 256
-    bombs = Path(__file__).parents[2] / "streams"
-    assert bombs.is_dir()
     for name, content in (
         ("empty", b""),
         ("text", b"hello"),
@@ -324,6 +327,42 @@ def test_uploads_stay_in_their_folder_and_within_bounds(yard: Yard, small_record
     for each in (*tabs, tab):
         each.close()
     assert yard.state() == before
+    row.check()
+
+
+def test_bombs_that_are_uploaded_take_little_memory(yard: Yard, small_recording: Path, ledger: Ledger) -> None:
+    row = ledger.row("attack: bombs", "uploads of which a megabyte would become some gigabytes", most_s=20)
+    tab, data = HttpTab(yard.page), small_recording.read_bytes()
+    with Aedat4Reader(small_recording) as reader:
+        begin, table = int(reader.index["offset"][0]), reader.header.table_position
+    zeros = bytes(400_000_000)
+    packets = [(lz4.frame.compress(zeros), "LZ4"), (zstandard.compress(zeros), "Zstandard")]
+    tab.sees()
+    before = held().mb
+    worst = [before]
+    for bomb, name in packets:
+        head = struct.pack("<ii", 0, len(bomb))
+        files = {
+            "packets": data[: begin - 8] + (head + bomb) * 4,
+            "a packet before others": data[: begin - 8] + head + bomb + data[begin - 8 :],
+            "the table": data[:table] + bomb,
+        }
+        for where, content in files.items():
+            with attempt(row, f"{name}, {where}"):
+                told = tab.http.post(f"upload/{tab.token}", params={"name": "x.aedat4"}, content=content).json()
+                assert told["done"] or "\n" not in told["message"]
+                tab.act("restart")
+                for _ in range(5):
+                    time.sleep(0.05)
+                    worst.append(held().mb)
+                state = tab.look()
+                assert "\n" not in state["message"]
+    row.found = f"memory {max(worst) - before:+.0f} MB (at most +250)"
+    assert max(worst) - before < 250, row.found
+    with attempt(row, "the tab goes on"):
+        assert tab.act("choose", name="square")["done"]
+        tab.sees(2)
+    tab.close()
     row.check()
 
 
