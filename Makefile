@@ -22,6 +22,9 @@ faults: .venv/.test  ## networks, cameras, pages, disks and attacks
 soak: .venv/.test  ## an hour of live input
 	$(BIN)/python -m pytest tests/trust/soak --nightly --reliability soak
 
+audit: .venv/.dev  ## known weaknesses of the pinned libraries; asks a public service for each
+	$(BIN)/python docs/audit.py
+
 picture: .venv/.test  ## the pictures of the page in the README; screens/ has every screen
 	$(BIN)/python docs/make_picture.py
 	$(BIN)/python docs/make_picture.py --all screens
@@ -52,4 +55,4 @@ help:
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
 	@touch $@
 
-.PHONY: demo test lint fuzz faults soak picture clean help
+.PHONY: demo test lint fuzz faults soak audit picture clean help

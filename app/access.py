@@ -54,10 +54,6 @@ class Access:
         known = hmac.compare_digest((user.password if user else "").encode(), password.encode())
         return user if known and user is not None else None
 
-    def admits(self, headers: Mapping[str, str]) -> bool:
-        """Whether the page answers at all."""
-        return not self.users or self.user(headers) is not None
-
     def operates(self, headers: Mapping[str, str]) -> bool:
         """Whether the sender may do more than watch."""
         if self.users:
@@ -71,7 +67,7 @@ class Access:
         StreamError for an address of no known kind.
         """
         scheme, colon, rest = address.partition(":")
-        if not colon or Path(address).exists():
+        if not colon or Path(address).is_absolute() or Path(address).exists():
             return self._below(address)
         if not kind_of(address).live:  # a folder with the kind of its layout before it
             return f"{scheme}:{self._below(rest)}"
@@ -86,7 +82,10 @@ class Access:
         return [*map(str, self.folders), *itertools.islice(shown, _MOST_FOLDERS)]
 
     def _below(self, address: str) -> Path:
-        path = Path(address).expanduser().resolve()
+        try:
+            path = Path(address).expanduser().resolve()
+        except (OSError, ValueError, RuntimeError) as error:  # too long, with a null byte, of a user who is not there
+            raise ValueError(f"{address}: is no path ({error}); give that of a file or folder") from None
         if not any(path.is_relative_to(folder) for folder in self.folders):
             raise ValueError(f"{address}: not in a folder that may be opened here; start velora with --allow FOLDER")
         return path

@@ -104,7 +104,9 @@ class Actions(FolderActions):
     def enter(self, session: str, headers: Mapping[str, str]) -> str:
         """A tab was opened: its token."""
         first = next(iter(self._offers.values()))
-        return self._viewers.open(session, first, operator=self._access.operates(headers))
+        user = self._access.user(headers)
+        name = user.name if user is not None else ""
+        return self._viewers.open(session, first, operator=self._access.operates(headers), user=name)
 
     def state(self, token: str) -> dict[str, Any]:
         """What the page tells beside its picture."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from app.cli_options import add_changes, add_format, add_model, duration, positive_int, share
 
@@ -20,6 +21,9 @@ def add_label(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "inputs", metavar="INPUT", nargs="*", help="recordings, folders of them, patterns ('a/**/*'), or URLs (s3://…)"
     )
     label.add_argument("--list", metavar="FILE", help="more inputs, one a line")
+    label.add_argument(
+        "--within", metavar="FOLDER", type=Path, action="append", help="leave out what links lead to elsewhere"
+    )
     label.add_argument("--out", required=True, metavar="DIR", help="where the labels go: a folder, or a URL")
     label.add_argument(
         "--format", choices=["jsonl", "csv", "parquet"], default="jsonl", help="of the windows (default: jsonl)"

@@ -41,10 +41,11 @@ class FolderActions(ABC):
     def label_folder(self, token: str, folder: str, out: str = "") -> str:
         """Label the recordings in a folder by the model in use, into another folder or `velora-labels` in it."""
         recordings = self._place_of_folder(folder)
-        target = self._place_of_folder(out) if out.strip() else recordings / LABELS_IN
+        target = self._place_of_folder(out if out.strip() else str(recordings / LABELS_IN))  # which may be a link
         recognizer = self._tab(token).viewer.channel.recognizer
         model, weights = str(self._models.place(recognizer.name)), self._models.weights_of(recognizer.name)
         options = ["--device", str(recognizer.device), *(["--weights", weights] if weights else [])]
+        options += [f"--within={folder}" for folder in self._access.folders]
         self._batch.label(recordings, target, model, options)
         return ""
 
@@ -60,7 +61,7 @@ class FolderActions(ABC):
         if to not in TOOLS:
             raise ValueError(f"there is no export for {to[:40]!r}: choose {', '.join(TOOLS)}")
         labels = self._place_of_folder(out)
-        self._batch.export(labels, to, labels / f"export-{to}", video)
+        self._batch.export(labels, to, self._place_of_folder(str(labels / f"export-{to}")), video)
         return ""
 
     def review(self, token: str, out: str, recording: str, start_us: int) -> str:

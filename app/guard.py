@@ -11,10 +11,12 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.access import Access
+from app.gates import Told, UsedOnly
+from app.tries import WAIT_S, Tries
 
 _OWN_START = "/gradio_api/startup-events"  # where Gradio asks its own server to begin
 _SHARED = ["*.gradio.live"]  # names of Gradio's share links
@@ -26,9 +28,11 @@ def guards(host: str, access: Access, *, shared: bool = False) -> list[Middlewar
     names = ["*"] if host.strip("[]") in _EVERYWHERE else ["127.0.0.1", "localhost", "[::1]", host]
     names += _SHARED if shared else []
     return [
+        Middleware(Told),
         Middleware(TrustedHostMiddleware, allowed_hosts=names),
         Middleware(OwnSiteOnly),
         Middleware(KnownOnly, access=access),
+        Middleware(UsedOnly),
     ]
 
 
@@ -53,22 +57,35 @@ def _is_of_another_site(method: str, headers: Headers) -> bool:
     origin = headers.get("origin")
     if origin is not None and urlsplit(origin).netloc != headers.get("host"):
         return True
-    return method != "GET" and headers.get("sec-fetch-site") in ("cross-site", "same-site")
+    follows = method == "GET" and headers.get("sec-fetch-mode") == "navigate"
+    return not follows and headers.get("sec-fetch-site") in ("cross-site", "same-site")
 
 
 class KnownOnly:
     """Asks for name and password, on every route, where the page has users; by HTTP Basic, which programs speak too."""
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
-        self.app, self.access = app, access
+        self.app, self.access, self._tries = app, access, Tries()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        free = scope["type"] == "lifespan" or scope.get("path") == _OWN_START
-        if free or self.access.admits(Headers(scope=scope)):
+        free = scope["type"] == "lifespan" or scope.get("path") == _OWN_START or not self.access.users
+        refusal = None if free else self._refusal(Headers(scope=scope), *(scope.get("client") or ("",)))
+        if refusal is None:
             await self.app(scope, receive, send)
-            return
-        if scope["type"] == "websocket":
+        elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
-            return
+        else:
+            await refusal(scope, receive, send)
+
+    def _refusal(self, headers: Headers, address: str, *_: object) -> Response | None:
+        user = self.access.user(headers)
+        if "authorization" in headers and self._tries.waits(address, user.name if user else ""):
+            wait = {"Retry-After": f"{WAIT_S:.0f}"}
+            return PlainTextResponse("too many wrong passwords: wait a minute", 429, wait)
+        if user is not None:
+            self._tries.right(address, user.name)
+            return None
+        if "authorization" in headers:
+            self._tries.wrong(address)
         asked = {"WWW-Authenticate": 'Basic realm="velora", charset="UTF-8"'}
-        await PlainTextResponse("sign in with a name and password", 401, asked)(scope, receive, send)
+        return PlainTextResponse("sign in with a name and password", 401, asked)

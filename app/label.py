@@ -26,7 +26,7 @@ from rich.progress import track
 
 from app.feed import Interrupt, stopping
 from app.labelling.engine import Engine, engine_for
-from app.labelling.inputs import Recording, find
+from app.labelling.inputs import Recording, find, within
 from app.labelling.ledger import Ledger
 from app.labelling.lock import locked
 from app.labelling.notes import BOOKS, why_again
@@ -51,6 +51,8 @@ def label(arguments: argparse.Namespace) -> int:
         raise ValueError(f"{out} is a file; --out names a folder")
     check_format(settings.format)
     found = find(arguments.inputs, place(arguments.list) if arguments.list else None, out)
+    if arguments.within:
+        found = within(found, arguments.within)
     if found.others:
         print(f"velora: {found.others:,} other files in the folders are left alone", file=sys.stderr)
     if not found.recordings:

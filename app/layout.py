@@ -12,7 +12,6 @@ import gradio as gr
 from gradio.events import api
 
 from app.actions import Actions, Gone
-from app.channel import one_line
 from app.palette import FILTERS
 from app.viewers import Viewers
 
@@ -27,7 +26,6 @@ _SCRIPTS = (
     "page_controls.js",
     "page_pull.js",
 )
-_UPLOADS = [".aedat4", ".aedat"]
 
 
 def theme() -> gr.themes.Base:
@@ -49,8 +47,6 @@ def build(viewers: Viewers, actions: Actions) -> gr.Blocks:
     with demo:
         # Its value is the tab's token.
         view = gr.HTML("", html_template=template, js_on_load=script, elem_id="view")
-        with view:
-            upload = gr.UploadButton("Upload a recording…", file_types=_UPLOADS, elem_id="upload", size="sm")
 
         def enter(request: gr.Request) -> str:
             return _told(lambda: actions.enter(str(request.session_hash), dict(request.headers)))
@@ -60,19 +56,8 @@ def build(viewers: Viewers, actions: Actions) -> gr.Blocks:
 
         demo.load(enter, outputs=view, **quick)
         demo.unload(leave)
-        upload.upload(lambda token, file: _take(viewers, token, file), [view, upload], **quick)
         _offer(actions)
     return demo
-
-
-def _take(viewers: Viewers, token: str, file: str) -> None:
-    """Play a recording from the viewer's machine, or say in one line why not, and go on."""
-    try:
-        viewers.play_upload(token, Path(file))
-    except Exception as error:
-        viewer = viewers.get(token)
-        if viewer is not None:
-            viewer.say(one_line(error, Path(file)))
 
 
 def _offer(actions: Actions) -> None:

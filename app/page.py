@@ -8,14 +8,11 @@ viewers.py keeps what each tab watches.
 
 from __future__ import annotations
 
-import atexit
 import errno
 import gc
 import os
-import shutil
 import socket
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,17 +26,18 @@ from app.channels import Channels
 from app.fast_import import import_gradio
 from app.models import Models
 from app.school import School
+from app.uploads import Uploads
 from app.viewers import Viewers
 
 if TYPE_CHECKING:
     import gradio as gr
+    from starlette.routing import Route
 
-    from app.actions import Actions
     from velora import Recognizer
 
 FIRST_PORT, LAST_PORT = 7860, 7959
-_MAX_UPLOAD = "1gb"
 _STOP_TIMEOUT_S = 1
+_PAINTERS = 4
 
 
 def serve(
@@ -100,25 +98,28 @@ class Page:
             recognizer = loading.result()
         from app.actions import Actions
         from app.layout import build
+        from app.routes import routes
 
         access = access or Access(open_to_others=share or not is_this_machine(host))
         if share and not access.users:
             raise ValueError(
                 "--share opens the page to everybody who has its link: say who may see it, with --auth FILE"
             )
-        _keep_uploads_apart()
         self.closed = threading.Event()
         self.viewers = Viewers(recognizer, Channels(settings or Settings()))
         self.viewers.prepare(next(iter(recordings.values())))
-        self.school = school or School()
+        self.school, self.uploads = school or School(), Uploads()
         actions = self._actions = Actions(
             self.viewers, Models(recognizer, load_other, models, weights), recordings, access, self.school
         )
+        self._pictures = ThreadPoolExecutor(_PAINTERS, thread_name_prefix="picture")
         try:
             self._demo = build(self.viewers, actions)
-            self.url = _launch(self._demo, self.viewers, actions, access, host, port, share)
+            served = routes(self.viewers, actions, self.uploads, self._pictures)
+            self.url = _launch(self._demo, self.viewers, served, access, host, port, share)
         except BaseException:
             self.viewers.close()
+            self.uploads.close()
             raise
 
     def __enter__(self) -> Page:
@@ -136,6 +137,8 @@ class Page:
         self._demo.server.config.timeout_graceful_shutdown = _STOP_TIMEOUT_S
         self._demo.close(verbose=False)
         self.viewers.close()  # of tabs that came meanwhile
+        self.uploads.close()
+        self._pictures.shutdown(wait=False, cancel_futures=True)
         gc.unfreeze()
 
 
@@ -183,23 +186,22 @@ def _load(load: Callable[[], Recognizer]) -> Recognizer:
 
 
 def _launch(
-    demo: gr.Blocks, viewers: Viewers, actions: Actions, access: Access, host: str, port: int, share: bool
+    demo: gr.Blocks, viewers: Viewers, served: Sequence[Route], access: Access, host: str, port: int, share: bool
 ) -> str:
     """Start the server in a thread; returns the page's address. Raises ValueError where it cannot be shared."""
     from app.guard import guards
     from app.layout import STYLE, theme
-    from app.routes import freeing_idle, routes
+    from app.routes import freeing_idle
 
     _past_proxy(host)
     _, url, link = demo.launch(
         server_name=host,
         server_port=port,
         app_kwargs={
-            "routes": routes(viewers, actions),
+            "routes": [*served],
             "lifespan": freeing_idle(viewers),
             "middleware": guards(host, access, shared=share),
         },
-        max_file_size=_MAX_UPLOAD,
         theme=theme(),
         css=STYLE.read_text("utf-8"),
         ssr_mode=False,
@@ -214,14 +216,6 @@ def _launch(
         demo.close(verbose=False)
         raise ValueError("no share link could be made: it needs a way to the internet, and Gradio's servers")
     return str(link or url)
-
-
-def _keep_uploads_apart() -> None:
-    """Uploads go to a folder of this process, deleted when it ends: Gradio leaves an empty file of each behind."""
-    if "GRADIO_TEMP_DIR" not in os.environ:
-        folder = tempfile.mkdtemp(prefix="velora-page-")
-        os.environ["GRADIO_TEMP_DIR"] = folder
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
 
 def _past_proxy(host: str) -> None:

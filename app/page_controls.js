@@ -140,10 +140,6 @@ function takeSetup(news) {
 
 // --- controls ---
 
-(function place() {  // Gradio's own button comes a little later
-  if (find("upload")) find("uploads").append(find("upload"));
-  else requestAnimationFrame(place);
-})();
 const on = (id, event, does) => find(id).addEventListener(event, does);
 on("play", "click", () => act("toggle"));
 on("restart", "click", () => act("restart"));
@@ -169,6 +165,23 @@ on("snapshot", "click", () => save(`snapshot/${props.value}`));
 on("export-csv", "click", () => save(`export/${props.value}.csv`));
 on("export-jsonl", "click", () => save(`export/${props.value}.jsonl`));
 on("ask", "click", () => find("help").showModal());
+
+// A recording of one's own, sent to the server; the button then tells how far it is, and stops it.
+let sending = null;
+on("upload", "click", () => sending ? sending.abort() : find("upload-file").click());
+on("upload-file", "change", (event) => {
+  const [file] = event.target.files, before = find("upload").textContent;
+  if (!file) return;
+  sending = new XMLHttpRequest();
+  sending.upload.addEventListener("progress", ({loaded, total}) => put(find("upload"), `Stop upload · ${percent(loaded / total)}`));
+  sending.addEventListener("loadend", () => {  // what is wrong comes with the next state
+    sending = null;
+    put(find("upload"), before);
+    event.target.value = "";
+  });
+  sending.open("POST", `upload/${props.value}?name=${encodeURIComponent(file.name)}`);
+  sending.send(file);
+});
 
 function save(address) {
   const link = document.createElement("a");

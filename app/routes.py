@@ -3,6 +3,7 @@
 GET  frames/TOKEN?after=N&panes=rgb,events&width=640&change=C&setup=S&painted=M&ago=MS
      200 one line of JSON, the state, and the newest picture after number N, if there is one; 404 no such tab
 POST act/TOKEN/NAME          a control, with its arguments as a JSON object: {"done": true, "message": "…"}
+POST upload/TOKEN?name=NAME  a recording to watch: {"done": true, "message": ""}
 GET  snapshot/TOKEN          the panes as a PNG, with label and time
 GET  export/TOKEN.csv        the predictions so far; also .jsonl
 GET  labels/TOKEN.csv        the labels by hand of the recording
@@ -16,11 +17,9 @@ import asyncio
 import contextlib
 import itertools
 import json
-import os
 import re
-import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -36,21 +35,21 @@ from app.predictions import HEADINGS
 from app.setup import setup_of
 from app.snapshot import snapshot
 from app.strip import PANES, Moment, Picture, View
+from app.uploads import Uploads
 from app.viewer import Viewer
 from app.viewers import Viewers
+from streams import StreamError
 
-_PAINTERS = 4
 _HOLD_S = 0.4  # longer would fill the browser's six connections and delay clicks
 _IDLE_S = 60.0
-_LEFT_S = 600.0  # an upload that takes longer than this to be opened is none
 _BLOCK = 1_000  # lines
 _MOST_BYTES = 10_000  # of an action's arguments
+_GONE = "this tab is not known (any more): load the page again"
 _FRESH = {"Cache-Control": "no-store"}
 
 
-def routes(viewers: Viewers, actions: Actions) -> list[Route]:
-    """The routes, for Gradio's server."""
-    pictures = ThreadPoolExecutor(_PAINTERS, thread_name_prefix="picture")  # which no slow action may keep busy
+def routes(viewers: Viewers, actions: Actions, uploads: Uploads, pictures: Executor) -> list[Route]:
+    """The routes, for Gradio's server. `pictures` makes them, and nothing slow."""
 
     async def frames(request: Request) -> Response:
         viewer = viewers.get(request.path_params["token"])
@@ -86,6 +85,24 @@ def routes(viewers: Viewers, actions: Actions) -> list[Route]:
             return JSONResponse({"done": False, "message": str(error)}, headers=_FRESH)
         return JSONResponse({"done": True, "message": line}, headers=_FRESH)
 
+    async def upload(request: Request) -> Response:
+        token, recording = request.path_params["token"], Path(request.query_params.get("name", ""))
+        viewer = viewers.get(token)
+        if viewer is None:
+            return JSONResponse({"message": _GONE}, 404, headers=_FRESH)
+        try:
+            size = int(request.headers.get("content-length") or 0)
+            recording = await uploads.receive(recording.name, _while_watched(request, viewers), size)
+            await asyncio.to_thread(viewers.play_upload, token, recording)
+        except TimeoutError:
+            line = "the upload was given up: nothing came for a minute"
+        except (ValueError, StreamError, OSError) as error:
+            line = one_line(error, recording)
+        else:
+            return JSONResponse({"done": True, "message": ""}, headers=_FRESH)
+        viewer.say(line)
+        return JSONResponse({"done": False, "message": line}, headers=_FRESH)
+
     async def picture(request: Request) -> Response:
         viewer = viewers.get(request.path_params["token"])
         if viewer is None or viewer.moment is None:
@@ -114,10 +131,10 @@ def routes(viewers: Viewers, actions: Actions) -> list[Route]:
         out, order, text = asked.get("out", ""), asked.get("order", "name"), asked.get("text", "")
         try:
             if viewers.get(request.path_params["token"]) is None:
-                raise ValueError("this tab is not known (any more): load the page again")
+                raise ValueError(_GONE)
             first = _number(asked.get("first"))
             told = await asyncio.to_thread(actions.folder, request.headers, out, order, text, first)
-        except (ValueError, OSError) as error:
+        except (ValueError, StreamError, OSError) as error:
             return JSONResponse({"message": one_line(error, Path(out))}, headers=_FRESH)
         return JSONResponse(told, headers=_FRESH)
 
@@ -127,6 +144,7 @@ def routes(viewers: Viewers, actions: Actions) -> list[Route]:
     return [
         Route("/frames/{token}", frames),
         Route("/act/{token}/{name}", act, methods=["POST"]),
+        Route("/upload/{token}", upload, methods=["POST"]),
         Route("/snapshot/{token}", picture),
         Route("/export/{token}.{kind}", export),
         Route("/labels/{token}.csv", labels),
@@ -151,9 +169,9 @@ def _news(token: str, viewer: Viewer, actions: Actions, request: Request) -> dic
     return {
         "channel": viewer.channel.number,
         "timeline": timeline.since(known) if timeline else None,
-        "teaching": actions.teaching(),
+        "teaching": actions.teaching() if setup["operates"] else None,
         "recording_example": actions.recording_example(),
-        "batch": actions.batch(),
+        "batch": actions.batch() if setup["operates"] else None,  # which name folders of this machine
         "setup": setup if asked.get("setup") != setup["version"] else None,
     }
 
@@ -174,12 +192,12 @@ async def _body(request: Request) -> bytes:
     return body
 
 
-def _sweep() -> None:
-    """Remove uploads that nobody opened: those of viewers lie elsewhere."""
-    folder, oldest = os.environ.get("GRADIO_TEMP_DIR"), time.time() - _LEFT_S
-    for path in Path(folder).rglob("*") if folder else ():
-        if path.is_file() and path.stat().st_mtime < oldest:
-            path.unlink(missing_ok=True)
+async def _while_watched(request: Request, viewers: Viewers) -> AsyncIterator[bytes]:
+    """What is sent. Raises ValueError once its tab has been closed."""
+    async for part in request.stream():
+        if viewers.find(request.path_params["token"]) is None:
+            raise ValueError(_GONE)
+        yield part
 
 
 def _view(asked: Mapping[str, str]) -> View:
@@ -206,7 +224,6 @@ def freeing_idle(viewers: Viewers) -> Callable[[Any], AbstractAsyncContextManage
             await asyncio.sleep(_IDLE_S / 10)
             with contextlib.suppress(Exception):  # the next time comes whatever happens
                 await asyncio.to_thread(viewers.free_idle, _IDLE_S)
-                await asyncio.to_thread(_sweep)
 
     @asynccontextmanager
     async def lifespan(_app: Any) -> AsyncIterator[None]:

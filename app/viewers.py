@@ -5,9 +5,9 @@ from __future__ import annotations
 import secrets
 import shutil
 import sys
-import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +37,7 @@ class Tab:
     viewer: Viewer
     recognizer: Recognizer  # chosen, for what is opened next too
     operator: bool = True  # who may decide how a live source is read
+    user: str = ""  # who has signed in, where people do
     book: SpanBook | None = None  # the labels by hand of what it watches, once somebody looked
     upload: Path | None = None  # a folder that goes when the viewer does
     asked: float = field(default_factory=time.monotonic)  # when it last asked for a picture
@@ -64,17 +65,33 @@ class Viewers:
         with self._lock:
             self._tabs[_PREPARED] = Tab("", self._make(recording, self._recognizer), self._recognizer)
 
-    def open(self, session: str, recording: Path | str, *, operator: bool = True) -> str:
-        """A viewer for a new tab; returns its token. Raises ValueError where there are MOST_VIEWERS already."""
+    def open(self, session: str, recording: Path | str, *, operator: bool = True, user: str = "") -> str:
+        """A viewer for a new tab; returns its token. Raises ValueError where there are MOST_VIEWERS already.
+
+        A user who has two tabs less than another one gets a place of that one's, so that nobody keeps others out.
+        """
         self.leave(session)  # a session has one viewer
         token = secrets.token_urlsafe()
         with self._lock:
-            if len(self._tabs) >= MOST_VIEWERS:
+            full = len(self._tabs) >= MOST_VIEWERS
+            spare = self._spare(user) if full else None
+            if full and spare is None:
                 raise ValueError(f"{MOST_VIEWERS} tabs watch already: close one of them, then reload this page")
+            gone = self._tabs.pop(spare) if spare is not None else None
             viewer = self._prepared(recording) if operator else None
             viewer = viewer or self._make(recording, self._recognizer, operator=operator)
-            self._tabs[token] = Tab(session, viewer, self._recognizer, operator)
+            self._tabs[token] = Tab(session, viewer, self._recognizer, operator, user)
+        if gone is not None:
+            gone.close()
         return token
+
+    def _spare(self, user: str) -> str | None:
+        """The token of the tab that makes room for a user's, if one must: the first of who has most."""
+        held = Counter(tab.user for tab in self._tabs.values())
+        most, count = max(held.items(), key=lambda item: item[1])
+        if count < held[user] + 2:
+            return None
+        return next(token for token, tab in self._tabs.items() if tab.user == most and token != _PREPARED)
 
     def _make(self, recording: Path | str, recognizer: Recognizer, *, operator: bool = True) -> Viewer:
         return Viewer(self._channels, recording, recognizer, operator=operator)
@@ -114,24 +131,17 @@ class Viewers:
             self._replace(token, tab.viewer.address, upload)
 
     def play_upload(self, token: str, uploaded: Path) -> None:
-        """Give a tab a recording of its own, which is deleted with its viewer. Raises RecordingError for a bad one.
+        """Give a tab a recording of its own, which is deleted with its viewer, and its folder with it.
 
-        Gradio keeps one file for all uploads of the same content, so the tab gets a private one.
+        Raises RecordingError for a bad one, which is deleted at once.
         """
         try:
             if not kind_of(uploaded).hardened:
                 raise RecordingError(f"{uploaded}: only AEDAT recordings are taken here; convert it by `velora record`")
             self._channels.settings.opened(uploaded).close()
-        except Exception:
-            uploaded.unlink(missing_ok=True)
-            raise
-        folder = Path(tempfile.mkdtemp(prefix="velora-upload-"))
-        try:
-            recording = folder / uploaded.name
-            shutil.move(uploaded, recording)
-            self._replace(token, recording, folder)
+            self._replace(token, uploaded, uploaded.parent)
         except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(uploaded.parent, ignore_errors=True)
             raise
 
     def _replace(self, token: str, recording: Path | str, upload: Path | None) -> None:
@@ -140,7 +150,7 @@ class Viewers:
             if old is not None:
                 viewer = self._make(recording, old.recognizer, operator=old.operator)
                 viewer.earlier = old.viewer.predictions()[-_KEPT:]
-                self._tabs[token] = Tab(old.session, viewer, old.recognizer, old.operator, upload=upload)
+                self._tabs[token] = Tab(old.session, viewer, old.recognizer, old.operator, old.user, upload=upload)
         if old is not None:
             old.close()
         elif upload is not None:  # the tab was closed meanwhile

@@ -54,6 +54,13 @@ def find(inputs: Sequence[str], listed: Path | None, out: Path) -> Found:
     return Found(tuple(_named(roots)), others["files"])
 
 
+def within(found: Found, folders: Sequence[Path]) -> Found:
+    """Without what links lead to outside of the folders, which counts as other files."""
+    real = [folder.resolve() for folder in folders]
+    stay = tuple(own for own in found.recordings if any(own.path.resolve().is_relative_to(folder) for folder in real))
+    return Found(stay, found.others + len(found.recordings) - len(stay))
+
+
 def _lines(listed: Path) -> list[str]:
     try:
         text = listed.read_text(encoding="utf-8-sig")

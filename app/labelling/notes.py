@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -104,9 +105,16 @@ def read_note(file: Path) -> Note | None:
 def _note_in(text: bytes) -> Note | None:
     try:
         told = json.loads(text)
-        return Note(**{**told, "remarks": tuple(told["remarks"])})
+        note = Note(**{**told, "remarks": tuple(told["remarks"])})
+        return note if all(map(_stays, (note.recording, note.windows_file, note.labels_file))) else None
     except (ValueError, TypeError, KeyError):
         return None
+
+
+def _stays(name: str) -> bool:
+    """Whether a path stays below the folder that it is relative to: somebody else may have written the note."""
+    parts = re.split(r"[/\\]", name)
+    return ".." not in parts and not (len(parts) > 1 and not parts[0])
 
 
 def failed_note(recording: Recording, model: str, settings: str, reason: str) -> Note:

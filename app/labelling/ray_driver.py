@@ -33,6 +33,7 @@ TRIES = 3  # of a recording whose labeller dies
 LONELY_ROUNDS = 12  # at most: nodes that go are no recording's fault
 _MOST = 64  # recordings of a block: it is what one lost labeller gives back
 _DEATHS = 4  # of labellers, beside those that are there, before one has finished anything
+_LOCAL = "local"
 _WAVES = 8  # blocks that follow one another in one place: the last ones end at about the same time
 _STORE_BYTES = 128 << 20  # for objects, of Ray on this machine: notes are small
 _LOOK_S, _END_S, _KNOCK_S = 1.0, 20.0, 10.0
@@ -90,12 +91,13 @@ class Stop(BaseException):
 
 def drive(link: Connection, settings: Settings, wanted: Wanted, log: Path) -> None:
     """The work of the process: `Ready`, then for a list of recordings notes, until it gets None."""
-    _prepare(log)
+    address = wanted.address or os.environ.get("RAY_ADDRESS") or _LOCAL
+    _prepare(log, address)
     import ray
 
     tell = _Teller(link)
     try:
-        _connect(wanted.address)
+        _connect(address)
         has = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         rounds = _Rounds(settings, shape_of(has, wanted, str(settings.model.get("device"))), tell)
         tell(Ready(rounds.facts))
@@ -113,12 +115,14 @@ def drive(link: Connection, settings: Settings, wanted: Wanted, log: Path) -> No
         ray.shutdown()
 
 
-def _prepare(log: Path) -> None:
+def _prepare(log: Path, address: str) -> None:
     """What Ray prints goes to a file; nothing is reported to its makers; all ends with the owner."""
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2):
         os.dup2(file, stream)
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_AUTO_CONNECT": "0"}
+    if address == _LOCAL:  # without clusters, Ray listens to this machine alone
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     signal.signal(signal.SIGTERM, _stop)
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
 
@@ -147,11 +151,10 @@ class _Teller:
             self._link.send(message)
 
 
-def _connect(address: str | None) -> None:
+def _connect(address: str) -> None:
     import ray
 
-    address = address or os.environ.get("RAY_ADDRESS") or "local"
-    own = {"include_dashboard": False, "object_store_memory": _STORE_BYTES} if address == "local" else {}
+    own = {"include_dashboard": False, "object_store_memory": _STORE_BYTES} if address == _LOCAL else {}
     try:
         if there := re.fullmatch(r"([\w.-]+):(\d+)", address):  # Ray itself tries for minutes
             socket.create_connection((there[1], int(there[2])), _KNOCK_S).close()

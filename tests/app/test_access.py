@@ -21,22 +21,21 @@ ANNA, BEN = signed("anna", "correct horse"), signed("ben", "battery staple")
 
 
 def test_on_a_page_for_this_machine_everybody_operates() -> None:
-    assert Access().admits({}) and Access().operates({})
+    assert Access().operates({})
 
 
 def test_on_a_page_that_others_reach_nobody_operates_without_users() -> None:
-    access = Access(open_to_others=True)
-    assert access.admits({}) and not access.operates({})
+    assert not Access(open_to_others=True).operates({})
 
 
 def test_where_there_are_users_nobody_else_is_admitted() -> None:
     access = Access(users=USERS)
     wrong = [signed("anna", "wrong"), signed("anna", ""), signed("dora", "correct horse"), signed("dora", "")]
     odd = [{"authorization": text} for text in ("", "Basic", "Basic ???", "Bearer abc", "Basic /////w==")]
-    assert not any(access.admits(headers) or access.operates(headers) for headers in [{}, *wrong, *odd])
-    assert access.admits(ANNA) and access.operates(ANNA)
-    assert access.admits(BEN) and not access.operates(BEN)
-    assert access.admits(signed("carl", "with:colons:in it"))
+    assert not any(access.user(headers) or access.operates(headers) for headers in [{}, *wrong, *odd])
+    assert access.user(ANNA) and access.operates(ANNA)
+    assert access.user(BEN) and not access.operates(BEN)
+    assert access.user(signed("carl", "with:colons:in it"))
 
 
 @pytest.mark.parametrize("text", ["", "# nobody\n", "anna\n", "anna:short\n", ":no name at all\n"])
@@ -64,6 +63,20 @@ def test_paths_are_opened_only_below_the_folders_allowed(tmp_path: Path) -> None
     ):
         with pytest.raises(ValueError, match="not in a folder that may be opened"):
             access.place(address)
+
+
+@pytest.mark.parametrize("address", ["a\0b", "~nobody-of-this-name/a", "/" + "a" * 5000, "tcp:a\0b"])
+def test_what_is_no_path_is_one_line(tmp_path: Path, address: str) -> None:
+    with pytest.raises((ValueError, StreamError)) as raised:
+        Access(folders=(tmp_path.resolve(),)).place(address)
+    assert "\n" not in str(raised.value)
+
+
+def test_folders_with_colons_in_their_names_are_folders(tmp_path: Path) -> None:
+    access = Access(folders=(tmp_path.resolve(),))
+    assert access.place(str(tmp_path / "12:30" / "new")) == tmp_path.resolve() / "12:30" / "new"
+    with pytest.raises(ValueError, match="not in a folder"):
+        access.place("/elsewhere/12:30/new")
 
 
 def test_addresses_are_opened_only_where_that_is_allowed(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -14,6 +15,7 @@ from app.channels import Channels
 from app.models import Models
 from app.school import School
 from app.viewers import Viewers
+from tests.app.conftest import write_square
 from tests.app.fakes import FakeCamera, FakeRecognizer, until
 from velora.errors import ModelError
 
@@ -151,3 +153,31 @@ def test_cameras_that_are_found_are_offered(actions: Actions, token: str, monkey
     monkeypatch.setattr("app.actions.camera_addresses", lambda: ["dv:0007", "webcam:0"])
     assert actions.act("cameras", {}, token) == "found dv:0007, webcam:0"
     assert actions.offers() == ["square", "again", "dv:0007", "webcam:0"]
+
+
+def test_labels_and_exports_go_through_no_link_out_of_the_folders_allowed(viewers: Viewers, tmp_path: Path) -> None:
+    inside, outside = tmp_path / "inside", tmp_path / "outside"
+    square = write_square(inside / "a.aedat4", 2)
+    outside.mkdir()
+    for name in ("velora-labels", "export-csv"):
+        (inside / name).symlink_to(outside)
+    models = Models(FakeRecognizer(), load, lambda: {"fake": "demo"})
+    actions = Actions(viewers, models, {"square": square}, Access(folders=(inside.resolve(),)), School())
+    token = actions.enter("tab", {})
+    for name, arguments in (
+        ("label_folder", {"folder": str(inside)}),
+        ("export_folder", {"out": str(inside), "to": "csv"}),
+    ):
+        with pytest.raises(ValueError, match="not in a folder that may be opened"):
+            actions.act(name, {}, token, **arguments)
+    assert actions.batch() is None and not list(outside.iterdir())
+
+
+def test_a_folder_is_labelled_without_what_links_lead_to_elsewhere(viewers: Viewers, tmp_path: Path) -> None:
+    square = write_square(tmp_path / "a.aedat4", 2)
+    models = Models(FakeRecognizer(), load, lambda: {"fake": "demo"})
+    actions = Actions(viewers, models, {"square": square}, Access(folders=(tmp_path.resolve(),)), School())
+    actions._batch = Mock()
+    actions.act("label_folder", {}, actions.enter("tab", {}), folder=str(tmp_path))
+    (_, target, _, options), _ = actions._batch.label.call_args
+    assert target == tmp_path.resolve() / "velora-labels" and f"--within={tmp_path.resolve()}" in options

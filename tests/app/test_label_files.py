@@ -121,6 +121,14 @@ def test_notes_are_found_whatever_the_recordings_are_called(tmp_path: Path) -> N
     assert all(note.remarks == ("one", "two") for note in read_notes(tmp_path))
 
 
+@pytest.mark.parametrize("field", ["recording", "windows_file", "labels_file"])
+@pytest.mark.parametrize("path", ["../a", "/etc/passwd", "x/../../a", "..\\a", "\\\\host\\share", ".."])
+def test_a_note_that_names_files_outside_of_its_folder_is_none(tmp_path: Path, field: str, path: str) -> None:
+    for name, told in (("good", "a..b/c"), ("bad", path)):
+        write_note(Place(tmp_path / name, "a"), Note(**{"recording": "a", "source": "a", "status": DONE, field: told}))
+    assert len(list(read_notes(tmp_path / "good"))) == 1 and not list(read_notes(tmp_path / "bad"))
+
+
 def test_outputs_of_recordings_side_by_side_are_apart() -> None:
     names = ("a", "a.aedat4", "a.raw", "sub/a.aedat4", "a.aedat4.aedat4")
     places = [Place(Path("out"), name) for name in names]

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from app.labelling.inputs import find
+from app.labelling.inputs import find, within
 from tests.app.conftest import write_square
 
 
@@ -55,6 +55,18 @@ ALL = ["a.aedat4", "clips/one", "sub/b.aedat4", "sub/broken.aedat4", "sub/deep/c
 )
 def test_inputs_mean_recordings(drive: Path, inputs: list[str], expected: list[str]) -> None:
     assert names(*inputs) == expected
+
+
+def test_what_links_lead_to_outside_of_folders_can_be_left_out(drive: Path, tmp_path: Path) -> None:
+    outside = write_square(tmp_path / "outside" / "secret.aedat4", 1)
+    (drive / "link.aedat4").symlink_to(outside)
+    (drive / "links").symlink_to(outside.parent)
+    (drive / "own.aedat4").symlink_to(drive / "a.aedat4")
+    found = find(["drive"], None, tmp_path / "out")
+    inside = within(found, [drive, tmp_path / "elsewhere"])
+    assert {"link.aedat4", "links/secret.aedat4", "own.aedat4"} <= {own.name for own in found.recordings}
+    assert [own.name for own in inside.recordings] == sorted([*ALL, "own.aedat4"])
+    assert inside.others == found.others + 2
 
 
 def test_paths_are_absolute_and_names_are_what_they_end_with(drive: Path) -> None:

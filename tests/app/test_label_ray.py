@@ -8,6 +8,8 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +83,28 @@ def assert_no_ray() -> None:
     raise AssertionError("Ray runs on")
 
 
+@contextmanager
+def listened() -> Iterator[set[str]]:
+    """Where processes of this one listen meanwhile."""
+    hosts: set[str] = set()
+    ended = threading.Event()
+
+    def look() -> None:
+        while not ended.wait(0.3):
+            for process in psutil.Process().children(recursive=True):
+                with suppress(psutil.Error):
+                    links = process.net_connections("tcp")
+                    hosts.update(link.laddr.ip for link in links if link.status == psutil.CONN_LISTEN)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield hosts
+    finally:
+        ended.set()
+        thread.join()
+
+
 def test_two_jobs_give_the_labels_of_one(inputs: Path, expected: Told, tmp_path: Path) -> None:
     assert label(inputs, tmp_path / "out", *OPTIONS, "--jobs", "2")[0] == 0
     assert_like(tmp_path / "out", expected)
@@ -88,8 +112,10 @@ def test_two_jobs_give_the_labels_of_one(inputs: Path, expected: Told, tmp_path:
 
 def test_ray_on_this_machine_gives_the_labels_of_one_job(inputs: Path, expected: Told, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    code, stdout, stderr = label(inputs, out, *OPTIONS, *RAY, "--json")
+    with listened() as hosts:
+        code, stdout, stderr = label(inputs, out, *OPTIONS, *RAY, "--json")
     assert code == 0 and "Traceback" not in stderr
+    assert hosts and all(ip_address(host.removeprefix("::ffff:")).is_loopback for host in hosts), hosts
     assert_like(out, expected)
     events = [json.loads(line) for line in stdout.splitlines()]  # nothing that Ray prints is among them
     assert sum(event["event"] == "recording" for event in events) == COUNT

@@ -336,7 +336,7 @@ print(component_meta.create_or_modify_pyi.__module__)
     ],
 )
 def test_other_names_and_other_sites_are_refused(page: Page, headers: dict[str, str], status: int) -> None:
-    asked = httpx.post(f"{page.url}gradio_api/upload", headers=headers, files={"files": ("a.aedat4", b"x")})
+    asked = httpx.post(f"{page.url}gradio_api/call/open_tab", headers=headers, json={"data": []})
     assert asked.status_code == status
 
 

@@ -118,6 +118,24 @@ def test_only_operators_may_do_more_than_watch(guarded: Page, small_recording: P
         assert state["setup"]["operates"] is operates
 
 
+def test_only_operators_are_told_of_folders(guarded: Page, tmp_path: Path, small_recording: Path) -> None:
+    guarded._actions._batch.label(tmp_path / "missing", tmp_path / "out", "demo")
+    for who, told in ((ANNA, True), (BEN, False)):
+        token = guarded.viewers.open(f"tab of {who[0]}", small_recording, operator=told)
+        reply = httpx.get(f"{guarded.url}frames/{token}", auth=who).content.partition(b"\n")[0]
+        assert (json.loads(reply)["batch"] is not None) is told and (str(tmp_path).encode() in reply) is told
+    guarded._actions._batch.wait(60)
+
+
+def test_a_page_that_is_closed_leaves_no_thread(small_recording: Path) -> None:
+    with Page(lambda: FakeRecognizer(), {"square": small_recording}) as page:  # type: ignore[arg-type,return-value]
+        token = page.viewers.open("tab", small_recording)
+        assert httpx.get(f"{page.url}frames/{token}").status_code == 200
+        pictures = page._pictures
+    with pytest.raises(RuntimeError, match="shutdown"):
+        pictures.submit(print)
+
+
 def test_programs_sign_in_too(guarded: Page) -> None:
     headers = {"Authorization": "Basic " + base64.b64encode(b"ben:battery staple").decode()}
     client = Client(guarded.url, verbose=False, analytics_enabled=False, headers=headers)

@@ -42,6 +42,14 @@ def live(tmp_path: Path) -> Iterator[Viewers]:
     until(lambda: FakeCamera.opened == 0 and not viewer_threads())
 
 
+def received(folder: Path, name: str, data: bytes) -> Path:
+    """An upload lies in a folder of its own."""
+    path = folder / f"of {name}" / name
+    path.parent.mkdir()
+    path.write_bytes(data)
+    return path
+
+
 def newest(viewer: Viewer, after: int = 0, timeout_s: float = 5.0) -> Moment | None:
     return asyncio.run(viewer.moment_after(after, timeout_s))
 
@@ -187,32 +195,29 @@ def test_an_upload_belongs_to_its_viewer_and_goes_with_it(
 ) -> None:
     token = viewers.open("tab", small_recording)
     for name in ("one.aedat4", "two.aedat4"):
-        (tmp_path / name).write_bytes(small_recording.read_bytes())
-        viewers.play_upload(token, tmp_path / name)
+        viewers.play_upload(token, received(tmp_path, name, small_recording.read_bytes()))
     first = viewers.get(token).address
-    assert first.name == "two.aedat4" and first.exists() and not list(tmp_path.iterdir())
+    assert first.name == "two.aedat4" and first.exists() and len(list(tmp_path.iterdir())) == 1
     viewers.leave("tab")
-    assert not first.parent.exists() and viewers.get(token) is None and not viewer_threads()
+    assert not list(tmp_path.iterdir()) and viewers.get(token) is None and not viewer_threads()
 
 
 def test_a_bad_upload_is_refused_and_removed(viewers: Viewers, small_recording: Path, tmp_path: Path) -> None:
     token = viewers.open("tab", small_recording)
-    bad = tmp_path / "bad.aedat4"
-    bad.write_bytes(b"#!AER-DAT4.0\r\n" + b"\xff" * 100)
+    bad = received(tmp_path, "bad.aedat4", b"#!AER-DAT4.0\r\n" + b"\xff" * 100)
     with pytest.raises(RecordingError, match="bad.aedat4"):
         viewers.play_upload(token, bad)
-    assert not bad.exists() and viewers.get(token).address == small_recording
+    assert not bad.parent.exists() and viewers.get(token).address == small_recording
 
 
 def test_uploads_reach_only_readers_that_stand_hostile_files(
     viewers: Viewers, small_recording: Path, tmp_path: Path
 ) -> None:
     token = viewers.open("tab", small_recording)
-    video = tmp_path / "holiday.mp4"
-    video.write_bytes(b"whatever a decoder chokes on")
+    video = received(tmp_path, "holiday.mp4", b"whatever a decoder chokes on")
     with pytest.raises(RecordingError, match="only AEDAT recordings are taken here"):
         viewers.play_upload(token, video)
-    assert not video.exists()
+    assert not video.parent.exists()
 
 
 def test_predictions_of_what_a_tab_watched_before_can_still_be_saved(viewers: Viewers, small_recording: Path) -> None:
@@ -242,3 +247,17 @@ def test_viewers_are_bounded_one_a_session_and_end_together(viewers: Viewers, sm
         viewers.open("one too many", small_recording)
     viewers.close()
     assert len(viewers) == 0 and not viewer_threads()
+
+
+def test_a_user_with_many_tabs_makes_room_for_others(viewers: Viewers, small_recording: Path) -> None:
+    def tabs(user: str, first: int, count: int) -> list[str]:
+        return [viewers.open(f"{user} {first + k}", small_recording, user=user) for k in range(count)]
+
+    many = tabs("anna", 0, MOST_VIEWERS)
+    with pytest.raises(ValueError, match="close one of them"):
+        tabs("anna", MOST_VIEWERS, 1)
+    few = tabs("ben", 0, MOST_VIEWERS // 2)
+    with pytest.raises(ValueError, match="close one of them"):
+        tabs("ben", MOST_VIEWERS, 1)
+    assert len(viewers) == MOST_VIEWERS and all(viewers.get(token) for token in few)
+    assert [viewers.get(token) is None for token in many] == [True] * len(few) + [False] * (len(many) - len(few))
