@@ -37,7 +37,7 @@ def record(arguments: argparse.Namespace) -> int:
                         break
             else:
                 _recognise(tee, recognizer, recorder, progress)
-    if tee.recorded is not None and tee.recorded.failure:
+    if recorder.failed:
         return 1
     return 130 if progress.interrupted else 0
 

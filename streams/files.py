@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
 from streams.errors import RecordingError
 
 _ABANDONED_S = 3600.0
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # there is no room for more
+#: no place of the disk can be written: no single file's own fault
+GENERAL = (*FULL, errno.EROFS)
+_ROOM = "make room, or choose another place"
+_FIXES: Mapping[int | None, str] = {
+    errno.ENOSPC: _ROOM,
+    errno.EDQUOT: _ROOM,
+    errno.EFBIG: "larger files are not allowed here: choose another place",
+    errno.EROFS: "choose another place",
+    errno.EACCES: "check its permissions, or choose another place",
+    errno.EPERM: "check its permissions, or choose another place",
+    errno.ENOENT: "check the path",
+    errno.ENOTDIR: "check the path",
+    errno.EISDIR: "name a file in it",
+    errno.EEXIST: "choose another name",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EIO: "check the disk",
+    errno.EMFILE: "too many files are open: see `ulimit -n`",
+}
 
 
 class PartFile:
@@ -22,16 +43,30 @@ class PartFile:
     """
 
     def __init__(self, path: Path) -> None:
+        """Raises OSError, which names `path`."""
         _tidy(path)
         self._whole = path
         self.path = path.with_name(f".{path.name}.{os.getpid()}.part")  # another process may write the same file
-        self.path.touch()
-        self._mode = self.path.stat().st_mode  # as the user's umask has it; some libraries set their own
+        with self.naming():
+            self.path.touch()
+            self._mode = self.path.stat().st_mode  # as the user's umask has it; some libraries set their own
 
     def keep(self) -> None:
-        """It is whole."""
-        self.path.chmod(self._mode)
-        os.replace(self.path, self._whole)
+        """It is whole. Raises OSError, which names it."""
+        with self.naming():
+            self.path.chmod(self._mode)
+            os.replace(self.path, self._whole)
+
+    @contextmanager
+    def naming(self) -> Iterator[None]:
+        """Inside, an OSError of the temporary file, or of a full disk, names the file that was to be written."""
+        try:
+            yield
+        except OSError as error:
+            of_this = error.filename == str(self.path) or (error.filename is None and error.errno in FULL)
+            if not of_this:
+                raise
+            raise OSError(error.errno, error.strerror, str(self._whole)) from error
 
     def drop(self) -> None:
         """It is not wanted. Does nothing once it was kept."""
@@ -43,10 +78,31 @@ def replaced_when_whole(path: Path) -> Iterator[Path]:
     """A `PartFile` that is kept only when everything went well."""
     part = PartFile(path)
     try:
-        yield part.path
+        with part.naming():
+            yield part.path
         part.keep()
     finally:
         part.drop()
+
+
+def append_whole(file: FileIO, data: bytes) -> None:
+    """Write all of it at the end of an unbuffered file; where that cannot be, nothing. Raises OSError."""
+    end = file.tell()
+    try:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[file.write(rest) :]
+    except BaseException:  # a full disk, or Ctrl-C
+        file.truncate(end)
+        file.seek(end)
+        raise
+
+
+def reason(error: OSError) -> str:
+    """What is wrong, and what to do about it."""
+    what = error.strerror or " ".join(str(error).split()) or type(error).__name__
+    fix = _FIXES.get(error.errno)
+    return f"{what}; {fix}" if fix else what
 
 
 def _tidy(path: Path) -> None:
