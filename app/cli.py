@@ -62,16 +62,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _one_line(error: Exception) -> str:
     """The error in the user's words; an unforeseen one with its kind, and how to see more."""
     text = " ".join(str(error).split()) or type(error).__name__
-    text = "".join(char if char.isprintable() else "?" for char in text)  # a stranger's words must not steer a terminal
-    text = text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
     if isinstance(error, ImportError) and "libGL" in text:
         return _OPENCV_HINT
-    package = type(error).__module__.partition(".")[0]
-    if package in ("streams", "velora", "app") or isinstance(error, ValueError):
-        return text
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}"
-    return f"{type(error).__name__}: {text} (--debug shows where)"
+    from streams.files import reason
+    from streams.text import printable
+
+    of_a_file = isinstance(error, OSError) and error.filename is not None
+    text = printable(f"{error.filename}: {reason(error)}" if of_a_file else text)
+    text = text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+    known = type(error).__module__.partition(".")[0] in ("streams", "velora", "app") or isinstance(error, ValueError)
+    return text if of_a_file or known else f"{type(error).__name__}: {text} (--debug shows where)"
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from app.model import read_label_file
+from streams.text import printable
 from velora.checkpoint import ADAPTER, CARD, CONFIG, save_checkpoint
 from velora.convert import Conversion, convert
 from velora.errors import ModelError
@@ -145,7 +146,7 @@ def _tell(console: Console, report: dict[str, Any], labels: Sequence[str]) -> No
 
 def _plain(text: str) -> Text:
     """A text that may hold a stranger's words, without markup and without what would steer the terminal."""
-    return Text("".join(char if char.isprintable() else "?" for char in text))
+    return Text(printable(text))
 
 
 def _by_reason(dropped: dict[str, str]) -> dict[str, list[str]]:

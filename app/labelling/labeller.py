@@ -11,7 +11,6 @@ a model that is broken.
 from __future__ import annotations
 
 import argparse
-import errno
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -33,11 +32,11 @@ from app.labelling.settings import Settings
 from app.labelling.storage import is_far, place
 from app.model import load_model, render_config, window_stride
 from streams import RenderConfig, Sample
+from streams.files import GENERAL
 from streams.items import no_events
 from streams.together import Lane, Together
 
 _LISTEN_S = 0.2
-GENERAL = (errno.ENOSPC, errno.EROFS, errno.EDQUOT)  # no recording's own fault
 
 
 @dataclass(eq=False)

@@ -18,6 +18,7 @@ from app.replay import as_json
 from streams import Sink
 from streams.record import HEADINGS, label_row
 from streams.spans import LabelSpan, Said, spans_of
+from streams.text import storable
 from velora import Prediction
 from velora.prediction import top_labels
 
@@ -68,7 +69,7 @@ class Outputs(Sink):
         likely = top_labels(prediction.probabilities, self._labels, self._settings.topk)
         told = as_json(prediction)
         return {
-            "recording": printable(self._place.name),
+            "recording": storable(self._place.name),
             "start_us": told["t_start_us"],
             "end_us": told["t_end_us"],
             "label": told["label"],
@@ -106,14 +107,9 @@ class Outputs(Sink):
 
 def write_labels(path: Path, recording: str, spans: list[LabelSpan]) -> None:
     """A file of spans, in the one label format."""
-    rows = [label_row(printable(recording), s.start_us, s.end_us, s.label, s.confidence) for s in spans]
+    rows = [label_row(storable(recording), s.start_us, s.end_us, s.label, s.confidence) for s in spans]
     with replaced_when_whole(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([HEADINGS, *rows])
-
-
-def printable(name: str) -> str:
-    """A name of a file as a text that can be stored: bytes that are no UTF-8 are spelled out."""
-    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def digest_of(path: Path) -> str:
