@@ -6,6 +6,8 @@ Exit codes: 0 done, 1 a one-line error, 2 wrong usage, 130 interrupted. A traceb
 from __future__ import annotations
 
 import argparse
+import contextlib
+import errno
 import os
 import signal
 import sys
@@ -32,6 +34,7 @@ from app.cli_options import (
     speed,
 )
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _LONGEST = 800  # characters of an error
 _OPENCV_HINT = "OpenCV needs the system's libGL; on Debian or Ubuntu: apt-get install libgl1 libglib2.0-0"
 
@@ -55,8 +58,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if arguments.debug:
             raise
-        print(f"velora: {_one_line(error)}", file=sys.stderr)
+        print(f"velora: {_one_line(_named(error))}", file=sys.stderr)
         return 1
+
+
+def _named(error: Exception) -> Exception:
+    """A full disk that no file is named of is that of our output; what is left of it is forgotten."""
+    if not isinstance(error, OSError) or error.filename is not None or error.errno not in _FULL or sys.stdout.isatty():
+        return error
+    with contextlib.suppress(OSError):  # it may be none of the system's
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return OSError(error.errno, os.strerror(error.errno), "standard output")
 
 
 def _one_line(error: Exception) -> str:
@@ -64,14 +76,15 @@ def _one_line(error: Exception) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, ImportError) and "libGL" in text:
         return _OPENCV_HINT
-    from streams.files import reason
+    from streams.files import in_words
     from streams.text import printable
 
-    of_a_file = isinstance(error, OSError) and error.filename is not None
-    text = printable(f"{error.filename}: {reason(error)}" if of_a_file else text)
-    text = text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
     known = type(error).__module__.partition(".")[0] in ("streams", "velora", "app") or isinstance(error, ValueError)
-    return text if of_a_file or known else f"{type(error).__name__}: {text} (--debug shows where)"
+    if isinstance(error, OSError) and error.filename is not None:
+        text, known = in_words(error), True
+    text = printable(text)
+    text = text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+    return text if known else f"{type(error).__name__}: {text} (--debug shows where)"
 
 
 def _parser() -> argparse.ArgumentParser:

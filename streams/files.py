@@ -47,26 +47,15 @@ class PartFile:
         _tidy(path)
         self._whole = path
         self.path = path.with_name(f".{path.name}.{os.getpid()}.part")  # another process may write the same file
-        with self.naming():
+        with naming(path, self.path):
             self.path.touch()
             self._mode = self.path.stat().st_mode  # as the user's umask has it; some libraries set their own
 
     def keep(self) -> None:
         """It is whole. Raises OSError, which names it."""
-        with self.naming():
+        with naming(self._whole, self.path):
             self.path.chmod(self._mode)
             os.replace(self.path, self._whole)
-
-    @contextmanager
-    def naming(self) -> Iterator[None]:
-        """Inside, an OSError of the temporary file, or of a full disk, names the file that was to be written."""
-        try:
-            yield
-        except OSError as error:
-            of_this = error.filename == str(self.path) or (error.filename is None and error.errno in FULL)
-            if not of_this:
-                raise
-            raise OSError(error.errno, error.strerror, str(self._whole)) from error
 
     def drop(self) -> None:
         """It is not wanted. Does nothing once it was kept."""
@@ -78,11 +67,26 @@ def replaced_when_whole(path: Path) -> Iterator[Path]:
     """A `PartFile` that is kept only when everything went well."""
     part = PartFile(path)
     try:
-        with part.naming():
+        with naming(path, part.path):
             yield part.path
         part.keep()
     finally:
         part.drop()
+
+
+@contextmanager
+def naming(whole: Path, part: Path) -> Iterator[None]:
+    """Inside, an OSError of the temporary file or folder `part` names `whole`, as one of a full disk without a name."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno in FULL:
+            name = str(whole)
+        elif str(error.filename).startswith(str(part)):
+            name = str(whole) + str(error.filename).removeprefix(str(part))
+        else:
+            raise
+        raise OSError(error.errno, error.strerror, name) from error
 
 
 def append_whole(file: FileIO, data: bytes) -> None:
@@ -103,6 +107,11 @@ def reason(error: OSError) -> str:
     what = error.strerror or " ".join(str(error).split()) or type(error).__name__
     fix = _FIXES.get(error.errno)
     return f"{what}; {fix}" if fix else what
+
+
+def in_words(error: OSError) -> str:
+    """The file that it is about, if it tells, what is wrong, and what to do about it."""
+    return reason(error) if error.filename is None else f"{error.filename}: {reason(error)}"
 
 
 def _tidy(path: Path) -> None:

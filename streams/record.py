@@ -234,7 +234,9 @@ class LabelLog:
     def _finish(self) -> None:
         """Write it anew with joined rows."""
         self._file.close()
-        if not self.failure:
+        if not self.path.stat().st_size:
+            self.path.unlink(missing_ok=True)  # not even its headings
+        elif not self.failure:
             with (
                 contextlib.suppress(OSError),  # a full disk: the rows are there already, if not joined
                 replaced_when_whole(self.path) as part,

@@ -13,7 +13,7 @@ from app.film.encoder import check_av
 from app.film.film import Film, beside, read_film
 from app.film.make import Job, Look, Stopped, make_film
 from streams import StreamError
-from streams.files import GENERAL, reason
+from streams.files import GENERAL, in_words, reason
 from streams.text import printable
 
 
@@ -76,7 +76,7 @@ def _outcome(
     except OSError as error:
         if error.errno in GENERAL:
             raise
-        return Outcome(job, failure=f"{error.filename or job.video}: {reason(error)}")
+        return Outcome(job, failure=in_words(error) if error.filename else f"{job.video}: {reason(error)}")
 
 
 def there_already(job: Job, look: Look) -> Film | None:

@@ -12,7 +12,7 @@ from typing import Any
 from app.labelling.engine import Digests
 from app.labelling.notes import FORMATS, Place, read_note
 from app.labelling.settings import Settings
-from app.labelling.storage import copy, make_folder, part_of, replaced_when_whole
+from app.labelling.storage import copy, make_folder, named, part_of, replaced_when_whole
 from app.labelling.windows import window_writer
 from app.replay import as_json
 from streams import Sink
@@ -40,9 +40,9 @@ class Outputs(Sink):
         self._place, self._settings, self._digests, self._labels = place, settings, digests, labels
         self._said: list[Said] = []
         self._failure: OSError | None = None
-        path = place.windows(settings.format)
-        make_folder(path.parent)
-        self._part = part_of(path)
+        self._path = place.windows(settings.format)
+        make_folder(self._path.parent)
+        self._part = part_of(self._path)
         try:
             self._windows = window_writer(settings.format, self._part.path)
         except BaseException:
@@ -85,9 +85,10 @@ class Outputs(Sink):
 
         Raises OSError where they cannot be written.
         """
-        if self._failure is not None:
-            raise self._failure
-        self._windows.close()
+        with named(self._path, self._part):
+            if self._failure is not None:
+                raise self._failure
+            self._windows.close()
         remarks = _kept_corrections(self._place)
         self._place.note.unlink(missing_ok=True)
         self._part.keep()
