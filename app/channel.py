@@ -219,7 +219,8 @@ class Channel(Sink):
         if self._recorder is None:
             return "", True
         recorded, lines = self._recorder.under_way, self._recorder.stop()
-        return " · ".join(lines), len(lines) == 1 and recorded is not None and not recorded.failure
+        whole = recorded is not None and not self._recorder.failed and not recorded.left_out
+        return " · ".join(lines), whole
 
     @property
     def counts(self) -> Counter[str]:

@@ -6,6 +6,8 @@ Exit codes: 0 done, 1 a one-line error, 2 wrong usage, 130 interrupted. A traceb
 from __future__ import annotations
 
 import argparse
+import contextlib
+import errno
 import os
 import signal
 import sys
@@ -32,6 +34,7 @@ from app.cli_options import (
     speed,
 )
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _LONGEST = 800  # characters of an error
 _OPENCV_HINT = "OpenCV needs the system's libGL; on Debian or Ubuntu: apt-get install libgl1 libglib2.0-0"
 
@@ -55,23 +58,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if arguments.debug:
             raise
-        print(f"velora: {_one_line(error)}", file=sys.stderr)
+        print(f"velora: {_one_line(_named(error))}", file=sys.stderr)
         return 1
+
+
+def _named(error: Exception) -> Exception:
+    """A full disk that no file is named of is that of our output; what is left of it is forgotten."""
+    if not isinstance(error, OSError) or error.filename is not None or error.errno not in _FULL or sys.stdout.isatty():
+        return error
+    with contextlib.suppress(OSError):  # it may be none of the system's
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return OSError(error.errno, os.strerror(error.errno), "standard output")
 
 
 def _one_line(error: Exception) -> str:
     """The error in the user's words; an unforeseen one with its kind, and how to see more."""
     text = " ".join(str(error).split()) or type(error).__name__
-    text = "".join(char if char.isprintable() else "?" for char in text)  # a stranger's words must not steer a terminal
-    text = text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
     if isinstance(error, ImportError) and "libGL" in text:
         return _OPENCV_HINT
-    package = type(error).__module__.partition(".")[0]
-    if package in ("streams", "velora", "app") or isinstance(error, ValueError):
-        return text
+    from streams.files import in_words
+    from streams.text import printable
+
+    known = type(error).__module__.partition(".")[0] in ("streams", "velora", "app") or isinstance(error, ValueError)
     if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}"
-    return f"{type(error).__name__}: {text} (--debug shows where)"
+        text, known = in_words(error), True
+    text = printable(text)
+    text = text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+    return text if known else f"{type(error).__name__}: {text} (--debug shows where)"
 
 
 def _parser() -> argparse.ArgumentParser:

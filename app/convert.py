@@ -18,6 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 from app.model import read_label_file
+from streams.files import naming
+from streams.text import printable
 from velora.checkpoint import ADAPTER, CARD, CONFIG, save_checkpoint
 from velora.convert import Conversion, convert
 from velora.errors import ModelError
@@ -84,9 +86,10 @@ def _replaced_when_whole(out: Path) -> Iterator[Path]:
     """A new folder beside `out` to write to; it takes the place of `out` only when everything went well."""
     new = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
     old = new.with_name(f"{new.name}.old")
-    new.mkdir(parents=True)
     try:
-        yield new
+        with naming(out, new):
+            new.mkdir(parents=True)
+            yield new
         if out.exists():
             out.rename(old)
         new.rename(out)
@@ -145,7 +148,7 @@ def _tell(console: Console, report: dict[str, Any], labels: Sequence[str]) -> No
 
 def _plain(text: str) -> Text:
     """A text that may hold a stranger's words, without markup and without what would steer the terminal."""
-    return Text("".join(char if char.isprintable() else "?" for char in text))
+    return Text(printable(text))
 
 
 def _by_reason(dropped: dict[str, str]) -> dict[str, list[str]]:

@@ -11,7 +11,6 @@ What cannot be read is named, left out and counted; more than a twentieth ends i
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import multiprocessing
 import os
@@ -31,9 +30,11 @@ from app.clip_origins import ImageFolder, Origin, Recording, Scene
 from app.frame_cache import CachedClip, FrameCache, Spans
 from app.label_file import lines_of, read_label_rows
 from streams import StreamError
+from streams.files import GENERAL
 from streams.image_folder import image_pairs, span_of
 from streams.simulation.cards import LABELS
 from streams.simulation.scenes import CardScene, scene
+from streams.text import printable
 from velora.training.clips import ClipSet, Span
 
 SPLITS = ("train", "val", "test")
@@ -324,11 +325,11 @@ def _clip(entry: Entry, cache: FrameCache) -> CachedClip | str:
         fingerprint = entry.origin.fingerprint()
         return cache.clip(entry.name, fingerprint, lambda: entry.origin.samples(cache.rendering), entry.spans)
     except (StreamError, OSError, ValueError, TypeError, IndexError) as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EROFS):  # not the clip's fault
+        if isinstance(error, OSError) and error.errno in GENERAL:  # not the clip's fault
             raise
         return _told(entry, error)
 
 
 def _told(entry: Entry, error: Exception) -> str:
     reason = "it has no pairs of images" if isinstance(error, IndexError) else " ".join(str(error).split())
-    return "".join(filter(str.isprintable, f"{entry.name}: {reason}"))  # a stranger's words must not steer a terminal
+    return printable(f"{entry.name}: {reason}")

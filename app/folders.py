@@ -15,7 +15,7 @@ from typing import Any
 from app.export.results import Labelled, Results, read_results
 from app.label_report.tracks import Track, amounts_of, doubts_of, tracks_of
 from app.labelling.ledger import INDEX
-from app.labelling.outputs import printable
+from streams.text import storable
 
 ORDERS = ("name", "doubt")
 _ROWS, _MOST_SPANS, _DOUBTS, _FAILURES = 50, 500, 200, 50
@@ -99,7 +99,7 @@ def _sums(folder: Folder) -> dict[str, Any]:
         "labels": [(a.label, a.seconds, a.spans, a.confidence) for a in amounts_of(folder.tracks)],
         "failed": len(failed),
         "failures": [
-            (printable(note.recording), note.reason.removeprefix(f"{note.source}: ")) for note in failed[:_FAILURES]
+            (storable(note.recording), note.reason.removeprefix(f"{note.source}: ")) for note in failed[:_FAILURES]
         ],
     }
 

@@ -30,12 +30,12 @@ from app.labelling.inputs import Recording, find, within
 from app.labelling.ledger import Ledger
 from app.labelling.lock import locked
 from app.labelling.notes import BOOKS, why_again
-from app.labelling.outputs import printable
 from app.labelling.progress import Display, Weights, display
 from app.labelling.settings import Settings, settings_of
 from app.labelling.shards import remove_shards, write_shards
 from app.labelling.storage import is_far, place
 from app.labelling.windows import check_format
+from streams.text import printable, storable
 
 _LOOKERS = 16  # of which each waits for a disk, or for far storage
 _PART = re.compile(  # names of `PartFile`, of what is written here
@@ -89,11 +89,11 @@ def _plan(engine: Engine, recordings: Sequence[Recording], force: bool) -> dict[
 
 def _tell_plan(plan: dict[Recording, str], as_json: bool) -> int:
     for recording, why in plan.items():
-        name = printable(recording.name)
+        name = storable(recording.name)
         if as_json:
             print(json.dumps({"recording": name, "skip": not why, "why": why or "finished"}))
         else:
-            shown = "".join(filter(str.isprintable, name))  # a stranger's words must not steer a terminal
+            shown = printable(name)
             print(f"label  {shown} ({why})" if why else f"skip   {shown} (finished)")
     return 0
 
@@ -169,8 +169,8 @@ def _close(ledger: Ledger, state: str, out: Path) -> int:
     if ledger.failed:
         print(f"{len(ledger.failed):,} failed:", file=sys.stderr)
     for note in ledger.failed:
-        told = f"  {printable(note.recording)}: {note.reason}"
-        print("".join(filter(str.isprintable, told)), file=sys.stderr)
+        told = f"  {storable(note.recording)}: {note.reason}"
+        print(printable(told), file=sys.stderr)
     if state == "interrupted":
         return 130
     return 1 if ledger.failed else 0

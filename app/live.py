@@ -54,7 +54,9 @@ def _headless(arguments: argparse.Namespace, tee: Tee, recognizer: Recognizer) -
             summary=summary,
             max_lag_ms=arguments.max_lag_ms,
         )
-    return 130 if interrupt.asked else 0
+    if interrupt.asked:
+        return 130
+    return 1 if recorder.failed else 0
 
 
 def _tell(tee: Tee, recorder: Recorder, tally: Tally, summary: RunSummary, recognizer: Recognizer, stride: int) -> None:

@@ -37,7 +37,7 @@ def record(arguments: argparse.Namespace) -> int:
                         break
             else:
                 _recognise(tee, recognizer, recorder, progress)
-    if tee.recorded is not None and tee.recorded.failure:
+    if recorder.failed:
         return 1
     return 130 if progress.interrupted else 0
 
@@ -75,7 +75,9 @@ class Progress:
 
     def __init__(self, tee: Tee, seconds: float | None) -> None:
         self._tee, self._seconds = tee, seconds
-        self._display = Display(console=Console(stderr=True), get_renderable=self._told, refresh_per_second=4)
+        self._display = Display(
+            console=Console(stderr=True), get_renderable=self._told, refresh_per_second=4, transient=True
+        )
         self._first_us: int | None = None
         self.interrupted = False
 
@@ -106,5 +108,5 @@ class Progress:
         recorded = self._tee.recorded
         if recorded is None:
             return Text("")
-        warning = f" · {self._tee.warning}" if self._tee.warning else ""
+        warning = f" · {self._tee.warning}" if self._tee.warning and not recorded.failure else ""
         return Text(f"{time.strftime('%H:%M:%S', time.gmtime(recorded.seconds))} · {recorded}{warning}")

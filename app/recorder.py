@@ -17,33 +17,38 @@ class Recorder(Sink):
 
     def __init__(self, tee: Tee) -> None:
         self._tee = tee
+        self._switch = threading.RLock()  # held by who starts or stops; labels do not wait for it
+        self._lock = threading.Lock()
         self._log: LabelLog | None = None
-        self._lock = threading.RLock()
+        self.failed = False  # whether something is missing in the last recording, or its labels
 
     def start(self, path: Path, *, replace: bool = False, labels: bool = True) -> None:
         """Record from now on. Raises RecordingError where there is such a file, or it cannot be written."""
-        with self._lock:
+        with self._switch:
             self.stop()
             if labels:
                 check_free(labels_of(path), replace)
             self._tee.start(path, replace=replace)
-            if replace:  # those of the recording that was here
-                labels_of(path).unlink(missing_ok=True)
             try:
+                if replace:  # those of the recording that was here
+                    labels_of(path).unlink(missing_ok=True)
                 self._log = LabelLog(path) if labels else None
             except BaseException:
                 self._tee.stop()
+                path.unlink(missing_ok=True)
                 raise
 
     def stop(self) -> list[str]:
         """Finish the files: a line on what is in them, one on what is not. Does nothing where nothing is recorded."""
-        with self._lock:
-            if not self._tee.recording and self._log is None:
+        with self._switch:
+            if self.under_way is None:
                 return []
-            log, self._log = self._log, None
+            with self._lock:
+                log, self._log = self._log, None
             recorded = self._tee.stop()
             if log is not None:
                 log.close()
+            self.failed = any(made is not None and made.failure for made in (recorded, log))
         return [line for line in (str(recorded), log.failure if log is not None else "") if line]
 
     @property

@@ -21,8 +21,8 @@ from app.film.make import FEED, Job, Look
 from app.film.studio import Outcome, make_films
 from app.label_file import LabelRow, read_label_rows
 from app.labelling.inputs import Recording, find
-from app.labelling.outputs import printable
 from streams.record import labels_of
+from streams.text import printable, storable
 
 
 def render(arguments: argparse.Namespace) -> int:
@@ -63,7 +63,7 @@ def _jobs(recordings: Sequence[Recording], arguments: argparse.Namespace) -> Ite
     if not alone and out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file; --out names a folder, or an .mp4")
     for recording in recordings:
-        name = printable(recording.name)
+        name = storable(recording.name)
         video = out if alone else out / f"{name}.mp4"
         yield Job(recording.path, name, video, None if arguments.no_labels else _rows(recording, arguments.labels))
 
@@ -79,9 +79,9 @@ def _rows(recording: Recording, given: Path | None) -> tuple[LabelRow, ...] | No
             rows = read_label_rows(file)
         except OSError as error:
             raise ValueError(f"{file} cannot be read ({error.strerror}): check the path") from None
-        found = tuple(row for row in rows if Path(row.recording).name == printable(own))
+        found = tuple(row for row in rows if Path(row.recording).name == storable(own))
         if rows and not found:
-            print(f"velora: {file} holds no labels of {printable(own)}, but of others", file=sys.stderr)
+            print(f"velora: {file} holds no labels of {storable(own)}, but of others", file=sys.stderr)
         return found
     return None
 
@@ -102,4 +102,4 @@ def _tell(outcome: Outcome) -> None:
         told = "; ".join([told, *film.remarks])
     else:
         told = f"{job.video}: is there already, and made of the same"
-    print("".join(filter(str.isprintable, told)), file=sys.stderr)
+    print(printable(told), file=sys.stderr)

@@ -90,9 +90,9 @@ class School:
                 return f"recording an example of {label}: press again to end it"
         channel, path, label = clip
         try:
-            _, well = channel.stop_recording()
+            line, well = channel.stop_recording()
             if not well:
-                raise ValueError("the example could not be recorded")
+                raise ValueError(f"the example could not be recorded: {line}")
             self.lessons.take(path, label)
         finally:
             path.unlink(missing_ok=True)

@@ -43,11 +43,11 @@ def _simulate_cards(out: Path, arguments: argparse.Namespace) -> None:
     items = simulate_cards(
         seconds, arguments.seed, ranks=arguments.ranks, lamp=arguments.lamp, colour=not arguments.grey
     )
-    _record(out, items, seconds, camera="cards")
-    labels = labels_of(out)
+    labels, spans = labels_of(out), card_labels(seconds, arguments.seed, arguments.ranks)
+    out.parent.mkdir(parents=True, exist_ok=True)
     with replaced_when_whole(labels) as part:
-        spans = card_labels(seconds, arguments.seed, arguments.ranks)
         write_labels(part, ((out.name, *span) for span in spans))
+        _record(out, items, seconds, camera="cards")
     print(f"{out} ({out.stat().st_size / 1e6:.1f} MB) and {labels}", file=sys.stderr)
 
 

@@ -10,7 +10,6 @@ A scene is in one split alone. What is there already is not made again, so an in
 from __future__ import annotations
 
 import argparse
-import errno
 import json
 import multiprocessing
 import os
@@ -27,7 +26,7 @@ from rich.progress import Progress
 
 from app.simulate import write_labels
 from streams import Sample, open_source, synchronize, write_aedat4
-from streams.files import replaced_when_whole
+from streams.files import naming, replaced_when_whole
 from streams.simulation.cards import LABELS, SENSOR
 from streams.simulation.scenes import SECONDS, CardScene, scene
 
@@ -129,7 +128,7 @@ def make_images(own: CardScene, out: Path) -> None:
     if listed.exists():
         return
     listed.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{own.name}.", dir=out) as folder:
+    with naming(out, out), tempfile.TemporaryDirectory(prefix=f".{own.name}.", dir=out) as folder:
         recording = Path(folder) / "scene.aedat4"
         _write(own, recording)
         with open_source(recording) as source:
@@ -153,9 +152,8 @@ def _write_clip(
         (new / f"{clip}_{name}").mkdir(parents=True)
     for number, sample in enumerate(inside):
         for name, image in (("aps", sample.rgb), ("dvs", sample.event_image)):
-            path = new / f"{clip}_{name}" / f"{number:08d}.png"
-            if not cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
-                raise OSError(errno.ENOSPC, "it could not be written whole: is the disk full?", str(path))
+            png = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1]
+            (new / f"{clip}_{name}" / f"{number:08d}.png").write_bytes(png.tobytes())
     shutil.rmtree(place, ignore_errors=True)  # of an interrupted run
     place.parent.mkdir(parents=True, exist_ok=True)
     new.rename(place)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from app.tensorboard_log import TensorBoardLog
 from velora.training.trainer import Progress, Trainer
 
 
@@ -71,19 +72,21 @@ def watching(run: Trainer, out: Path, told: Told) -> Iterator[Callable[[Progress
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    writer = _writer(out)
+    log = _log(out)
     with Bar(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("training", total=1.0)
 
         def hear(progress: Progress) -> None:
             bar.update(task, completed=progress.spent, description=_line(progress))
             told.training(run)
-            if writer is not None:
-                _log(writer, progress)
+            if log is not None:
+                log.add(progress.step, _scalars(progress))
 
-        yield hear
-    if writer is not None:
-        writer.close()
+        try:
+            yield hear
+        finally:
+            if log is not None:
+                log.close()
 
 
 def memory_gb() -> float:
@@ -105,17 +108,15 @@ def _line(progress: Progress) -> str:
     )
 
 
-def _writer(out: Path) -> Any:
+def _log(out: Path) -> TensorBoardLog | None:
     try:
-        from torch.utils.tensorboard import SummaryWriter
+        return TensorBoardLog(out / "tensorboard")
     except ImportError:  # the extra `train`
         return None
-    return SummaryWriter(str(out / "tensorboard"))
 
 
-def _log(writer: Any, progress: Progress) -> None:
+def _scalars(progress: Progress) -> Mapping[str, float]:
     scalars = {"loss": progress.loss, "accuracy": progress.accuracy, "rate": progress.rate, **progress.parts}
     if progress.val_accuracy is not None and progress.val_loss is not None:
         scalars |= {"val/accuracy": progress.val_accuracy, "val/loss": progress.val_loss}
-    for name, value in scalars.items():
-        writer.add_scalar(name, value, progress.step)
+    return scalars

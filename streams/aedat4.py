@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from streams.flatbuffer import Buffer, CorruptBufferError, Table, Tables
 from streams.items import EVENT_DTYPE, Events, Image, RgbFrame
+from streams.text import printable
 
 MAGIC = b"#!AER-DAT4.0\r\n"
 COMPRESSIONS = {"none": 0, "lz4": 1, "lz4-high": 2, "zstd": 3, "zstd-high": 4}
@@ -91,17 +92,12 @@ def _parse_streams(xml: str) -> tuple[StreamInfo, ...]:
 
 
 def _parse_stream(node: ElementTree.Element) -> StreamInfo:
-    attributes = {attr.get("key"): _printable(attr.text or "") for attr in node.iter("attr")}
+    attributes = {attr.get("key"): printable(attr.text or "") for attr in node.iter("attr")}
     width, height = (int(attributes.get(key) or 0) for key in ("sizeX", "sizeY"))
     if min(width, height) < 0 or max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
         raise ValueError(f"impossible sensor size {width} x {height}")
     kind, source = attributes.get("typeIdentifier", ""), attributes.get("source", "")
     return StreamInfo(int(node.get("name") or -1), kind, width, height, source)
-
-
-def _printable(text: str) -> str:
-    """What a header says may go to a terminal: no control characters."""
-    return "".join(char if char.isprintable() else "?" for char in text)
 
 
 def parse_table(data: Buffer, most: int) -> NDArray[np.void]:

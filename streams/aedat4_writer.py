@@ -22,6 +22,7 @@ import zstandard
 from numpy.typing import NDArray
 
 from streams.aedat4 import COMPRESSIONS, EVENTS, FRAMES, INDEX_DTYPE, MAGIC
+from streams.files import append_whole
 from streams.items import EVENT_DTYPE, EventPacket, Events, Gap, Image, Item, RgbFrame
 
 EVENT_STREAM, FRAME_STREAM = 0, 1
@@ -75,7 +76,7 @@ class Aedat4Writer:
         self._rows = array("q")  # of INDEX_DTYPE, one after the other
         self._file = open(path, "wb", buffering=0)  # noqa: SIM115 (closed by close)
         try:
-            self._put(MAGIC + encode_header(self.compression, -1, xml))
+            append_whole(self._file, MAGIC + encode_header(self.compression, -1, xml))
         except BaseException:
             self._file.close()
             os.unlink(path)
@@ -115,9 +116,9 @@ class Aedat4Writer:
             return
         with self._file:
             position = self._file.tell()
-            self._put(compress(encode_table(np.frombuffer(self._rows, INDEX_DTYPE)), self.compression))
+            append_whole(self._file, compress(encode_table(np.frombuffer(self._rows, INDEX_DTYPE)), self.compression))
             self._file.seek(_TABLE_POSITION_AT)
-            self._put(struct.pack("<q", position))
+            self._file.write(struct.pack("<q", position))
 
     def _write_events(self, events: Events) -> None:
         times = events["t"]
@@ -126,18 +127,8 @@ class Aedat4Writer:
     def _write_packet(self, stream: int, payload: bytes, count: int, t_start: int, t_end: int) -> None:
         packed = compress(payload, self.compression)
         position = self._file.tell()
-        try:
-            self._put(struct.pack("<ii", stream, len(packed)) + packed)
-        except BaseException:  # a full disk, or Ctrl-C: leave no half of a packet
-            self._file.truncate(position)
-            self._file.seek(position)
-            raise
+        append_whole(self._file, struct.pack("<ii", stream, len(packed)) + packed)
         self._rows.extend((position + 8, stream, len(packed), count, t_start, t_end))
-
-    def _put(self, data: bytes) -> None:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[self._file.write(rest) :]
 
 
 def encode_stream_header(

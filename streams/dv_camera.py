@@ -21,6 +21,7 @@ from streams.errors import StreamError
 from streams.items import EVENT_DTYPE, Events, Gap, Item, RgbFrame, eight_bit, size_of
 from streams.pump import MOST_BYTES, Pump
 from streams.source import DEFAULT_PERIOD_US, Source
+from streams.text import printable
 
 STALL_S = 3.0  # without data: said
 _RETRY_S = (0.2, 2.0)  # the first wait and the longest one
@@ -44,7 +45,7 @@ def reason(error: Exception) -> str:
     """What dv-processing says, which it puts between a place in its code and a stack trace, on one line."""
     found = re.search(r"^\w*Error: (.+)$", str(error), re.MULTILINE)
     line = found[1] if found else (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return "".join(filter(str.isprintable, line))[:200]
+    return printable(line)[:200]
 
 
 class DvCameraSource(Source):

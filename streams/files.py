@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
 from streams.errors import RecordingError
 
 _ABANDONED_S = 3600.0
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # there is no room for more
+#: no place of the disk can be written: no single file's own fault
+GENERAL = (*FULL, errno.EROFS)
+_ROOM = "make room, or choose another place"
+_FIXES: Mapping[int | None, str] = {
+    errno.ENOSPC: _ROOM,
+    errno.EDQUOT: _ROOM,
+    errno.EFBIG: "larger files are not allowed here: choose another place",
+    errno.EROFS: "choose another place",
+    errno.EACCES: "check its permissions, or choose another place",
+    errno.EPERM: "check its permissions, or choose another place",
+    errno.ENOENT: "check the path",
+    errno.ENOTDIR: "check the path",
+    errno.EISDIR: "name a file in it",
+    errno.EEXIST: "choose another name",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EIO: "check the disk",
+    errno.EMFILE: "too many files are open: see `ulimit -n`",
+}
 
 
 class PartFile:
@@ -22,16 +43,19 @@ class PartFile:
     """
 
     def __init__(self, path: Path) -> None:
+        """Raises OSError, which names `path`."""
         _tidy(path)
         self._whole = path
         self.path = path.with_name(f".{path.name}.{os.getpid()}.part")  # another process may write the same file
-        self.path.touch()
-        self._mode = self.path.stat().st_mode  # as the user's umask has it; some libraries set their own
+        with naming(path, self.path):
+            self.path.touch()
+            self._mode = self.path.stat().st_mode  # as the user's umask has it; some libraries set their own
 
     def keep(self) -> None:
-        """It is whole."""
-        self.path.chmod(self._mode)
-        os.replace(self.path, self._whole)
+        """It is whole. Raises OSError, which names it."""
+        with naming(self._whole, self.path):
+            self.path.chmod(self._mode)
+            os.replace(self.path, self._whole)
 
     def drop(self) -> None:
         """It is not wanted. Does nothing once it was kept."""
@@ -43,10 +67,51 @@ def replaced_when_whole(path: Path) -> Iterator[Path]:
     """A `PartFile` that is kept only when everything went well."""
     part = PartFile(path)
     try:
-        yield part.path
+        with naming(path, part.path):
+            yield part.path
         part.keep()
     finally:
         part.drop()
+
+
+@contextmanager
+def naming(whole: Path, part: Path) -> Iterator[None]:
+    """Inside, an OSError of the temporary file or folder `part` names `whole`, as one of a full disk without a name."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno in FULL:
+            name = str(whole)
+        elif str(error.filename).startswith(str(part)):
+            name = str(whole) + str(error.filename).removeprefix(str(part))
+        else:
+            raise
+        raise OSError(error.errno, error.strerror, name) from error
+
+
+def append_whole(file: FileIO, data: bytes) -> None:
+    """Write all of it at the end of an unbuffered file; where that cannot be, nothing. Raises OSError."""
+    end = file.tell()
+    try:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[file.write(rest) :]
+    except BaseException:  # a full disk, or Ctrl-C
+        file.truncate(end)
+        file.seek(end)
+        raise
+
+
+def reason(error: OSError) -> str:
+    """What is wrong, and what to do about it."""
+    what = error.strerror or " ".join(str(error).split()) or type(error).__name__
+    fix = _FIXES.get(error.errno)
+    return f"{what}; {fix}" if fix else what
+
+
+def in_words(error: OSError) -> str:
+    """The file that it is about, if it tells, what is wrong, and what to do about it."""
+    return reason(error) if error.filename is None else f"{error.filename}: {reason(error)}"
 
 
 def _tidy(path: Path) -> None:

@@ -38,6 +38,7 @@ from streams.aedat4_source import Spans
 from streams.errors import StreamError
 from streams.items import EventPacket, Events, RgbFrame
 from streams.source import JUMP_US
+from streams.text import printable
 
 CONNECT_S = 3.0
 _SLICE_S = 0.1  # in which it is looked whether the source was closed meanwhile
@@ -267,4 +268,4 @@ def _keep_alive(own: socket.socket) -> None:
 
 def _reason(error: Exception) -> str:
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return "".join(filter(str.isprintable, str(text)))[:120]
+    return printable(str(text))[:120]

@@ -6,29 +6,34 @@
         run(Live(tee), recognizer, sinks=[...], policy=LATEST)
         tee.stop()
 
-Every packet is written at once and whole, so that a kill loses at most the one that is being written; `LabelLog` keeps
-what was recognised meanwhile, in the label format, a second at a time.
+Every packet is written at once and whole, so that a kill loses at most what the disk has not taken yet; `LabelLog`
+keeps what was recognised meanwhile, in the label format, a second at a time. Both write in threads of their own: a disk
+that is slow holds up no live feed. What comes while too much waits for it is left out, counted and told.
 """
 
 from __future__ import annotations
 
 import contextlib
 import csv
+import io
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from streams.aedat4_writer import Aedat4Writer, write_aedat4
 from streams.cells import safe
 from streams.errors import RecordingError
-from streams.files import replaced_when_whole
+from streams.files import append_whole, reason, replaced_when_whole
 from streams.items import EventImage, EventPacket, Gap, Item, RgbFrame
 from streams.source import Source, Through
+from streams.write_behind import WriteBehind
 
 _SPAN_US = 1_000_000  # of labels that are not on disk yet
+_LATE_S = 1.0  # of a disk: beyond, it is told
+_ROW_BYTES = 1_000
 HEADINGS = ("recording", "start_us", "end_us", "label", "confidence")
 
 
@@ -42,6 +47,7 @@ class Recorded:
     frames: int = 0
     size: int = 0  # bytes
     failure: str = ""  # why it ended before it was to
+    left_out: int = 0  # packets and frames, since the disk was too slow
 
     @property
     def seconds(self) -> float:
@@ -50,7 +56,52 @@ class Recorded:
 
     def __str__(self) -> str:
         told = f"{self.path}: {self.events:,} events, {self.frames:,} frames, {self.size / 1e6:.1f} MB"
-        return f"{told}; {self.failure}" if self.failure else told
+        slow = f"{self.left_out:,} packets and frames are missing, since the disk was too slow" if self.left_out else ""
+        return "; ".join(filter(None, (told, slow, self.failure)))
+
+
+class _Recording:
+    """A file that items are written to behind the back of who brings them."""
+
+    def __init__(self, path: Path, writer: Aedat4Writer) -> None:
+        self.told = Recorded(path, time.monotonic())
+        self._writer = writer
+        self._behind = WriteBehind(path.name, self._write, self._finish)
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong with it now, for people."""
+        if self.told.failure:
+            return f"the recording {self.told.path.name}: {self.told.failure}"
+        late_s = self._behind.late_s
+        return f"the recording is {late_s:.0f} s behind, since the disk is slow" if late_s > _LATE_S else ""
+
+    def put(self, item: EventPacket | RgbFrame, *, wait: bool) -> None:
+        """Let it be written, or leave it out where too much waits."""
+        nbytes = item.events.nbytes if isinstance(item, EventPacket) else item.image.nbytes
+        if not self._behind.put(item, nbytes, wait=wait) and not self._behind.over:
+            self.told.left_out += 1
+
+    def close(self) -> None:
+        """Finish the file, also while others do."""
+        if not self._behind.close() and not self.told.failure:
+            self.told.failure = "its end is missing, since the disk takes too long to write it"
+
+    def _write(self, item: EventPacket | RgbFrame) -> None:
+        try:
+            self._writer.write(item)
+        except OSError as error:  # a full disk: what is there stays readable, the feed goes on
+            self.told.failure = f"it ends here, since it cannot be written on ({reason(error)})"
+            raise
+        self.told.size = self._writer.size
+        self.told.events += len(item.events) if isinstance(item, EventPacket) else 0
+        self.told.frames += isinstance(item, RgbFrame)
+
+    def _finish(self) -> None:
+        with contextlib.suppress(OSError):  # a full disk: readers manage without the table
+            self._writer.close()
+        with contextlib.suppress(OSError):
+            self.told.size = self.told.path.stat().st_size
 
 
 class Tee(Through):
@@ -58,91 +109,87 @@ class Tee(Through):
 
     def __init__(self, source: Source) -> None:
         super().__init__(source)
-        self._lock = threading.Lock()
-        self._writer: Aedat4Writer | None = None
+        self._switch = threading.Lock()  # held by who starts or stops; the feed does not wait for it
+        self._recording: _Recording | None = None
         self.recorded: Recorded | None = None  # the recording that goes on, or the last one
 
     @property
     def recording(self) -> bool:
-        """Whether items are written now."""
-        return self._writer is not None
+        """Whether a recording was started and not stopped, also where it has failed since."""
+        return self._recording is not None
+
+    @property
+    def warning(self) -> str:
+        """Of the feed, or of the recording."""
+        recording = self._recording
+        return super().warning or (recording.trouble if recording is not None else "")
 
     def start(self, path: Path, *, replace: bool = False) -> None:
         """Write what comes from now on. Raises RecordingError where there is such a file, or it cannot be written."""
-        check_free(path, replace)
-        if path.exists() and self.path is not None and path.samefile(self.path):
-            raise RecordingError(f"{path} is what is to be recorded: choose another name")
-        self.stop()
-        try:
-            writer = write_aedat4(path, self.event_size, self.frame_size, camera=self.name)
-        except OSError as error:
-            raise RecordingError(f"{path} cannot be written ({error.strerror}); choose another place") from None
-        with self._lock:
-            self._writer, self.recorded = writer, Recorded(path, time.monotonic())
+        with self._switch:
+            check_free(path, replace)
+            if path.exists() and self.path is not None and path.samefile(self.path):
+                raise RecordingError(f"{path} is what is to be recorded: choose another name")
+            self._stop()
+            try:
+                writer = write_aedat4(path, self.event_size, self.frame_size, camera=self.name)
+            except OSError as error:
+                raise _unwritable(path, error) from None
+            self._recording = _Recording(path, writer)
+            self.recorded = self._recording.told
 
     def stop(self) -> Recorded | None:
         """Finish the file. Does nothing where nothing is recorded."""
-        with self._lock:
-            self._finish()
+        with self._switch:
+            self._stop()
             return self.recorded
 
     def close(self) -> None:
         self.stop()
         super().close()
 
+    def _stop(self) -> None:
+        if self._recording is not None:
+            self._recording.close()
+            self._recording = None
+
     def _through(self, items: Iterator[Item]) -> Iterator[Item]:
         for item in items:
-            self._write(item)
+            self._put(item)
             yield item
 
-    def _write(self, item: Item) -> None:
-        with self._lock:
-            if self._writer is None or self.recorded is None or isinstance(item, Gap):
-                return
-            if isinstance(item, EventImage):
-                self.counts["images of events, which a recording cannot hold"] += 1
-                return
-            try:
-                self._writer.write(item)
-            except OSError as error:  # a full disk: what is there stays readable, the feed goes on
-                self.recorded.failure = f"it ends here, since it cannot be written on ({error.strerror})"
-                self._finish()
-                return
-            self.recorded.size = self._writer.size
-            self.recorded.events += len(item.events) if isinstance(item, EventPacket) else 0
-            self.recorded.frames += isinstance(item, RgbFrame)
-
-    def _finish(self) -> None:
-        if self._writer is None:
+    def _put(self, item: Item) -> None:
+        recording = self._recording
+        if recording is None or isinstance(item, Gap):
             return
-        with contextlib.suppress(OSError):  # a full disk: readers manage without the table
-            self._writer.close()
-        if self.recorded is not None:
-            with contextlib.suppress(OSError):
-                self.recorded.size = self.recorded.path.stat().st_size
-        self._writer = None
+        if isinstance(item, EventImage):
+            self.counts["images of events, which a recording cannot hold"] += 1
+        else:
+            recording.put(item, wait=not self.live)
 
 
 class LabelLog:
     """What was recognised while something was recorded, as spans: `recording,start_us,end_us,label,confidence`.
 
     A label holds from the label before it to its own time. A row is written when the label changes, or after a second;
-    `close` joins rows of one label. Labels of which the recogniser is not sure leave no row. A full disk ends it, which
-    `failure` tells. Raises RecordingError where there is such a file, or it cannot be written.
+    `close` joins rows of one label. Labels of which the recogniser is not sure leave no row. A full disk ends it, and
+    one that takes too long, which `failure` tells. Raises RecordingError where there is such a file, or it cannot be
+    written.
     """
 
     def __init__(self, recording: Path, *, replace: bool = False) -> None:
         self.path = labels_of(recording)
-        self.failure = ""
         self._name = recording.name
         check_free(self.path, replace)
         try:
-            self._file: TextIO = open(self.path, "w", newline="", encoding="utf-8")  # noqa: SIM115 (closed by close)
+            self._file = open(self.path, "wb", buffering=0)  # noqa: SIM115 (closed by `_finish`)
         except OSError as error:
-            raise RecordingError(f"{self.path} cannot be written ({error.strerror}); choose another place") from None
+            raise _unwritable(self.path, error) from None
         self._rows: list[tuple[int, int, str, float]] = []
         self._open: list[tuple[int, int, str, float]] = []  # of one label, not on disk yet
         self._reached: int | None = None
+        self._closed = self._given_up = False
+        self._behind = WriteBehind(self.path.name, self._write, self._finish)
         self._put(HEADINGS)
 
     def add(self, prediction: Any) -> None:
@@ -156,36 +203,45 @@ class LabelLog:
             self._flush()
         self._open.append((before, end, prediction.label, prediction.confidence))
 
+    @property
+    def failure(self) -> str:
+        """Why it ends early; empty where it does not."""
+        error = self._behind.failure
+        if error is not None:
+            return f"{self.path} ends early, since it cannot be written on ({reason(error)})"
+        return f"{self.path} ends early, since the disk takes too long to write it" if self._given_up else ""
+
     def close(self) -> None:
         """Write what is left, and join what belongs together. Closing twice does nothing."""
-        if self._file.closed:
-            return
-        self._flush()
-        with contextlib.suppress(OSError):
-            self._file.close()
-        if self.failure:
-            return
-        rows = [HEADINGS, *map(self._row, _joined(self._rows))]
-        with (
-            contextlib.suppress(OSError),  # a full disk: the rows are there already, if not joined
-            replaced_when_whole(self.path) as part,
-            open(part, "w", newline="", encoding="utf-8") as file,
-        ):
-            csv.writer(file).writerows(rows)
+        if not self._closed:
+            self._closed = True
+            self._flush()
+            self._given_up = not self._behind.close()
 
     def _flush(self) -> None:
         spans, self._open = self._open, []
-        if spans and not self.failure:
+        if spans:
             confidence = sum(row[3] for row in spans) / len(spans)
             self._rows.append((spans[0][0], spans[-1][1], spans[0][2], confidence))
             self._put(self._row(self._rows[-1]))
 
     def _put(self, row: Sequence[object]) -> None:
-        try:
-            csv.writer(self._file).writerow(row)
-            self._file.flush()
-        except OSError as error:
-            self.failure = f"{self.path} ends early, since it cannot be written on ({error.strerror})"
+        self._behind.put(row, _ROW_BYTES)
+
+    def _write(self, row: Sequence[object]) -> None:
+        append_whole(self._file, _csv([row]))
+
+    def _finish(self) -> None:
+        """Write it anew with joined rows."""
+        self._file.close()
+        if not self.path.stat().st_size:
+            self.path.unlink(missing_ok=True)  # not even its headings
+        elif not self.failure:
+            with (
+                contextlib.suppress(OSError),  # a full disk: the rows are there already, if not joined
+                replaced_when_whole(self.path) as part,
+            ):
+                part.write_bytes(_csv([HEADINGS, *map(self._row, _joined(self._rows))]))
 
     def _row(self, row: tuple[int, int, str, float]) -> tuple[str, int, int, str, str]:
         return label_row(self._name, *row)
@@ -196,6 +252,16 @@ def label_row(
 ) -> tuple[str, int, int, str, str]:
     """A row below HEADINGS; names and labels that a spreadsheet would run are made safe. None: a person said so."""
     return safe(recording), start_us, end_us, safe(label), "" if confidence is None else f"{confidence:.4f}"
+
+
+def _csv(rows: Iterable[Sequence[object]]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text).writerows(rows)
+    return text.getvalue().encode()
+
+
+def _unwritable(path: Path, error: OSError) -> RecordingError:
+    return RecordingError(f"{path} cannot be written ({reason(error)})")
 
 
 def check_free(path: Path, replace: bool) -> None:

@@ -5,6 +5,7 @@ The weights of the backbone are not in it; `velora.weights` finds them.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -100,9 +101,14 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, card: str) -> None:
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write a safetensors file."""
+    """Write a safetensors file. Raises OSError."""
     with replaced_when_whole(path) as temporary:
-        save_file(dict(tensors), temporary)
+        try:
+            save_file(dict(tensors), temporary)
+        except SafetensorError as error:
+            if (number := re.search(r"\(os error (\d+)\)", str(error))) is None:
+                raise
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
 
 
 def _write(path: Path, data: bytes) -> None:

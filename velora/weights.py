@@ -20,6 +20,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from streams.text import printable
 from velora.backbones import HUB_FILE, Backbone, backbone
 from velora.errors import ModelError
 from velora.torchscript import check_archive, is_torchscript, read_torchscript
@@ -196,7 +197,7 @@ def _check_plain(tensors: Mapping[str, Tensor], size: int) -> None:
 def _reason(error: Exception) -> str:
     """The first line of an error, without what would change a terminal."""
     line = str(error).partition("\n")[0][:200]
-    return "".join(filter(str.isprintable, line)) or type(error).__name__
+    return printable(line) or type(error).__name__
 
 
 def _read_torch(path: Path) -> dict[str, Tensor]:

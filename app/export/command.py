@@ -32,9 +32,9 @@ from app.film.encoder import check_av
 from app.film.film import Clock, Film
 from app.film.make import Job, Look, clock_of
 from app.film.studio import make_films, there_already
-from app.labelling.outputs import printable
 from streams import StreamError
 from streams.files import replaced_when_whole
+from streams.text import printable, storable
 
 README = "README.txt"
 _TOOLS: dict[str, type[Tool]] = {"fiftyone": FiftyOne, "label-studio": LabelStudio, "elan": Elan, "csv": Table}
@@ -140,7 +140,7 @@ class _Work:
     def item(self, own: Labelled, job: Job, clock: Clock) -> Item:
         """What is exported of a recording."""
         spans, cut, outside = spans_in(own.rows, clock)
-        source = printable(str(job.recording))
+        source = storable(str(job.recording))
         return Item(own.name, job.video.stem, source, clock, tuple(spans), cut, outside)
 
     def _tell_remarks(self, film: Film) -> None:
@@ -220,4 +220,4 @@ def _counted(number: int, noun: str) -> str:
 
 def _say(lines: Sequence[str]) -> None:
     for line in lines:
-        print("".join(filter(str.isprintable, line)), file=sys.stderr)
+        print(printable(line), file=sys.stderr)

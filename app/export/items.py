@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from app.film.film import Clock
 from app.label_file import LabelRow
+from streams.text import printable
 
 _NOTICED_S = 0.1  # a span that is cut by less has begun with the first picture, or ended with the last one
 
@@ -82,7 +83,7 @@ def spans_in(rows: Iterable[LabelRow], clock: Clock) -> tuple[list[Span], int, i
 
 def one_line(label: str) -> str:
     """A label without what would break a line or a markup."""
-    return " ".join("".join(char if char.isprintable() else " " for char in label).split()) or "?"
+    return " ".join(printable(label, " ").split()) or "?"
 
 
 def lanes(spans: Sequence[Span]) -> Iterator[tuple[int, Span]]:

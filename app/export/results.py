@@ -12,7 +12,8 @@ from typing import Any
 from app.label_file import LabelRow, read_label_rows
 from app.labelling.ledger import RUN
 from app.labelling.notes import BOOKS, Note, read_notes
-from app.labelling.outputs import digest_of, printable
+from app.labelling.outputs import digest_of
+from streams.text import storable
 
 
 @dataclass(eq=False)
@@ -27,7 +28,7 @@ class Labelled:
     @property
     def name(self) -> str:
         """What the recording is called below the folder."""
-        return printable(self.note.recording)
+        return storable(self.note.recording)
 
 
 @dataclass
@@ -107,7 +108,7 @@ def _add_rows(
         if strict:
             raise ValueError(own.trouble)
         return
-    by_name = {printable(other): found for other, found in labelled.items()}
+    by_name = {storable(other): found for other, found in labelled.items()}
     for row in rows:
         meant = _meant(own, row.recording, by_name)
         if meant is None:
@@ -126,6 +127,6 @@ def _meant(own: Labelled, named: str, labelled: Mapping[str, Labelled]) -> Label
 
 def troubles(results: Results) -> Iterator[str]:
     """What is not there to be shown, a line each."""
-    yield from (f"{printable(note.recording)}: was not labelled: {note.reason}" for note in results.failed)
+    yield from (f"{storable(note.recording)}: was not labelled: {note.reason}" for note in results.failed)
     yield from (own.trouble for own in results.labelled if own.trouble)
     yield from results.strangers

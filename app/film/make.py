@@ -21,9 +21,9 @@ from app.film.film import VERSION, Clock, Film, as_json, write_film
 from app.film.pace import Pace, Shown, pace_of
 from app.label_file import LabelRow
 from app.labelling.notes import state_of
-from app.labelling.outputs import printable
 from streams import RecordingError, RenderConfig, Sample, Source, StreamError, synchronize
 from streams.files import replaced_when_whole
+from streams.text import storable
 
 FEED = (  # options of `app.feed.open_feed`
     *("rgb", "rgb_offset_ms", "rgb_fps", "rgb_homography", "size", "chip"),
@@ -153,7 +153,7 @@ class _Take:
         assert self._pace.origin_us is not None
         return Film(
             recording=self._job.name,
-            source=printable(str(self._job.recording)),
+            source=storable(str(self._job.recording)),
             clock=Clock(self._pace.origin_us, self._fps, self._pictures),
             width=self._size[0],
             height=self._size[1],

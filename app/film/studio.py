@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,8 +13,8 @@ from app.film.encoder import check_av
 from app.film.film import Film, beside, read_film
 from app.film.make import Job, Look, Stopped, make_film
 from streams import StreamError
-
-_GENERAL = (errno.ENOSPC, errno.EROFS, errno.EDQUOT)  # no recording's own fault
+from streams.files import GENERAL, in_words, reason
+from streams.text import printable
 
 
 @dataclass(frozen=True)
@@ -75,9 +74,9 @@ def _outcome(
     except FileNotFoundError:
         return Outcome(job, failure=f"{job.recording}: no such file; check the path")
     except OSError as error:
-        if error.errno in _GENERAL:
+        if error.errno in GENERAL:
             raise
-        return Outcome(job, failure=f"{error.filename or job.video}: {error.strerror or error}")
+        return Outcome(job, failure=in_words(error) if error.filename else f"{job.video}: {reason(error)}")
 
 
 def there_already(job: Job, look: Look) -> Film | None:
@@ -97,5 +96,5 @@ def _check_place(job: Job, replace: bool) -> None:
 
 
 def _short(name: str) -> str:
-    shown = "".join(filter(str.isprintable, name))  # a stranger's words must not steer a terminal
+    shown = printable(name)
     return shown if len(shown) <= 40 else f"…{shown[-39:]}"

@@ -18,8 +18,8 @@ from app.film.make import Look
 from app.label_report.page import Content, page_of
 from app.label_report.thumbnails import thumbnails
 from app.label_report.tracks import doubts_of, tracks_of
-from app.labelling.outputs import printable
 from streams.files import replaced_when_whole
+from streams.text import storable
 
 REPORT = "report.html"
 
@@ -50,6 +50,6 @@ def report(arguments: argparse.Namespace) -> int:
 
 
 def _failures(results: Results) -> Iterator[tuple[str, str]]:
-    yield from ((printable(note.recording), note.reason) for note in results.failed)
+    yield from ((storable(note.recording), note.reason) for note in results.failed)
     yield from ((own.name, own.trouble) for own in results.labelled if own.trouble)
     yield from (("", told) for told in results.strangers)

@@ -11,7 +11,6 @@ a model that is broken.
 from __future__ import annotations
 
 import argparse
-import errno
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -33,11 +32,11 @@ from app.labelling.settings import Settings
 from app.labelling.storage import is_far, place
 from app.model import load_model, render_config, window_stride
 from streams import RenderConfig, Sample
+from streams.files import GENERAL, in_words
 from streams.items import no_events
 from streams.together import Lane, Together
 
 _LISTEN_S = 0.2
-GENERAL = (errno.ENOSPC, errno.EROFS, errno.EDQUOT)  # no recording's own fault
 
 
 @dataclass(eq=False)
@@ -172,7 +171,9 @@ class _Work:
             _check_is_its_own(recording, Place(self._settings.out, recording.name))
         except FileNotFoundError:
             job.failure = f"{recording.path}: no such file; check the path"
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            job.failure = in_words(error)
+        except ValueError as error:
             job.failure = str(error)
         return job
 
@@ -209,7 +210,7 @@ class _Work:
                 self._open(job, message)
             except OSError as error:
                 _raise_if_general(error)
-                job.failure = str(error)
+                job.failure = in_words(error)
         elif not job.failure:
             assert job.lane is not None
             sample = self._sample(job, message)
@@ -282,7 +283,7 @@ class _Work:
             written = job.outputs.finish() if job.outputs and not job.failure else None
         except OSError as error:
             _raise_if_general(error)
-            job.failure = str(error)
+            job.failure = in_words(error)
         finally:
             if job.outputs is not None:
                 job.outputs.drop()

@@ -18,9 +18,9 @@ from typing import Any
 
 from app.labelling.engine import Engine
 from app.labelling.notes import Note, read_notes
-from app.labelling.outputs import printable
 from app.labelling.storage import replaced_when_whole
 from streams.cells import safe
+from streams.text import storable
 
 INDEX, RUN = "index.csv", "run.json"
 COLUMNS = (
@@ -113,14 +113,14 @@ class Ledger:
                 "spans": sum(note.spans for note in self.done),
                 "with_remarks": sum(bool(note.remarks) for note in self.done),
             },
-            "failures": [{"recording": printable(note.recording), "reason": note.reason} for note in self.failed],
+            "failures": [{"recording": storable(note.recording), "reason": note.reason} for note in self.failed],
             "throughput": self.throughput(),
         }
 
 
 def _row(note: Note) -> Sequence[str | int | float]:
     told = {name: getattr(note, name) for name in COLUMNS} | {"remarks": "; ".join(note.remarks)}
-    return [safe(printable(told[name])) if isinstance(told[name], str) else told[name] for name in COLUMNS]
+    return [safe(storable(told[name])) if isinstance(told[name], str) else told[name] for name in COLUMNS]
 
 
 def _versions() -> dict[str, str]:

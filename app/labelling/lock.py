@@ -15,6 +15,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO
 
+from streams.files import naming
+
 _PLACE = 1 << 20  # of the byte that is locked: behind what the file holds, which others may read
 
 
@@ -40,7 +42,7 @@ def in_use(file: Path, by: str) -> ValueError:
 @contextmanager
 def _locked_here(file: Path) -> Iterator[None]:
     file.parent.mkdir(parents=True, exist_ok=True)
-    with open(file, "a+", encoding="utf-8") as held:
+    with naming(file, file), open(file, "a+", encoding="utf-8") as held:
         try:
             lock(held)
         except OSError:

@@ -12,12 +12,13 @@ from typing import Any
 from app.labelling.engine import Digests
 from app.labelling.notes import FORMATS, Place, read_note
 from app.labelling.settings import Settings
-from app.labelling.storage import copy, make_folder, part_of, replaced_when_whole
+from app.labelling.storage import copy, make_folder, named, part_of, replaced_when_whole
 from app.labelling.windows import window_writer
 from app.replay import as_json
 from streams import Sink
 from streams.record import HEADINGS, label_row
 from streams.spans import LabelSpan, Said, spans_of
+from streams.text import storable
 from velora import Prediction
 from velora.prediction import top_labels
 
@@ -39,9 +40,9 @@ class Outputs(Sink):
         self._place, self._settings, self._digests, self._labels = place, settings, digests, labels
         self._said: list[Said] = []
         self._failure: OSError | None = None
-        path = place.windows(settings.format)
-        make_folder(path.parent)
-        self._part = part_of(path)
+        self._path = place.windows(settings.format)
+        make_folder(self._path.parent)
+        self._part = part_of(self._path)
         try:
             self._windows = window_writer(settings.format, self._part.path)
         except BaseException:
@@ -68,7 +69,7 @@ class Outputs(Sink):
         likely = top_labels(prediction.probabilities, self._labels, self._settings.topk)
         told = as_json(prediction)
         return {
-            "recording": printable(self._place.name),
+            "recording": storable(self._place.name),
             "start_us": told["t_start_us"],
             "end_us": told["t_end_us"],
             "label": told["label"],
@@ -84,9 +85,10 @@ class Outputs(Sink):
 
         Raises OSError where they cannot be written.
         """
-        if self._failure is not None:
-            raise self._failure
-        self._windows.close()
+        with named(self._path, self._part):
+            if self._failure is not None:
+                raise self._failure
+            self._windows.close()
         remarks = _kept_corrections(self._place)
         self._place.note.unlink(missing_ok=True)
         self._part.keep()
@@ -106,14 +108,9 @@ class Outputs(Sink):
 
 def write_labels(path: Path, recording: str, spans: list[LabelSpan]) -> None:
     """A file of spans, in the one label format."""
-    rows = [label_row(printable(recording), s.start_us, s.end_us, s.label, s.confidence) for s in spans]
+    rows = [label_row(storable(recording), s.start_us, s.end_us, s.label, s.confidence) for s in spans]
     with replaced_when_whole(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([HEADINGS, *rows])
-
-
-def printable(name: str) -> str:
-    """A name of a file as a text that can be stored: bytes that are no UTF-8 are spelled out."""
-    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def digest_of(path: Path) -> str:

@@ -14,8 +14,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from app.labelling.inputs import Recording
 from app.labelling.ledger import Ledger
 from app.labelling.notes import Note
-from app.labelling.outputs import printable
 from app.labelling.storage import is_far
+from streams.text import storable
 
 _EVERY_S = 1.0
 
@@ -97,7 +97,7 @@ class JsonLines(Display):
     def finished(self, note: Note) -> None:
         names = ("status", "reason", "remarks", "windows", "spans", "seconds", "windows_file", "labels_file")
         told: dict[str, Any] = {name: getattr(note, name) for name in names}
-        self._tell("recording", recording=printable(note.recording), **told)
+        self._tell("recording", recording=storable(note.recording), **told)
 
     def end(self, state: str) -> None:
         self._tell("end", state=state, **self._counts(), **self._ledger.throughput())

@@ -27,6 +27,7 @@ from app.labelling.inbox import Inbox
 from app.labelling.inputs import Recording
 from app.labelling.notes import Note
 from app.labelling.settings import Settings
+from streams.files import GENERAL, reason
 
 if TYPE_CHECKING:
     from app.labelling.labeller import Labeller
@@ -154,7 +155,6 @@ class _Desk:
     def work(self, settings: Settings, jobs: int, digests: Digests) -> None:
         """Label what comes, until the process ends. What only this process suffers from ends it: another one starts."""
         labeller_class = _prepared()
-        from app.labelling.labeller import GENERAL
         from velora import ModelError
 
         try:
@@ -172,7 +172,7 @@ class _Desk:
             if not (isinstance(error, OSError) and error.errno in GENERAL):
                 traceback.print_exc()
                 os._exit(1)
-            self._halt = Halt(f"{ray.util.get_node_ip_address()}: {error.filename or 'storage'}: {error.strerror}")
+            self._halt = Halt(f"{ray.util.get_node_ip_address()}: {error.filename or 'storage'}: {reason(error)}")
 
     def _begin(self, recording: Recording) -> None:
         self._register.begin.remote(self._numbers[recording.name], self._node)

@@ -15,14 +15,14 @@ import shutil
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol, cast
 from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
 from app.labelling.scratch import own_scratch
-from streams.files import PartFile
+from streams.files import PartFile, naming
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://")
 _LIVE = ("tcp",)
@@ -99,10 +99,16 @@ def replaced_when_whole(path: Path) -> Iterator[Path]:
     """A file of this machine to write to, kept only when everything went well."""
     part = part_of(path)
     try:
-        yield part.path
+        with named(path, part):
+            yield part.path
         part.keep()
     finally:
         part.drop()
+
+
+def named(path: Path, part: Part) -> AbstractContextManager[None]:
+    """Inside, an OSError of a part names what was to be written; where that is far, what is full is this machine."""
+    return naming(part.path if is_far(path) else path, part.path)
 
 
 class _FarPart:

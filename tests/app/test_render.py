@@ -310,7 +310,10 @@ def test_a_full_disk_is_one_line_and_ends_it(tmp_path: Path, monkeypatch: pytest
     full = OSError(28, "No space left on device", "x.mp4")
     monkeypatch.setattr("app.film.encoder.Encoder.add", lambda *_: (_ for _ in ()).throw(full))
     code, _, stderr = run("render", tmp_path / "in", "--out", tmp_path / "out")
-    assert (code, stderr) == (1, "velora: x.mp4: No space left on device\n") and not left_over(tmp_path)
+    assert (code, stderr) == (
+        1,
+        "velora: x.mp4: No space left on device; make room, or choose another place\n",
+    ) and not left_over(tmp_path)
 
 
 def test_a_still_gap_is_shown_as_long_as_it_was(tmp_path: Path) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from streams.files import replaced_when_whole
+from streams.files import append_whole, reason, replaced_when_whole
 
 
 def test_a_file_takes_the_place_of_the_old_one_only_when_everything_went_well(tmp_path: Path) -> None:
@@ -41,3 +44,51 @@ def test_it_has_the_mode_that_the_user_gives_new_files(tmp_path: Path) -> None:
         part.chmod(0o600)  # as some libraries do
     (tmp_path / "other").touch()
     assert (tmp_path / "it").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            "No space left on device; make room, or choose another place",
+        ),
+        (OSError(errno.EROFS, "Read-only file system"), "Read-only file system; choose another place"),
+        (OSError(errno.ENAMETOOLONG, "File name too long"), "File name too long; choose a shorter name"),
+        (OSError(errno.EPIPE, "Broken pipe"), "Broken pipe"),
+        (OSError("a library's\nword"), "a library's word"),
+    ],
+)
+def test_what_is_wrong_is_told_with_what_to_do(raised: OSError, told: str) -> None:
+    assert reason(raised) == told
+
+
+def test_what_cannot_be_written_names_the_file_that_was_wanted(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    with pytest.raises(OSError) as full, replaced_when_whole(path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert (full.value.errno, full.value.filename) == (errno.ENOSPC, str(path)) and not list(tmp_path.iterdir())
+    with pytest.raises(FileNotFoundError) as gone, replaced_when_whole(path) as part:
+        part.unlink()
+    assert gone.value.filename == str(path)
+    with pytest.raises(FileNotFoundError) as nowhere, replaced_when_whole(tmp_path / "no" / "a.txt"):
+        pass
+    assert nowhere.value.filename == str(tmp_path / "no" / "a.txt")
+    with pytest.raises(OSError) as other, replaced_when_whole(path):
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", "what is read")
+    assert other.value.filename == "what is read"
+
+
+def test_all_of_it_is_appended_or_nothing(tmp_path: Path) -> None:
+    class Full(io.FileIO):
+        def write(self, data: Any) -> int:
+            super().write(data[:3])
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "a").write_bytes(b"whole")
+    with Full(tmp_path / "a", "r+") as file:
+        file.seek(0, os.SEEK_END)
+        with pytest.raises(OSError, match="No space left"):
+            append_whole(file, b"half of this")
+        assert file.tell() == 5
+    assert (tmp_path / "a").read_bytes() == b"whole"

@@ -12,7 +12,7 @@ import pickle
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -158,7 +158,7 @@ class Trainer:
             )
         )
         group: list[tuple[Tensor, Tensor]] = []
-        for images, labels in loader:
+        for images, labels in _read(loader):
             group.append((images, labels))
             if len(group) == plan.accumulate:
                 yield self.progress.step, group
@@ -281,7 +281,8 @@ class Trainer:
             with replaced_when_whole(self.folder / STATE) as part:
                 torch.save(state, part)
         except RuntimeError as error:  # torch's word for a disk that is full
-            raise ModelError(f"{self.folder / STATE} cannot be written ({str(error).splitlines()[0][:100]})") from None
+            why = f"cannot be written whole ({str(error).splitlines()[0][:100]})"
+            raise ModelError(f"{self.folder / STATE} {why}: make room, and the same command goes on") from None
 
     def _resume(self) -> None:
         path = self.folder / STATE
@@ -366,6 +367,17 @@ class _Stop:
         """Raise KeyboardInterrupt if one was noted."""
         if self._asked:
             raise KeyboardInterrupt
+
+
+def _read(loader: Iterable[Any]) -> Iterator[Any]:
+    """Its batches. What a process that reads windows has raised comes with a traceback in its words."""
+    try:
+        yield from loader
+    except OSError as error:
+        *_, last = str(error).strip().splitlines() or [""]
+        raise ModelError(
+            f"frames of a clip cannot be read any more ({last[:300]}); the same command goes on, and makes them again"
+        ) from None
 
 
 def _heed_no_interrupt(_: int) -> None:

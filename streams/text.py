@@ -1,0 +1,13 @@
+"""A stranger's words, made fit to be shown and to be stored."""
+
+from __future__ import annotations
+
+
+def printable(text: str, instead: str = "?") -> str:
+    """A text without what would break a line or steer a terminal; `instead` stands where that was."""
+    return "".join(char if char.isprintable() else instead for char in text)
+
+
+def storable(name: str) -> str:
+    """A name of a file as a text that can be stored: bytes that are no UTF-8 are spelled out."""
+    return name.encode("utf-8", "backslashreplace").decode()

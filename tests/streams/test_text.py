@@ -1,0 +1,16 @@
+"""A stranger's words, shown and stored."""
+
+from __future__ import annotations
+
+import os
+
+from streams.text import printable, storable
+
+
+def test_nothing_steers_a_terminal_or_breaks_a_line() -> None:
+    assert printable("a\x1b[31mb\nc\u202e") == "a?[31mb?c?"
+    assert printable("a\tb", " ") == "a b" and printable("♥ 7 é") == "♥ 7 é"
+
+
+def test_a_name_that_is_no_utf_8_is_spelled_out() -> None:
+    assert storable(os.fsdecode(b"a\xff.aedat4")) == "a\\udcff.aedat4" and storable("é") == "é"
