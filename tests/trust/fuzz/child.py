@@ -4,8 +4,9 @@
     outcome = child.run(route, path)
     child.close()
 
-What a case takes is measured in it: time, and memory beyond what it had before the first case. A kept case runs again,
-with all that it prints, by
+What a case takes is measured in it: time, and memory beyond what the process had before. What cases leave behind, such
+as caches, may be as much; after some hundreds of them another process takes the place. A kept case runs again, with all
+that it prints, by
 
     python -m tests.trust.fuzz.child MODULE:ROUTE PATH
 """
@@ -13,6 +14,7 @@ with all that it prints, by
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
 import multiprocessing
 import os
@@ -29,6 +31,7 @@ from pathlib import Path
 Route = Callable[[Path], str]
 DATA, REFUSED = "data", "refused"
 
+_CASES, _LEFT_MB = 500, 500.0  # of a process, and what they may leave behind in it
 _START_S, _PATIENCE_S = 120.0, 30.0  # of wall time, on a machine that may be busy
 
 
@@ -49,10 +52,15 @@ class Child:
         self._context = multiprocessing.get_context("spawn")
         self._process: multiprocessing.context.SpawnProcess | None = None
         self._link: Connection | None = None
+        self._own: tempfile.TemporaryDirectory[str] | None = None  # its files
+        self._cases = 0
 
     def run(self, route: Route, path: Path) -> Outcome:
         """A case. A process that makes no end of it within half a minute is killed."""
+        if self._cases == _CASES:
+            self.close()
         link = self._link or self._start()
+        self._cases += 1
         try:
             link.send((route, path))
             if not link.poll(_PATIENCE_S):
@@ -69,7 +77,8 @@ class Child:
 
     def _start(self) -> Connection:
         self._link, far = self._context.Pipe()
-        self._process = self._context.Process(target=_serve, args=(far,), name="fuzzed", daemon=True)
+        self._own = tempfile.TemporaryDirectory(prefix="velora-fuzz-")
+        self._process = self._context.Process(target=_serve, args=(far, Path(self._own.name)), daemon=True)
         self._process.start()
         far.close()
         if not self._link.poll(_START_S):
@@ -84,18 +93,19 @@ class Child:
             self._process.join(_PATIENCE_S)
         if self._link is not None:
             self._link.close()
-        self._process = self._link = None
+        if self._own is not None:
+            self._own.cleanup()
+        self._process, self._link, self._own, self._cases = None, None, None, 0
 
 
-def _serve(link: Connection) -> None:
-    with tempfile.TemporaryDirectory(prefix="velora-fuzz-") as own:
-        keep = prepare(Path(own))
-        idle_mb = _mb("VmRSS")
-        with contextlib.suppress(EOFError), link:
-            link.send(None)  # it has started
-            while True:
-                route, path = link.recv()
-                link.send(measured(route, path, idle_mb))
+def _serve(link: Connection, own: Path) -> None:
+    keep = prepare(own)
+    idle_mb = _mb("VmRSS")
+    with contextlib.suppress(EOFError), link:
+        link.send(None)  # it has started
+        while True:
+            route, path = link.recv()
+            link.send(measured(route, path, idle_mb))
     del keep
 
 
@@ -112,7 +122,7 @@ def prepare(own: Path) -> object:
 
 def measured(route: Route, path: Path, idle_mb: float) -> Outcome:
     """A case in this process."""
-    _forget_peak()
+    before_mb = _forget_peak()
     wall, cpu, ended, failure = time.perf_counter(), time.process_time(), "", ""
     try:
         ended = route(path)
@@ -122,7 +132,9 @@ def measured(route: Route, path: Path, idle_mb: float) -> Outcome:
         failure = _where(error)
     # On a machine that is busy with other things a case waits; what it computes, with all its threads, it does itself.
     seconds = min(time.perf_counter() - wall, time.process_time() - cpu)
-    return Outcome(ended, seconds, max(0.0, _mb("VmHWM") - idle_mb), failure)
+    if before_mb - idle_mb > _LEFT_MB:
+        failure = failure or f"the cases before it left {before_mb - idle_mb:.0f} MB behind"
+    return Outcome(ended, seconds, max(0.0, _mb("VmHWM") - before_mb), failure)
 
 
 def _where(error: BaseException) -> str:
@@ -131,9 +143,12 @@ def _where(error: BaseException) -> str:
     return f"{type(error).__name__}: {str(error)[:300]}" + (f" at {last.filename}:{last.lineno}" if last else "")
 
 
-def _forget_peak() -> None:
-    """Linux forgets the peak of resident memory when asked to."""
+def _forget_peak() -> float:
+    """Give back what is free, and let Linux forget the peak of resident memory; what there is now, in MB."""
+    with contextlib.suppress(AttributeError):  # of GNU's library
+        ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    return _mb("VmRSS")
 
 
 def _mb(what: str) -> float:
@@ -151,9 +166,9 @@ def _again(name: str, path: Path) -> int:
         keep = prepare(Path(own))
         outcome = measured(getattr(importlib.import_module(module), route), path, _mb("VmRSS"))
         del keep
-    print(outcome, file=sys.stderr)
+    print(outcome, file=sys.stderr, flush=True)
     return 1 if outcome.failure else 0
 
 
 if __name__ == "__main__":
-    sys.exit(_again(sys.argv[1], Path(sys.argv[2])))
+    os._exit(_again(sys.argv[1], Path(sys.argv[2])))  # the page's threads would go on
