@@ -46,9 +46,10 @@ class Outcome:
 
 
 class Child:
-    """The process, which is started where there is none."""
+    """The process, which is started where there is none, and then calls `ready` with a folder of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, ready: Callable[[Path], object] | None = None) -> None:
+        self._ready = ready or prepare
         self._context = multiprocessing.get_context("spawn")
         self._process: multiprocessing.context.SpawnProcess | None = None
         self._link: Connection | None = None
@@ -78,7 +79,7 @@ class Child:
     def _start(self) -> Connection:
         self._link, far = self._context.Pipe()
         self._own = tempfile.TemporaryDirectory(prefix="velora-fuzz-")
-        self._process = self._context.Process(target=_serve, args=(far, Path(self._own.name)), daemon=True)
+        self._process = self._context.Process(target=_serve, args=(far, Path(self._own.name), self._ready), daemon=True)
         self._process.start()
         far.close()
         if not self._link.poll(_START_S):
@@ -98,8 +99,8 @@ class Child:
         self._process, self._link, self._own, self._cases = None, None, None, 0
 
 
-def _serve(link: Connection, own: Path) -> None:
-    keep = prepare(own)
+def _serve(link: Connection, own: Path, ready: Callable[[Path], object]) -> None:
+    keep = ready(own)
     idle_mb = _mb("VmRSS")
     with contextlib.suppress(EOFError), link:
         link.send(None)  # it has started
