@@ -18,6 +18,7 @@ from streams.record import HEADINGS, label_row
 
 _LARGEST_TEXT = 200_000_000  # bytes
 _LATEST_US = 1 << 62
+_SHOWN_CHARS = 40  # of a cell that is wrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +40,8 @@ def read_label_rows(path: Path) -> list[LabelRow]:
         if missing := set(HEADINGS[:4]) - set(table.fieldnames or ()):
             raise ValueError(f"it lacks the column {sorted(missing)[0]}")
         return [_row(cells, table.line_num) for cells in table]
-    except (ValueError, TypeError, AttributeError, csv.Error) as error:
-        raise ValueError(f"{path}, line {table.line_num}: {error}") from None
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"{path}, line {table.reader.line_num}: {error}") from None
 
 
 def write_label_rows(path: Path, rows: Iterable[LabelRow]) -> None:
@@ -71,18 +72,38 @@ def check_span(start_us: int, end_us: int) -> None:
 def _row(cells: Mapping[Any, Any], line: int) -> LabelRow:
     if None in cells:
         raise ValueError("it has too many cells: a label with a comma stands in quotes")
+    if None in map(cells.get, HEADINGS[:4]):
+        raise ValueError("it has too few cells")
     recording, label = plain(cells["recording"]), plain(cells["label"].strip())
-    start_us, end_us = int(cells["start_us"]), int(cells["end_us"])
+    start_us, end_us = _time("start_us", cells), _time("end_us", cells)
     check_span(start_us, end_us)
     if not label or not recording:
         raise ValueError("a span has a recording and a label")
     return LabelRow(recording, start_us, end_us, label, _confidence(cells.get("confidence")), line)
 
 
+def _time(name: str, cells: Mapping[Any, Any]) -> int:
+    try:
+        value = int(cells[name])
+    except ValueError:
+        value = _LATEST_US
+    if not -_LATEST_US < value < _LATEST_US:
+        raise ValueError(f"{name} is a whole number of microseconds, not {_shown(cells[name])}")
+    return value
+
+
 def _confidence(cell: str | None) -> float | None:
     if not cell:
         return None
-    value = float(cell)
+    try:
+        value = float(cell)
+    except ValueError:
+        value = math.nan
     if not math.isfinite(value):
-        raise ValueError(f"a confidence is a number, not {cell}")
+        raise ValueError(f"a confidence is a number, not {_shown(cell)}")
     return value
+
+
+def _shown(cell: str) -> str:
+    """A cell as an error says it, which may hold anything."""
+    return repr(cell) if len(cell) <= _SHOWN_CHARS else f"{cell[:_SHOWN_CHARS]!r}…"

@@ -39,6 +39,7 @@ _MAX_HELD_EVENTS = 1 << 24  # 256 MB: events that no frame has claimed yet
 _MAX_HELD_BYTES = 1 << 26  # of frames that wait for their events
 _MAX_HOLES = 64  # in one packet; more are damage, not gaps
 _BEFORE_ALL = -(1 << 62)
+_STEPPED_BACK = "frames that stepped back in time, dropped"
 
 
 def synchronize(
@@ -204,7 +205,7 @@ class Synchronizer:
         elif self.frame_size is None:
             self.counts["frames of no known size, dropped"] += 1
         elif self._last_end is not None and item.t_end_us <= self._last_end:
-            self.counts["frames that stepped back in time, dropped"] += 1
+            self.counts[_STEPPED_BACK] += 1
         else:
             self._frames.append(item)
             self._frames.sort(key=lambda frame: frame.t_end_us)
@@ -241,6 +242,9 @@ class Synchronizer:
             return
         while self._frames and (last or self._is_complete(self._frames[0])):
             frame = self._frames.pop(0)
+            if self._last_end is not None and frame.t_end_us <= self._last_end:  # it waited beside its like
+                self.counts[_STEPPED_BACK] += 1
+                continue
             if frame.t_end_us <= self._from:
                 self._pass_by(frame.t_end_us, min(waiting.t_start_us for waiting in (frame, *self._frames)))
                 continue

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams import EventPacket, RgbFrame, Sample
-from streams.clock import Delay, Unroller
+from streams.clock import Delay, DeviceClock, Unroller
 from streams.items import no_events
 from tests.conftest import random_events
 
@@ -64,3 +64,17 @@ def test_the_delay_counts_from_the_least_of_the_last_half_minute() -> None:
     assert drifted[0] == pytest.approx(17) and drifted[-1] == pytest.approx(0)
     assert delay.of(sample(5, 70_000 * MS, discontinuity=True)) == 0  # another clock
     assert delay.of(sample(5, None)) is None
+
+
+@given(st.lists(st.tuples(st.integers(0, 12_000), st.integers(0, 5_000)), min_size=1, max_size=40))
+def test_the_device_s_time_is_told_by_what_came_with_the_least_delay_of_late(steps: list[tuple[int, int]]) -> None:
+    """Steps of the host's clock, and delays, in milliseconds: late is the last thirty seconds, in whole ones."""
+    clock, host_ms, heard = DeviceClock(), 0, list[tuple[int, int]]()
+    for step_ms, late_ms in steps:
+        host_ms += step_ms
+        clock.heard(1_000 * (host_ms - late_ms) + 7, host_ms * MS)
+        heard.append((host_ms // 1_000, 1_000 * late_ms - 7))
+        least = min(difference for second, difference in heard if second >= host_ms // 1_000 - 30)
+        assert clock.at(1_000 * host_ms) == 1_000 * host_ms - least
+    clock.begin_anew()
+    assert clock.at(0) is None

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from streams import EventPacket, RecordingError, RgbFrame, Source, open_source, synchronize
+from streams import EventPacket, Gap, RecordingError, RgbFrame, Source, open_source, synchronize
 from streams.cut import cut, write_cut
 from streams.items import EventImage, Events, Item, join_events
 from tests.conftest import moving_square, random_events
@@ -121,3 +123,31 @@ def test_images_of_events_cannot_be_cut() -> None:
     image = EventImage(START_US, START_US + 10, np.zeros((48, 64, 3), np.uint8))
     with pytest.raises(RecordingError, match="its events are images"):
         list(cut(Given([image]), START_US, START_US + 10))
+
+
+@given(
+    st.lists(st.integers(0, 300), max_size=8),
+    st.lists(st.tuples(st.integers(0, 250), st.integers(1, 60)), unique_by=lambda shot: sum(shot), max_size=6),
+    st.integers(0, 290),
+    st.integers(1, 200),
+)
+def test_a_cut_holds_what_the_definition_says_however_packets_lie(
+    cuts: list[int], shots: list[tuple[int, int]], start: int, length: int
+) -> None:
+    """Frames that end in (start, end], and the events from the first one's exposure on, but before the end."""
+    events, end = random_events(200, 0, 300), start + length
+    edges = [0, *sorted(cuts), 300]
+    items: list[Item] = [
+        EventPacket(a, b, events[(events["t"] >= a) & (events["t"] < b)])
+        for a, b in zip(edges, edges[1:], strict=False)
+        if a < b
+    ]
+    image = np.zeros((48, 64, 3), np.uint8)
+    items += [RgbFrame(begin, begin + exposure, image) for begin, exposure in shots]
+    items.sort(key=lambda item: item.t_end_us if not isinstance(item, Gap) else 0)
+    found = list(cut(Given(items), start, end))
+    shown = [frame for frame in frames_of(items) if start < frame.t_end_us <= end]
+    assert [f.t_end_us for f in frames_of(found)] == [f.t_end_us for f in shown]
+    events_from = min([start, *(frame.t_start_us for frame in shown[:1])])
+    expected = events[(events["t"] >= events_from) & (events["t"] < end)]
+    assert np.array_equal(events_of(found)["t"], expected["t"])

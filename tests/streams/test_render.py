@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from streams import EVENT_DTYPE, RenderConfig, motion_image, render_events
 from streams.items import Events
+from streams.render import render_parts
 
 WHITE, ON, OFF = [255, 255, 255], [220, 30, 30], [30, 30, 200]
 
@@ -75,3 +78,40 @@ def test_motion_of_unlike_sensors_is_shown_at_the_size_of_the_image() -> None:
 def test_impossible_settings_are_refused_by_name(bad) -> None:
     with pytest.raises(ValueError, match=str(next(iter(bad.values())))):
         RenderConfig(**bad)
+
+
+SIZE = (5, 4)
+any_events = st.lists(
+    st.tuples(st.integers(0, 99), st.integers(0, 4), st.integers(0, 3), st.booleans()), max_size=40
+).map(lambda rows: events(*sorted(rows)))
+any_config = st.builds(
+    RenderConfig,
+    style=st.sampled_from(["paint", "count", "time_surface", "accumulate"]),
+    max_window_us=st.none() | st.integers(1, 120),
+    tau_us=st.sampled_from([1, 10, 1 << 40]),
+    full_scale=st.sampled_from([1, 4, 1 << 40]),
+)
+
+
+@given(any_events, any_config, st.lists(st.integers(0, 40), max_size=4))
+def test_an_image_is_of_its_events_however_they_come_in_parts(found: Events, config: RenderConfig, cuts) -> None:
+    image = render_events(found, SIZE, 100, config)
+    assert image.dtype == np.uint8 and image.shape == (4, 5, 3)
+    edges = [0, *sorted(cuts), 40]
+    parts = [found[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    assert np.array_equal(render_parts(parts, SIZE, 100, config), image)
+    ground = render_events(found[:0], SIZE, 100, config)
+    assert (ground == ground[0, 0]).all()
+    untouched = np.ones((4, 5), bool)
+    untouched[found["y"], found["x"]] = False
+    assert (image[untouched] == ground[0, 0]).all()
+
+
+@given(any_events, st.none() | st.integers(1, 120))
+def test_paint_equals_a_slow_painter(found: Events, window_us: int | None) -> None:
+    slow = np.full((4, 5, 3), 255, np.uint8)
+    for polarity, color in ((True, ON), (False, OFF)):
+        for t, x, y, p in found.tolist():
+            if p == polarity and (window_us is None or t >= 100 - window_us):
+                slow[y, x] = color
+    assert np.array_equal(render_events(found, SIZE, 100, RenderConfig(max_window_us=window_us)), slow)

@@ -248,6 +248,57 @@ def test_spans_are_exact_wherever_a_file_cuts_its_packets(cuts, seed) -> None:
         assert inside.all()
 
 
+def test_of_two_frames_of_one_moment_one_is_shown() -> None:
+    feed = Feed([frame(10, 20, 1), frame(12, 20, 2), EventPacket(0, 30, no_events())])
+    (sample,) = synchronize(feed)
+    assert (sample.t_start_us, sample.t_end_us, sample.rgb[0, 0, 0]) == (10, 20, 1)
+    assert feed.counts == {"frames that stepped back in time, dropped": 1}
+
+
+times = st.integers(-5, 400) | st.sampled_from([10_000_100, 25_000_000, 25_000_300, (1 << 61) - 500])
+odd_packets = st.builds(
+    lambda start, length, places: EventPacket(start, start + length, made_of(start, length, places)),
+    times,
+    st.sampled_from([1, 40, 200, 30_000_000]),
+    st.lists(st.tuples(st.integers(0, 220), st.integers(0, 70), st.integers(0, 50)), max_size=12),
+)
+odd_frames = st.builds(lambda start, length: frame(start, start + length), times, st.sampled_from([0, 1, 37, 500]))
+odd_items = st.lists(odd_packets | odd_frames | st.just(Gap("lost")), max_size=25)
+
+
+def made_of(start: int, length: int, places: Sequence[tuple[int, int, int]]) -> Events:
+    """Events of a span in any order, inside the sensor or not."""
+    events = np.zeros(len(places), EVENT_DTYPE)
+    for event, (offset, x, y) in zip(events, places, strict=True):
+        event["t"], event["x"], event["y"] = start + offset % length, x, y
+    return events
+
+
+@settings(deadline=None)
+@given(odd_items, st.booleans(), st.booleans())
+def test_whatever_comes_samples_rise_and_hold_sound_events_of_their_own_time(
+    items: list[Item], with_events: bool, with_frames: bool
+) -> None:
+    feed = Feed(items, events=with_events or not with_frames, frames=with_frames, period_us=33_333)
+    own = [item for item in items if not isinstance(item, Gap)]
+    pushed = sum(len(item.events) for item in own if isinstance(item, EventPacket))
+    pictures = [(item.t_start_us, item.t_end_us) for item in own if isinstance(item, RgbFrame)]
+    samples = list(synchronize(feed))
+    assert [s.index for s in samples] == list(range(len(samples)))
+    assert len(samples) <= len(pictures) if with_frames else not any(s.has_rgb for s in samples)
+    for before, sample in zip(samples, samples[1:], strict=False):
+        assert sample.discontinuity or sample.t_end_us > before.t_end_us
+    for sample in samples:
+        events = sample.events
+        assert (events["t"] >= sample.t_start_us).all() and (events["t"] < sample.t_end_us).all()
+        assert (events["x"] < SIZE[0]).all() and (events["y"] < SIZE[1]).all() and (np.diff(events["t"]) >= 0).all()
+        assert sample.rgb.shape == sample.event_image.shape == (48, 64, 3)
+        assert not sample.has_rgb or sample.windowed or (sample.t_start_us, sample.t_end_us) in pictures
+        assert sample.has_events or not len(events)
+    if not with_frames:  # else exposures may overlap
+        assert sum(s.event_count for s in samples) <= pushed
+
+
 def slow_image(events: np.ndarray, start: int, end: int, size: tuple[int, int]) -> np.ndarray:
     """The event image of DATA.md, event by event."""
     image = np.full((size[1], size[0], 3), 255, np.uint8)

@@ -13,15 +13,18 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from streams.items import Sample
 from tests.velora.conftest import VARIANTS, make_config, make_recognizer, make_sample, normalized
+from velora.config import STREAMS
 from velora.errors import ModelError
 from velora.prediction import Prediction
 from velora.preprocess import resize
 from velora.recognizer import Recognizer
-from velora.session import Session
+from velora.session import DIFF, Session
 
 
 def from_scratch(recognizer: Recognizer, window: Sequence[Sample]) -> np.ndarray:
@@ -359,3 +362,44 @@ def test_samples_resized_beforehand_give_the_same_to_the_last_bit(recognizer: Re
         assert (expected is None) == (found is None)
         if expected and found:
             assert np.array_equal(expected.probabilities, found.probabilities)
+
+
+samples_with_holes = st.lists(
+    st.tuples(st.sampled_from([1, 1, 1, 1, 2, 5, 0, -3]), st.sampled_from([False] * 9 + [True])), max_size=60
+)
+
+
+@settings(deadline=None)
+@given(samples_with_holes, st.integers(1, 4), st.integers(1, 6), st.integers(1, 4), st.integers(0, 60), st.booleans())
+def test_windows_are_whole_due_and_encoded_whatever_is_missing(
+    steps: list[tuple[int, bool]], length: int, stride: int, hop: int, changed_at: int, motion: bool
+) -> None:
+    """Holes, steps back, gaps and another stride: one spacing a window, none across a break, all its images encoded."""
+    streams = STREAMS if motion and length > 1 else STREAMS[:2]
+    session = Session(Mock(config=Mock(frames=length, streams=streams)), stride, hop)
+    held: set[int] = set()  # indices since the last break
+    index, last = 0, None
+    for k, (step, broken) in enumerate(steps):
+        if k == changed_at:
+            stride += 1
+            session.stride = stride
+        index, fell = index + step, step <= 0
+        if broken or fell or k == changed_at:
+            held, last = set(), None
+        held.add(index)
+        plan = session.admit(replace(SAMPLE, index=index, discontinuity=broken), IMAGES)
+        for job in plan.jobs:
+            assert job.stream not in job.frame.codes, "an image is encoded twice"
+            assert job.before is None or job.before.index == job.frame.index - stride
+            job.frame.codes[job.stream] = IMAGES
+        wanted = [index - j * stride for j in reversed(range(length))]
+        due = held.issuperset(wanted) and (last is None or index >= last + hop)
+        assert [frame.index for frame in plan.window or []] == (wanted if due else [])
+        if plan.window:
+            last = index
+            needed = [set(range(len(streams))) - ({DIFF} if n == 0 else set()) for n in range(length)]
+            assert all(frame.codes.keys() >= own for frame, own in zip(plan.window, needed, strict=True))
+        assert len(session._frames) <= (length - 1) * stride + 1
+
+
+SAMPLE, IMAGES = make_sample(0), torch.zeros(2, 3, 1, 1, dtype=torch.uint8)

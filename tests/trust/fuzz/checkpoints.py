@@ -147,7 +147,17 @@ def _harm_entry(rng: Generator, entry: dict[str, Any], size: int) -> None:
         case 0:
             entry["dtype"] = str(rng.choice(["F64", "F16", "BF16", "I64", "BOOL", "U8", "F8_E4M3", "x", ""]))
         case 1:
-            shape = [[], [0], [-1], [1 << 31, 1 << 31], [1 << 62, 2], entry.get("shape", [])[::-1], None, "2", [1.5]]
+            shape = [
+                [],
+                [0],
+                [-1],
+                [1 << 31, 1 << 31],
+                [1 << 62, 2],
+                (entry.get("shape") or [])[::-1],
+                None,
+                "2",
+                [1.5],
+            ]
             entry["shape"] = shape[int(rng.integers(len(shape)))]
         case 2:
             lies = (0, 1, -1, size, size + 1, size // 2, (1 << 31) - 1, 1 << 63, (1 << 64) - 1)

@@ -32,6 +32,7 @@ from tests.trust.ledger import Ledger, Row
 MOST_S, MOST_MB = 5.0, 500.0
 CASES, NIGHTLY_CASES = 300, 10_000
 CASES_VARIABLE = "VELORA_FUZZ_CASES"  # another number of cases with --nightly
+CHILD = Child()  # that all formats share: it takes seconds to start
 _EVERY = 25  # cases, of which one goes through a second route, if there is little time
 
 
@@ -92,16 +93,15 @@ def fuzz(
     }
     seeds, kept = format.seeds(tmp_path / "seeds"), _Kept(format.name)
     ended: dict[Route, Counter[str]] = {route: Counter() for route in format.routes}
-    with Child() as child:
-        _check_seeds(child, format.routes, seeds, tmp_path / "good")
-        for number in _numbers(format.name, nightly, capsys):
-            how, case = made(format, seeds, number)
-            for route in _routes_of(format.routes, number, 1 if nightly else _EVERY):
-                folder = tmp_path / "case"
-                outcome = child.run(route, case.write(folder))
-                ended[route][outcome.ended] += 1
-                kept.look(rows[route], f"{number}, {how}", case, route, outcome)
-                shutil.rmtree(folder)
+    _check_seeds(format.routes, seeds, tmp_path / "good")
+    for number in _numbers(format.name, nightly, capsys):
+        how, case = made(format, seeds, number)
+        for route in _routes_of(format.routes, number, 1 if nightly else _EVERY):
+            folder = tmp_path / "case"
+            outcome = CHILD.run(route, case.write(folder))
+            ended[route][outcome.ended] += 1
+            kept.look(rows[route], f"{number}, {how}", case, route, outcome)
+            shutil.rmtree(folder)
     for route, row in rows.items():
         row.found = f"{ended[route][DATA]:,} gave data, {ended[route][REFUSED]:,} a line"
     failures = [f"{row.tried_with}: {failure}" for row in rows.values() for failure in row.failures]
@@ -126,12 +126,12 @@ def _title(route: Route) -> str:
     return (route.__doc__ or route.__name__).partition("\n")[0].rstrip(".")
 
 
-def _check_seeds(child: Child, routes: Sequence[Route], seeds: Sequence[Case], folder: Path) -> None:
+def _check_seeds(routes: Sequence[Route], seeds: Sequence[Case], folder: Path) -> None:
     """Good files give data by every route: what refuses all would pass unnoticed."""
     assert seeds, "there are no good files"
     for number, seed in enumerate(seeds):
         for route in routes:
-            outcome = child.run(route, seed.write(folder / str(number)))
+            outcome = CHILD.run(route, seed.write(folder / str(number)))
             assert outcome.ended == DATA, f"good file {number}, {seed.address}, by {_title(route)}: {outcome}"
 
 

@@ -15,7 +15,9 @@ from tests.trust.fuzz.child import DATA
 from tests.trust.fuzz.routes import command, line
 from velora.backbones import BACKBONES, Backbone
 from velora.checkpoint import load_checkpoint
+from velora.convert import convert as make
 from velora.errors import ModelError
+from velora.released_file import read_released
 from velora.weights import read_weights
 
 #: What hostile pickles would make, in whatever folder is the current one.
@@ -41,6 +43,19 @@ def info(path: Path) -> str:
 def recognise(path: Path) -> str:
     """velora replay --model CHECKPOINT."""
     return command("replay", "--json", "--speed", "max", "--stride", "1", "--hop", "8", "--model", path, _recording())
+
+
+def released(path: Path) -> str:
+    """read and convert."""
+    from tests.velora.conftest import tiny_backbone
+
+    try:
+        with tiny_backbone():
+            labels = ("one", "two", "three", "four", "five")
+            _without_running(lambda: make(read_released(path), labels, backbone_name="demo"))
+    except ModelError as error:
+        return line(str(error))
+    return DATA
 
 
 def convert(path: Path) -> str:

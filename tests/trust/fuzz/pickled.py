@@ -14,11 +14,13 @@ from numpy.random import Generator
 
 from tests.trust.fuzz.checkpoints import head_size, tensor_heads
 from tests.trust.fuzz.harness import Case, Format
-from tests.trust.fuzz.model_routes import MARKER, convert, recognise_with_weights, weights
+from tests.trust.fuzz.model_routes import MARKER, convert, recognise_with_weights, released, weights
 from tests.trust.fuzz.mutations import ANY_BYTES, Harm, of_file, of_files
 from tests.velora.fabricate import released_checkpoint
 from tests.velora.weight_files import FORMATS, small_clip
 
+#: What is raised of a zip that was harmed before.
+_NO_ZIP = (ValueError, zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError, OSError, EOFError)
 _RELEASED, _WEIGHTS = "released.pth", "weights.pt"
 
 
@@ -35,19 +37,21 @@ def released_seeds(folder: Path) -> Sequence[Case]:
 def weight_seeds(folder: Path) -> Sequence[Case]:
     """A small CLIP in each format that weights come in."""
     folder.mkdir(parents=True)
-    model = small_clip()
     for write in FORMATS.values():
-        write(model, folder / f"{len(list(folder.iterdir()))}")
+        write(small_clip(), folder / f"{len(list(folder.iterdir()))}")
     return [Case({_WEIGHTS: path.read_bytes()}, _WEIGHTS) for path in sorted(folder.iterdir())]
 
 
 def repacked(data: bytes, change: Mapping[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
-    """A zip with other contents of some of its members."""
+    """A zip with other contents of some of its members; as it is where another harm has left no zip."""
     out = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(out, "w") as new:
-        for name in old.namelist():
-            packing = compression if name in change else zipfile.ZIP_STORED
-            new.writestr(name, change.get(name, b"") if name in change else old.read(name), packing)
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(out, "w") as new:
+            for name in old.namelist():
+                packing = compression if name in change else zipfile.ZIP_STORED
+                new.writestr(name, change[name] if name in change else old.read(name), packing)
+    except _NO_ZIP:
+        return data
     return out.getvalue()
 
 
@@ -57,7 +61,7 @@ def _pickle_in(data: bytes) -> tuple[str, bytes]:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             name = next(name for name in archive.namelist() if name.endswith("data.pkl"))
             return name, archive.read(name)
-    except (StopIteration, zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError):
+    except (StopIteration, *_NO_ZIP):
         raise ValueError("no pickle") from None
 
 
@@ -148,7 +152,7 @@ def members(rng: Generator, data: bytes, other: bytes) -> bytes:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             name = str(rng.choice(archive.namelist()))
             own = archive.read(name)
-    except (ValueError, zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError):
+    except _NO_ZIP:
         return data
     new = (b"", own[: len(own) // 2], own + own, bytes(len(own)), b"\xff" * len(own))[int(rng.integers(5))]
     return repacked(data, {name: new}, int(rng.choice([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])))
@@ -164,5 +168,5 @@ _KNOWING: Mapping[str, Harm] = {
 _HARMS = of_files(ANY_BYTES) | of_files(_KNOWING)
 _HEADS = {"heads of tensors lie": of_file(tensor_heads), "the size of the head lies": of_file(head_size)}
 
-RELEASED = Format("released checkpoints (.pth)", released_seeds, _HARMS, (convert,))
+RELEASED = Format("released checkpoints (.pth)", released_seeds, _HARMS, (released, convert))
 WEIGHTS = Format("weights", weight_seeds, _HARMS | _HEADS, (weights, recognise_with_weights))
