@@ -13,7 +13,7 @@ lint: .venv/.dev  ## ruff and mypy over everything
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-fuzz: .venv/.test  ## ten thousand hostile files of each format; hours
+fuzz: .venv/.fuzz  ## ten thousand hostile files of each format; hours
 	$(BIN)/python -m pytest tests/trust/fuzz --nightly --reliability fuzz
 
 faults: .venv/.test  ## networks, cameras, pages, disks and attacks
@@ -49,6 +49,10 @@ help:
 
 .venv/.test: .venv/.demo
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[test]'
+	@touch $@
+
+.venv/.fuzz: .venv/.test
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[fuzz]'
 	@touch $@
 
 .venv/.dev: .venv/.test

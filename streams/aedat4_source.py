@@ -28,7 +28,7 @@ from streams.items import (
 from streams.packet_cache import PacketCache
 from streams.source import DEFAULT_PERIOD_US, JUMP_US, Source
 
-_MAX_HELD_EVENTS = 1 << 22
+_MAX_HELD_EVENTS = 1 << 21  # of one moment, more than any sensor has pixels
 _FRAMES_BEFORE = 2  # the one sought: an exposure that is not known begins where the last one ended
 _QUIET_US = 20_000  # without events; what was held back before comes by itself, so that nobody waits for it
 _RUN_US, _RUN_EVENTS = 5_000, 1 << 12  # of small packets that are looked at together

@@ -22,7 +22,8 @@ _LAST_S = 1.0  # until a process whose pipe has closed has ended
 TOO_LONG = (1, -getattr(signal, "SIGXCPU", 1))  # codes of one that ends itself: by faulthandler, or by the system
 _MEMORY_BYTES = 1 << 25  # taken only where it is used
 _MOST_IDLE, _MOST_FILES = 2, 100  # processes that wait, and files that one opens
-_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # it computes nothing, and threads start slowly
+#: It computes nothing, and threads start slowly; ffmpeg would start one for each core, which takes 30 MB each for 4K.
+_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "OPENCV_FFMPEG_THREADS": "4"}
 
 
 class WorkerEnded(Exception):

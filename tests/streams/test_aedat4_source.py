@@ -10,7 +10,7 @@ import pytest
 
 from streams import EventPacket, RgbFrame, Sample, open_source, synchronize, write_aedat4
 from streams.aedat4_source import Spans
-from streams.items import Events, is_sound, join_events, no_events
+from streams.items import EVENT_DTYPE, Events, is_sound, join_events, no_events
 from streams.synchronize import EventStore
 from tests.conftest import moving_square, random_events
 
@@ -120,3 +120,9 @@ def test_samples_say_how_many_events_they_have(make_recording) -> None:
     assert len(samples) == 6
     for sample in samples:
         assert sample.event_count == len(sample.events) > 0
+
+
+def test_events_of_one_moment_are_not_held_without_end() -> None:
+    spans, events = Spans(Counter()), np.zeros(1 << 20, EVENT_DTYPE)
+    packets = [packet for _ in range(3) for packet in spans.push(events)]
+    assert [(packet.t_start_us, packet.t_end_us, len(packet.events)) for packet in packets] == [(0, 1, 3 << 20)]

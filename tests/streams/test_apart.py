@@ -127,9 +127,8 @@ def test_it_reads_on_ahead_by_one_answer(opened: Open) -> None:
     apart = opened()
     items = apart.read("items", 1_000)
     next(items)
-    time.sleep(0.2)
     (made,) = apart.read("made")
-    assert isinstance(made, RgbFrame) and made.t_end_us == 6  # of 1.6 MB; an answer has at least 4 MB
+    assert isinstance(made, RgbFrame) and 2 <= made.t_end_us <= 6  # of 1.6 MB; an answer has 4 MB
 
 
 def test_a_process_reads_one_file_after_the_other_and_several_at_once_each_their_own(opened: Open) -> None:
@@ -183,9 +182,9 @@ def test_a_decoder_that_does_nothing_for_too_long_is_ended(
         _use(opened, "read", what)
 
 
-def test_one_that_does_not_end_itself_is_killed(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streams.apart._GRACE_S", -limits.WAITING_S + 0.5)
+def test_one_that_does_not_end_itself_is_killed(opened: Open) -> None:
     apart = opened()
+    apart._timeout_s = 0.5
     os.kill(apart.facts["pid"], signal.SIGSTOP)
     with pytest.raises(RecordingError, match=r"made.bin: its decoder hung, and was ended"):
         list(apart.read("items", 2))
@@ -259,7 +258,8 @@ def test_closing_ends_what_reads_it_elsewhere(opened: Open) -> None:
     apart, found = opened("read sleep"), list[Item]()
     thread = threading.Thread(target=lambda: found.extend(apart.read("bad", "made.bin")))
     thread.start()
-    time.sleep(0.3)
+    while not apart._due:
+        time.sleep(0.01)
     apart.close()
     thread.join(10)
     assert not thread.is_alive() and len(found) == 0 and not workers()

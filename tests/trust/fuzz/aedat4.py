@@ -53,7 +53,7 @@ def packets_repeated_or_missing(rng: Generator, parts: Parts, other: Parts) -> b
     packets = list(parts.packets)
     for _ in range(int(rng.integers(1, 6))):
         number = int(rng.integers(len(packets)))
-        packets[number : number + 1] = [packets[number]] * int(rng.choice([0, 2, 20]))
+        packets[number : number + 1] = [packets[number]] * int(rng.choice([0, 2, 20, 1000]))
         packets = packets or list(parts.packets)
     return replace(parts, packets=tuple(packets)).file()
 

@@ -4,8 +4,9 @@
     outcome = child.run(route, path)
     child.close()
 
-What a case takes is measured in it: time, and memory beyond what it had before the first case. A kept case runs again,
-with all that it prints, by
+What a case takes is measured in it: time, and memory beyond what the process had before. What cases leave behind, such
+as caches, may be as much; after some hundreds of them another process takes the place. A kept case runs again, with all
+that it prints, by
 
     python -m tests.trust.fuzz.child MODULE:ROUTE PATH
 """
@@ -13,6 +14,7 @@ with all that it prints, by
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
 import multiprocessing
 import os
@@ -31,6 +33,7 @@ import psutil
 Route = Callable[[Path], str]
 DATA, REFUSED = "data", "refused"
 
+_CASES, _LEFT_MB = 500, 500.0  # of a process, and what they may leave behind in it
 _START_S, _PATIENCE_S = 120.0, 30.0  # of wall time, on a machine that may be busy
 
 
@@ -45,16 +48,22 @@ class Outcome:
 
 
 class Child:
-    """The process, which is started where there is none."""
+    """The process, which is started where there is none, and then calls `ready` with a folder of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, ready: Callable[[Path], object] | None = None) -> None:
+        self._ready = ready or prepare
         self._context = multiprocessing.get_context("spawn")
         self._process: multiprocessing.context.SpawnProcess | None = None
         self._link: Connection | None = None
+        self._own: tempfile.TemporaryDirectory[str] | None = None  # its files
+        self._cases = 0
 
     def run(self, route: Route, path: Path) -> Outcome:
         """A case. A process that makes no end of it within half a minute is killed."""
+        if self._cases == _CASES:
+            self.close()
         link = self._link or self._start()
+        self._cases += 1
         try:
             link.send((route, path))
             if not link.poll(_PATIENCE_S):
@@ -71,7 +80,8 @@ class Child:
 
     def _start(self) -> Connection:
         self._link, far = self._context.Pipe()
-        self._process = self._context.Process(target=_serve, args=(far,), name="fuzzed", daemon=True)
+        self._own = tempfile.TemporaryDirectory(prefix="velora-fuzz-")
+        self._process = self._context.Process(target=_serve, args=(far, Path(self._own.name), self._ready), daemon=True)
         self._process.start()
         far.close()
         if not self._link.poll(_START_S):
@@ -86,18 +96,19 @@ class Child:
             self._process.join(_PATIENCE_S)
         if self._link is not None:
             self._link.close()
-        self._process = self._link = None
+        if self._own is not None:
+            self._own.cleanup()
+        self._process, self._link, self._own, self._cases = None, None, None, 0
 
 
-def _serve(link: Connection) -> None:
-    with tempfile.TemporaryDirectory(prefix="velora-fuzz-") as own:
-        keep = prepare(Path(own))
-        idle_mb = _mb("VmRSS")
-        with contextlib.suppress(EOFError), link:
-            link.send(None)  # it has started
-            while True:
-                route, path = link.recv()
-                link.send(measured(route, path, idle_mb))
+def _serve(link: Connection, own: Path, ready: Callable[[Path], object]) -> None:
+    keep = ready(own)
+    idle_mb = _mb("VmRSS")
+    with contextlib.suppress(EOFError), link:
+        link.send(None)  # it has started
+        while True:
+            route, path = link.recv()
+            link.send(measured(route, path, idle_mb))
     del keep
 
 
@@ -114,7 +125,7 @@ def prepare(own: Path) -> object:
 
 def measured(route: Route, path: Path, idle_mb: float) -> Outcome:
     """A case in this process, and in those that it starts to read files."""
-    _forget_peaks()
+    before_mb, workers_mb = _forget_peak(), _forget_peaks_of_workers()
     wall, cpu, ended, failure = time.perf_counter(), _cpu_s(), "", ""
     try:
         ended = route(path)
@@ -124,26 +135,39 @@ def measured(route: Route, path: Path, idle_mb: float) -> Outcome:
         failure = _where(error)
     # On a machine that is busy with other things a case waits; what it computes, with all its threads, it does itself.
     seconds = min(time.perf_counter() - wall, _cpu_s() - cpu)
-    return Outcome(ended, seconds, max(0.0, _mb("VmHWM") - idle_mb) + sum(map(_peak_mb, _workers())), failure)
+    if before_mb - idle_mb > _LEFT_MB:
+        failure = failure or f"the cases before it left {before_mb - idle_mb:.0f} MB behind"
+    more_mb = sum(_mb_of(pid, "VmHWM") - workers_mb.get(pid, 0.0) for pid in _workers())
+    return Outcome(ended, seconds, max(0.0, _mb("VmHWM") - before_mb) + more_mb, failure)
 
 
-def _workers() -> list[psutil.Process]:
-    return psutil.Process().children()
+def _workers() -> list[int]:
+    return [worker.pid for worker in psutil.Process().children()]
 
 
 def _cpu_s() -> float:
     """Processor time of this process, and of those that it has started."""
     own = os.times()
     total = own.user + own.system + own.children_user + own.children_system
-    for worker in _workers():
+    for pid in _workers():
         with contextlib.suppress(psutil.Error):
-            total += sum(worker.cpu_times()[:2])
+            total += sum(psutil.Process(pid).cpu_times()[:2])
     return total
 
 
-def _peak_mb(worker: psutil.Process) -> float:
+def _forget_peaks_of_workers() -> dict[int, float]:
+    """As `_forget_peak`; what each of them has now, in MB."""
+    workers = _workers()
+    for pid in workers:
+        with contextlib.suppress(OSError):
+            Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="ascii")
+    return {pid: _mb_of(pid, "VmRSS") for pid in workers}
+
+
+def _mb_of(pid: int, what: str) -> float:
+    """As `_mb`; none where it has just ended."""
     with contextlib.suppress(OSError, ValueError):
-        return _mb("VmHWM", worker.pid)
+        return _mb(what, pid)
     return 0.0
 
 
@@ -153,11 +177,12 @@ def _where(error: BaseException) -> str:
     return f"{type(error).__name__}: {str(error)[:300]}" + (f" at {last.filename}:{last.lineno}" if last else "")
 
 
-def _forget_peaks() -> None:
-    """Linux forgets the peak of resident memory when asked to."""
-    for pid in ("self", *(worker.pid for worker in _workers())):
-        with contextlib.suppress(OSError):
-            Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="ascii")
+def _forget_peak() -> float:
+    """Give back what is free, and let Linux forget the peak of resident memory; what there is now, in MB."""
+    with contextlib.suppress(AttributeError):  # of GNU's library
+        ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    return _mb("VmRSS")
 
 
 def _mb(what: str, pid: int | str = "self") -> float:
@@ -175,9 +200,9 @@ def _again(name: str, path: Path) -> int:
         keep = prepare(Path(own))
         outcome = measured(getattr(importlib.import_module(module), route), path, _mb("VmRSS"))
         del keep
-    print(outcome, file=sys.stderr)
+    print(outcome, file=sys.stderr, flush=True)
     return 1 if outcome.failure else 0
 
 
 if __name__ == "__main__":
-    sys.exit(_again(sys.argv[1], Path(sys.argv[2])))
+    os._exit(_again(sys.argv[1], Path(sys.argv[2])))  # the page's threads would go on

@@ -155,4 +155,5 @@ HDF5 = Format(
     of_files({**ANY_BYTES, "blocks lie": tagged(_SIGNATURES, 64), "more of them lie": tagged(_SIGNATURES, 400)})
     | _KNOWING,
     (decoder, replay, info, label),
+    few=150,
 )

@@ -40,4 +40,5 @@ VIDEO = Format(
     seeds,
     of_files({**ANY_BYTES, "boxes lie": tagged(_AVI + _MP4, 12), "what is in them lies": tagged(_AVI + _MP4, 80)}),
     (decoder, replay, info, label),
+    few=100,
 )
