@@ -16,7 +16,7 @@ from streams.cells import plain
 from streams.files import replaced_when_whole
 from streams.record import HEADINGS, label_row
 
-_LARGEST_TEXT = 200_000_000  # bytes
+_LARGEST_TEXT = 1 << 24  # bytes: some 400,000 lines, which take a few hundred MB of memory
 _LATEST_US = 1 << 62
 _SHOWN_CHARS = 40  # of a cell that is wrong
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -49,3 +50,15 @@ def test_a_file_without_the_columns_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "labels.csv").write_text(text)
     with pytest.raises(ValueError, match="labels.csv, line .: it lacks the column end_us"):
         read_label_rows(tmp_path / "labels.csv")
+
+
+def test_a_file_larger_than_any_list_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text(HEAD)
+    with path.open("r+b") as file:
+        file.truncate(1 << 30)
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="labels.csv is larger than any list of labels"):
+        read_label_rows(path)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()

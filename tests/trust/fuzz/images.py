@@ -15,7 +15,7 @@ from PIL import Image as Pictures
 
 from tests.trust.fuzz.harness import Case, Format, Mutator
 from tests.trust.fuzz.mutations import ANY_BYTES, lie, of_files, put
-from tests.trust.fuzz.routes import decoder, info, replay
+from tests.trust.fuzz.routes import decoder, info, label, replay
 
 _CLIP = "clip"
 _SIZE = (34, 26)
@@ -129,4 +129,4 @@ _KNOWING: Mapping[str, Mutator] = {
     "odd names": names,
 }
 
-IMAGES = Format("folders of images", seeds, of_files(ANY_BYTES) | _KNOWING, (decoder, replay, info))
+IMAGES = Format("folders of images", seeds, of_files(ANY_BYTES) | _KNOWING, (decoder, replay, info, label))

@@ -10,6 +10,7 @@ import functools
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -26,6 +27,7 @@ _PICTURE_S = 20.0  # of wall time
 _SAMPLES = 3_000  # of a recording: a small file may say that it lasts for hours
 _ENOUGH_S = 2.5  # of processor time, after which a command is interrupted: by then it has given data, and ends at once
 _INTERRUPTED = 130
+_FAILURE = re.compile(r"^velora: |failed:$", re.MULTILINE)  # what `label` says of one recording stands below
 _UNFORESEEN = ("Traceback", "--debug shows where")
 
 
@@ -55,7 +57,10 @@ def info(path: Path) -> str:
 def label(path: Path) -> str:
     """velora label."""
     with tempfile.TemporaryDirectory() as out, _readers_in_threads():
-        ended = command("label", path, "--out", out, "--jobs", "1", "--stride", "1", "--hop", "8", fails_by="failed:")
+        ended = command("label", path, "--out", out, "--jobs", "1", "--stride", "1", "--hop", "8")
+        if not (Path(out) / "run.json").exists():
+            assert ended == REFUSED, "it labels, and writes nothing"
+            return ended
         whole = json.loads((Path(out) / "run.json").read_bytes())["state"] == "finished"
         index = (Path(out) / "index.csv").read_text(encoding="utf-8")
         assert len(index.splitlines()) == 1 + whole, f"index.csv has not one line: {index[:200]!r}"
@@ -130,8 +135,8 @@ def line(text: str) -> str:
     return REFUSED
 
 
-def command(*arguments: object, fails_by: str = "velora: ") -> str:
-    """Run a command, and judge by its exit code and all that it prints; `fails_by` tells the line of a failure."""
+def command(*arguments: object) -> str:
+    """Run a command, and judge by its exit code and all that it prints."""
     from app.cli import main
 
     with _captured() as streams, _interrupted_after(_ENOUGH_S):
@@ -140,10 +145,10 @@ def command(*arguments: object, fails_by: str = "velora: ") -> str:
         except SystemExit as error:
             code = error.code if isinstance(error.code, int) else 1
     out, err = streams
-    return judged(code, out[0], err[0], fails_by)
+    return judged(code, out[0], err[0])
 
 
-def judged(code: int, out: str, err: str, fails_by: str = "velora: ") -> str:
+def judged(code: int, out: str, err: str) -> str:
     """What a command ended in. Raises AssertionError for anything but data or one line."""
     told = f"exit code {code}, {err[-400:]!r}"
     assert code in (0, 1) or (code == _INTERRUPTED and out + err), told
@@ -153,9 +158,8 @@ def judged(code: int, out: str, err: str, fails_by: str = "velora: ") -> str:
     if code != 1:
         assert out.strip() or err.strip(), "it ends with nothing said"
         return DATA
-    last = err.splitlines()[-1] if err.strip() else ""
-    assert fails_by in err, told
-    return line(last)
+    assert _FAILURE.search(err), told
+    return line(err.splitlines()[-1])
 
 
 def _no_number(text: str) -> None:
