@@ -23,6 +23,7 @@ from tests.trust.ledger import Row
 
 PATIENCE_S = 60.0  # far more than anything here takes, also on a busy machine
 Auth = tuple[str, str] | None
+_POOLS = ("asyncio_", "AnyIO worker thread", "picture_", "ThreadPoolExecutor-")
 
 
 @contextmanager
@@ -101,14 +102,15 @@ class Held:
     """What the program holds: threads, handles, processes, files in the folder for temporary ones, and memory."""
 
     threads: int
+    workers: int  # threads of pools of bounded size, which come as they are needed
     handles: int
     children: int
     files: int
     mb: float
 
-    def beyond(self, before: Held) -> str:
+    def beyond(self, before: Held, *, workers: bool = False) -> str:
         """What has grown, in words."""
-        names = ("threads", "handles", "children", "files")
+        names = ["threads", "handles", "children", "files", *(["workers"] if workers else [])]
         grown = {name: (getattr(before, name), getattr(self, name)) for name in names}
         return ", ".join(f"{name} {a} to {b}" for name, (a, b) in grown.items() if b > a)
 
@@ -117,8 +119,10 @@ def held() -> Held:
     """Now."""
     gc.collect()
     process = psutil.Process()
+    pooled = [thread.name.startswith(_POOLS) for thread in threading.enumerate()]
     return Held(
-        threads=threading.active_count(),
+        threads=pooled.count(False),
+        workers=pooled.count(True),
         handles=process.num_fds(),
         children=len(process.children(recursive=True)),
         files=sum(1 for folder in _temporary() for _ in folder.rglob("*")),
@@ -126,10 +130,10 @@ def held() -> Held:
     )
 
 
-def settled(before: Held) -> Held:
+def settled(before: Held, *, workers: bool = False) -> Held:
     """What is held once nothing is more than before, or after a minute in which that did not come about."""
     end = time.monotonic() + PATIENCE_S
-    while (now := held()).beyond(before) and time.monotonic() < end:
+    while (now := held()).beyond(before, workers=workers) and time.monotonic() < end:
         time.sleep(0.1)
     return now
 
