@@ -62,7 +62,7 @@ def test_headless_labels_stay_new_and_drops_are_counted(
     source, ages, summary = Clockwork(), Ages(), RunSummary()
     live = Live(source)
     before = InUse()
-    threading.Timer(120 if nightly else 6, live.stop).start()
+    threading.Timer(60 if nightly else 6, live.stop).start()
     run(live, SlowRecognizer(), sinks=[ages], policy=LATEST, summary=summary, max_lag_ms=max_lag_ms)
     told(row, ages, before)
     assert summary.dropped > 0 and summary.every >= (8 if nightly else 2) and summary.samples > 100
@@ -108,7 +108,7 @@ def test_the_pages_labels_stay_new_and_it_is_said_why_there_are_so_few(
 
     def look() -> bool:
         said.update(line for _, line in health.of(channel, viewer.figures()))
-        return len(channel.ages.ms) > (300 if nightly else 12)
+        return len(channel.ages.ms) > (100 if nightly else 12)
 
     until(look, timeout_s=150)
     told(row, channel.ages, before)

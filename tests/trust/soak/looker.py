@@ -44,6 +44,7 @@ class Row:
     dropped: int
     gaps: int
     stride: int
+    changes: int  # of the stride, each of which begins a new window
 
     @classmethod
     def read(cls, path: Path) -> list[Row]:
@@ -75,7 +76,7 @@ class Counted(Channel):
 
     frames = 0  # of a window
     samples = due = labels = gaps = 0
-    began = paced = 0
+    began = paced = changes = 0
 
     def __init__(
         self, address: Path | str, recognizer: Recognizer, shared: SharedStep, settings: Settings | None = None
@@ -88,6 +89,7 @@ class Counted(Channel):
         """A label is due at each multiple of the stride, once a window fits behind the last gap."""
         self.samples, self.gaps = self.samples + 1, self.gaps + sample.discontinuity
         if sample.discontinuity or self.stride != self.paced:
+            self.changes += self.stride != self.paced
             self.began, self.paced = sample.index, self.stride
         if sample.index % self.stride == 0 and sample.index - (self.frames - 1) * self.stride >= self.began:
             self.came[sample.index] = time.monotonic()
@@ -167,6 +169,7 @@ def _row(seconds: float, channel: Counted, took: list[float], drifted: list[floa
         dropped=channel.summary.dropped,
         gaps=channel.gaps,
         stride=channel.stride,
+        changes=channel.changes,
     )
 
 

@@ -46,7 +46,7 @@ def test_an_hour_of_live_input(
     _check_memory(ledger, rows, nightly, grown_mb)
     _check_latency(ledger, rows, nightly)
     _check_drift(ledger, rows)
-    _check_labels(ledger, rows)
+    _check_labels(ledger, rows, nightly)
 
 
 def _check_memory(ledger: Ledger, rows: Sequence[Row], nightly: bool, served_mb: float) -> None:
@@ -91,15 +91,22 @@ def _check_drift(ledger: Ledger, rows: Sequence[Row]) -> None:
     row.check()
 
 
-def _check_labels(ledger: Ledger, rows: Sequence[Row]) -> None:
-    """A sample that was dropped is missing in the windows of as many labels as a window has samples, 8."""
+def _check_labels(ledger: Ledger, rows: Sequence[Row], nightly: bool) -> None:
+    """A sample that was dropped is missing in the windows of as many labels as a window has samples, 8.
+
+    A stride that changes, which drops alone bring about, may do so one label later than it is told.
+    """
     row, last = ledger.row("labels", "as many as the stride promises"), rows[-1]
     missing = last.due - last.labels
-    failure = "" if -1 <= missing <= 8 * last.dropped + 1 else f"{missing} labels are missing, {last.dropped} dropped"
+    failure = (
+        ""
+        if -1 <= missing <= 8 * last.dropped + last.changes
+        else f"{missing} labels are missing, {last.dropped} dropped"
+    )
     row.add("labels", seconds=last.seconds, failure=failure)
     row.found = f"{last.labels:,} of {last.due:,} due, {last.dropped:,} samples dropped, and counted; {last.gaps} loops"
     fps = last.samples / last.seconds
-    assert last.labels > 100 and 20 < fps < 33
+    assert last.labels > 50 and (25 if nightly else 10) < fps < 33
     row.check()
 
 
