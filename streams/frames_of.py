@@ -15,7 +15,7 @@ import numpy as np
 from streams.errors import RecordingError, StreamError
 from streams.image_folder import read_picture
 from streams.items import Gap, Image, RgbFrame
-from streams.simulation.video import Video, as_sensor_sees
+from streams.simulation.video import Video, as_sensor_sees, capture_of
 from streams.source import Source
 from streams.video_source import VideoSource
 from streams.webcam import Webcam
@@ -169,7 +169,7 @@ def recorded_frames(address: str, fps: float | None) -> RecordedFrames:
 
 def _size_of(path: Path) -> tuple[int, int]:
     """Width and height of a video's first frame, as it is decoded."""
-    capture = cv2.VideoCapture(str(path.absolute())) if path.is_file() else None
+    capture = capture_of(path) if path.is_file() else None
     there, image = capture.read() if capture is not None else (False, None)
     if capture is not None:
         capture.release()

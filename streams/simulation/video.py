@@ -7,8 +7,10 @@ from frame to frame, the more the video's own frame rate shows in the events: 12
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -22,6 +24,12 @@ T_START_US = 1_000_000
 _EXPOSED = 0.5  # of the time between two frames
 
 
+def capture_of(path: Path) -> cv2.VideoCapture:
+    """OpenCV's reader of a video file, which may turn out to be none."""
+    name: Any = os.fsencode(path.absolute())  # of a name that is not UTF-8, a str would crash it
+    return cv2.VideoCapture(name)  # a colon in a relative name would be a protocol
+
+
 class Video:
     """A video file, opened. Raises ValueError that names the file if it cannot be read."""
 
@@ -29,7 +37,7 @@ class Video:
         if not path.is_file():
             raise ValueError(f"{path}: no such file; simulate takes `cards` or a video")
         self.path = path
-        self._capture = cv2.VideoCapture(str(path.absolute()))  # a colon in a relative name would be a protocol
+        self._capture = capture_of(path)
         self.fps = self._capture.get(cv2.CAP_PROP_FPS)
         if not self._capture.isOpened() or not 1 <= self.fps <= 100_000:
             self._capture.release()
