@@ -84,7 +84,8 @@ def _write(out: Path, released: Released, done: Conversion) -> dict[str, Any]:
 @contextmanager
 def _replaced_when_whole(out: Path) -> Iterator[Path]:
     """A new folder beside `out` to write to; it takes the place of `out` only when everything went well."""
-    new, old = (out.with_name(f".{out.name}.{secrets.token_hex(4)}.part") for _ in range(2))
+    new = out.with_name(f".{out.name}.{secrets.token_hex(4)}.part")
+    old = new.with_name(f"{new.name}.old")  # which is never taken for abandoned
     remove_abandoned(out.parent, f".{out.name}.", ".part")
     try:
         with naming(out, new):
