@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from app.frame_cache import file_fingerprint
 from streams import RenderConfig, Sample, open_source, synchronize
+from streams.files import file_fingerprint
 from streams.image_folder import ImageFolderSource, image_pairs
 from streams.simulation.scenes import SceneSource, scene
 

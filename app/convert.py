@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from app.model import read_label_file
-from streams.files import naming
+from streams.files import naming, remove_abandoned
 from streams.text import printable
 from velora.checkpoint import ADAPTER, CARD, CONFIG, save_checkpoint
 from velora.convert import Conversion, convert
@@ -84,8 +84,9 @@ def _write(out: Path, released: Released, done: Conversion) -> dict[str, Any]:
 @contextmanager
 def _replaced_when_whole(out: Path) -> Iterator[Path]:
     """A new folder beside `out` to write to; it takes the place of `out` only when everything went well."""
-    new = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
-    old = new.with_name(f"{new.name}.old")
+    new = out.with_name(f".{out.name}.{secrets.token_hex(4)}.part")
+    old = new.with_name(f"{new.name}.old")  # which is never taken for abandoned
+    remove_abandoned(out.parent, f".{out.name}.", ".part")
     try:
         with naming(out, new):
             new.mkdir(parents=True)

@@ -15,7 +15,6 @@ import hashlib
 import multiprocessing
 import os
 import re
-import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from app.clip_origins import ImageFolder, Origin, Recording, Scene
 from app.frame_cache import CachedClip, FrameCache, Spans
 from app.label_file import lines_of, read_label_rows
+from app.pool import be_a_worker
 from streams import StreamError
 from streams.files import GENERAL
 from streams.image_folder import image_pairs, span_of
@@ -310,11 +310,11 @@ def _make(
 
 
 def _prepare() -> None:
-    """In the workers: one thread each, and Ctrl-C is for the parent, which lets them finish what they are at."""
+    """In the workers: one thread each."""
     import cv2
     import torch
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    be_a_worker()
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
 

@@ -25,7 +25,6 @@ from velora.training.clips import Span
 
 _FORMAT = 2
 _FAST = [cv2.IMWRITE_PNG_COMPRESSION, 1]
-_HEAD_BYTES = 1 << 16
 
 Spans = Sequence[Span] | Callable[[], Sequence[Span]]
 
@@ -140,14 +139,6 @@ class FrameCache:
     def _paths(self, key: Mapping[str, Any]) -> tuple[Path, Path]:
         digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
         return self.folder / f"{digest}.json", self.folder / f"{digest}.frames"
-
-
-def file_fingerprint(path: Path) -> dict[str, Any]:
-    """What changes when a file does: its place, size, time of change, and beginning."""
-    state = path.stat()
-    with path.open("rb") as file:
-        head = hashlib.sha1(file.read(_HEAD_BYTES), usedforsecurity=False).hexdigest()
-    return {"path": str(path.resolve()), "size": state.st_size, "mtime_ns": state.st_mtime_ns, "head": head}
 
 
 def _decode(png: bytes) -> NDArray[np.uint8]:

@@ -14,7 +14,6 @@ import json
 import multiprocessing
 import os
 import shutil
-import signal
 import sys
 import tempfile
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -24,9 +23,10 @@ import cv2
 from rich.console import Console
 from rich.progress import Progress
 
+from app.pool import be_a_worker
 from app.simulate import write_labels
 from streams import Sample, open_source, synchronize, write_aedat4
-from streams.files import naming, replaced_when_whole
+from streams.files import naming, remove_abandoned, replaced_when_whole
 from streams.simulation.cards import LABELS, SENSOR
 from streams.simulation.scenes import SECONDS, CardScene, scene
 
@@ -46,7 +46,7 @@ def simulate_set(arguments: argparse.Namespace) -> int:
     _begin(out, arguments)
     make = make_images if arguments.layout == "images" else make_recording
     workers, context = min(os.cpu_count() or 1, len(scenes)), multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_heed_no_interrupt) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=be_a_worker) as pool:
         waiting = [pool.submit(make, scene, out) for scene in scenes]
         try:
             with Progress(console=Console(stderr=True)) as bar:
@@ -94,11 +94,6 @@ def _begin(out: Path, arguments: argparse.Namespace) -> None:
         part.write_text(json.dumps(wanted), encoding="utf-8")
 
 
-def _heed_no_interrupt() -> None:
-    """In the workers: Ctrl-C is for the parent, which lets them finish what they are at."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
 def make_recording(own: CardScene, out: Path) -> None:
     """A scene as a recording in the folder of its split."""
     path = out / own.split / f"{own.name}.aedat4"
@@ -128,7 +123,8 @@ def make_images(own: CardScene, out: Path) -> None:
     if listed.exists():
         return
     listed.parent.mkdir(parents=True, exist_ok=True)
-    with naming(out, out), tempfile.TemporaryDirectory(prefix=f".{own.name}.", dir=out) as folder:
+    remove_abandoned(out, f".{own.name}.", ".part")
+    with naming(out, out), tempfile.TemporaryDirectory(prefix=f".{own.name}.", suffix=".part", dir=out) as folder:
         recording = Path(folder) / "scene.aedat4"
         _write(own, recording)
         with open_source(recording) as source:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import shutil
 import tempfile
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from typing import Any
 
 from app.child import Child
 from app.lessons import Lessons
+from streams.files import remove_abandoned
 
 #: of `velora train`, as benchmarks/teach.py found them: a gentle rate, from a head that knows the class means
 OPTIONS: Sequence[str] = (
@@ -31,7 +31,6 @@ OPTIONS: Sequence[str] = (
 _KEPT = ("config.json", "adapter.safetensors", "README.md", "training.json", "summary.json")
 _LONGEST_NAME = 80
 _WORK = ".teaching-"
-_ABANDONED_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +76,7 @@ class Teaching:
         if self._target.exists():
             raise ValueError(f"there is a model {name} already: choose another name")
         out_folder.mkdir(parents=True, exist_ok=True)
-        _tidy(out_folder)
+        remove_abandoned(out_folder, _WORK)
         self._state = TeachingState()
         self._asked_to_stop = False
         with ExitStack() as stack:
@@ -141,15 +140,6 @@ def _checked(name: str) -> str:
     if not plain or name.startswith(".") or not 1 <= len(name) <= _LONGEST_NAME:
         raise ValueError(f"a model's name has 1 to {_LONGEST_NAME} characters, none of them / or \\: {name[:40]!r}")
     return name
-
-
-def _tidy(folder: Path) -> None:
-    """Remove what a killed program has left."""
-    for path in folder.glob(f"{_WORK}*"):
-        with suppress(OSError):
-            newest = max((file.stat().st_mtime for file in path.rglob("*")), default=path.stat().st_mtime)
-            if time.time() - newest > _ABANDONED_S:
-                shutil.rmtree(path)
 
 
 def _after(state: TeachingState, said: Mapping[str, Any]) -> TeachingState:

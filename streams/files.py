@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import errno
 import glob
+import hashlib
 import os
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from streams.errors import RecordingError
 
 _ABANDONED_S = 3600.0
+_HEAD_BYTES = 1 << 16
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # there is no room for more
 #: no place of the disk can be written: no single file's own fault
 GENERAL = (*FULL, errno.EROFS)
@@ -44,7 +47,7 @@ class PartFile:
 
     def __init__(self, path: Path) -> None:
         """Raises OSError, which names `path`."""
-        _tidy(path)
+        remove_abandoned(path.parent, f".{path.name}.", ".part")
         self._whole = path
         self.path = path.with_name(f".{path.name}.{os.getpid()}.part")  # another process may write the same file
         with naming(path, self.path):
@@ -86,7 +89,7 @@ def naming(whole: Path, part: Path) -> Iterator[None]:
             name = str(whole) + str(error.filename).removeprefix(str(part))
         else:
             raise
-        raise OSError(error.errno, error.strerror, name) from error
+        raise OSError(error.errno, os.strerror(error.errno or 0), name) from error
 
 
 def append_whole(file: FileIO, data: bytes) -> None:
@@ -114,11 +117,20 @@ def in_words(error: OSError) -> str:
     return reason(error) if error.filename is None else f"{error.filename}: {reason(error)}"
 
 
-def _tidy(path: Path) -> None:
+def remove_abandoned(folder: Path, begins: str, ends: str = "") -> None:
+    """Remove what killed processes have left: files and folders of such names in which nobody has written for an hour.
+
+    Nothing is raised.
+    """
     with suppress(OSError):
-        for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
-            if time.time() - part.stat().st_mtime > _ABANDONED_S:
-                part.unlink(missing_ok=True)
+        for path in folder.glob(f"{glob.escape(begins)}*{glob.escape(ends)}"):
+            newest = max(found.lstat().st_mtime for found in (path, *path.rglob("*")))
+            if time.time() - newest < _ABANDONED_S:
+                continue
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def open_recording(path: Path, buffering: int = 0) -> BinaryIO:
@@ -134,3 +146,11 @@ def open_recording(path: Path, buffering: int = 0) -> BinaryIO:
     except (OSError, ValueError) as error:  # a name with a null byte is a ValueError
         reason = getattr(error, "strerror", None) or str(error)
         raise RecordingError(f"{path}: cannot be read ({reason}); check its permissions") from None
+
+
+def file_fingerprint(path: Path) -> dict[str, Any]:
+    """What changes when a file does: its place, size, time of change, and beginning."""
+    state = path.stat()
+    with path.open("rb") as file:
+        head = hashlib.sha1(file.read(_HEAD_BYTES), usedforsecurity=False).hexdigest()
+    return {"path": str(path.resolve()), "size": state.st_size, "mtime_ns": state.st_mtime_ns, "head": head}

@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import io
+import os
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,13 +28,14 @@ from typing import Any
 from streams.aedat4_writer import Aedat4Writer, write_aedat4
 from streams.cells import safe
 from streams.errors import RecordingError
-from streams.files import append_whole, reason, replaced_when_whole
+from streams.files import FULL, append_whole, reason, replaced_when_whole
 from streams.items import EventImage, EventPacket, Gap, Item, RgbFrame
 from streams.source import Source, Through
 from streams.write_behind import WriteBehind
 
 _SPAN_US = 1_000_000  # of labels that are not on disk yet
 _LATE_S = 1.0  # of a disk: beyond, it is told
+_LOOK_S = 1.0  # between two looks whether the file is still there
 _ROW_BYTES = 1_000
 HEADINGS = ("recording", "start_us", "end_us", "label", "confidence")
 
@@ -65,7 +68,7 @@ class _Recording:
 
     def __init__(self, path: Path, writer: Aedat4Writer) -> None:
         self.told = Recorded(path, time.monotonic())
-        self._writer = writer
+        self._writer, self._made, self._looked_at = writer, path.stat(), time.monotonic()
         self._behind = WriteBehind(path.name, self._write, self._finish)
 
     @property
@@ -90,6 +93,8 @@ class _Recording:
     def _write(self, item: EventPacket | RgbFrame) -> None:
         try:
             self._writer.write(item)
+            if time.monotonic() - self._looked_at > _LOOK_S:
+                self._look()
         except OSError as error:  # a full disk: what is there stays readable, the feed goes on
             self.told.failure = f"it ends here, since it cannot be written on ({reason(error)})"
             raise
@@ -100,8 +105,21 @@ class _Recording:
     def _finish(self) -> None:
         with contextlib.suppress(OSError):  # a full disk: readers manage without the table
             self._writer.close()
-        with contextlib.suppress(OSError):
-            self.told.size = self.told.path.stat().st_size
+        try:
+            self.told.size = self._look()
+        except OSError as error:
+            self.told.failure = self.told.failure or reason(error)
+
+    def _look(self) -> int:
+        """Its size. Raises OSError where nobody would find what is written."""
+        self._looked_at = time.monotonic()
+        try:
+            state = self.told.path.stat()
+        except FileNotFoundError:
+            raise FileNotFoundError(errno.ENOENT, "it was removed meanwhile") from None
+        if not os.path.samestat(state, self._made):
+            raise OSError(errno.ENOENT, "it was replaced meanwhile")
+        return state.st_size
 
 
 class Tee(Through):
@@ -237,11 +255,12 @@ class LabelLog:
         if not self.path.stat().st_size:
             self.path.unlink(missing_ok=True)  # not even its headings
         elif not self.failure:
-            with (
-                contextlib.suppress(OSError),  # a full disk: the rows are there already, if not joined
-                replaced_when_whole(self.path) as part,
-            ):
-                part.write_bytes(_csv([HEADINGS, *map(self._row, _joined(self._rows))]))
+            try:
+                with replaced_when_whole(self.path) as part:
+                    part.write_bytes(_csv([HEADINGS, *map(self._row, _joined(self._rows))]))
+            except OSError as error:
+                if error.errno not in FULL:  # else the rows are there already, if not joined
+                    raise
 
     def _row(self, row: tuple[int, int, str, float]) -> tuple[str, int, int, str, str]:
         return label_row(self._name, *row)

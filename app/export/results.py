@@ -11,8 +11,7 @@ from typing import Any
 
 from app.label_file import LabelRow, read_label_rows
 from app.labelling.ledger import RUN
-from app.labelling.notes import BOOKS, Note, read_notes
-from app.labelling.outputs import digest_of
+from app.labelling.notes import BOOKS, Note, digest_of, read_notes
 from streams.text import storable
 
 

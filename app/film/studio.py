@@ -71,9 +71,9 @@ def _outcome(
         return Outcome(job, make_film(job, look, told, stopped), made=True)
     except (StreamError, ValueError) as error:
         return Outcome(job, failure=str(error))
-    except FileNotFoundError:
-        return Outcome(job, failure=f"{job.recording}: no such file; check the path")
     except OSError as error:
+        if not job.recording.exists():
+            return Outcome(job, failure=f"{job.recording}: no such file; check the path")
         if error.errno in GENERAL:
             raise
         return Outcome(job, failure=in_words(error) if error.filename else f"{job.video}: {reason(error)}")

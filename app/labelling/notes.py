@@ -136,6 +136,11 @@ def is_done(place: Place) -> bool:
     return note is not None and not note.failed
 
 
+def digest_of(path: Path) -> str:
+    """Of a small file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
 def read_notes(out: Path) -> Iterator[Note]:
     """All notes below an output folder."""
     for text in contents_below(out / BOOKS / "notes", ".json"):

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from app.labelling.engine import Digests
-from app.labelling.notes import FORMATS, Place, read_note
+from app.labelling.notes import FORMATS, Place, digest_of, read_note
 from app.labelling.settings import Settings
 from app.labelling.storage import copy, make_folder, named, part_of, replaced_when_whole
 from app.labelling.windows import window_writer
@@ -111,11 +110,6 @@ def write_labels(path: Path, recording: str, spans: list[LabelSpan]) -> None:
     rows = [label_row(storable(recording), s.start_us, s.end_us, s.label, s.confidence) for s in spans]
     with replaced_when_whole(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([HEADINGS, *rows])
-
-
-def digest_of(path: Path) -> str:
-    """Of a small file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def _kept_corrections(place: Place) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
 from app.labelling.scratch import own_scratch
-from streams.files import PartFile, naming
+from streams.files import PartFile, file_fingerprint, naming
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://")
 _LIVE = ("tcp",)
@@ -202,8 +202,6 @@ def fingerprint(path: Path) -> dict[str, Any]:
     Raises OSError where it is not there.
     """
     if not is_far(path):
-        from app.frame_cache import file_fingerprint  # which imports torch
-
         return {name: value for name, value in file_fingerprint(path).items() if name != "path"}
     storage, name = storage_of(path)
     facts = storage.info(name)

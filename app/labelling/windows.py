@@ -67,7 +67,8 @@ class ParquetWindows(WindowWriter):
         kinds = (names, pa.int64(), pa.int64(), names, pa.float64(), pa.bool_(), likely, names, names)
         self._schema = pa.schema(list(zip(COLUMNS, kinds, strict=True)))
         self._table = pa.Table.from_pylist
-        self._writer = pq.ParquetWriter(path, self._schema, compression="zstd")
+        self._file = path.open("wb")  # a path that is no UTF-8 it would not take
+        self._writer = pq.ParquetWriter(self._file, self._schema, compression="zstd")
         self._rows: list[dict[str, Any]] = []
 
     def add(self, row: dict[str, Any]) -> None:
@@ -81,6 +82,7 @@ class ParquetWindows(WindowWriter):
             if self._rows:
                 self._flush()
             self._writer.close()
+        self._file.close()
 
     def _flush(self) -> None:
         self._writer.write_table(self._table(self._rows, schema=self._schema))

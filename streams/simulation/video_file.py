@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -22,13 +24,13 @@ class VideoFile:
     def __init__(self, path: Path) -> None:
         self.counts: Counter[str] = Counter()
         fault = f"{path} cannot be read as a video: convert it to MP4 or AVI"
-        first = cv2.VideoCapture(str(path))  # of its own, for not all files can be wound back
+        first = _capture_of(path)  # of its own, for not all files can be wound back
         there, image = first.read()
         first.release()
         if not there or image is None:
             raise ValueError(fault)
         self.size = (image.shape[1], image.shape[0])  # (width, height), as it is decoded
-        self._capture = cv2.VideoCapture(str(path))
+        self._capture = _capture_of(path)
         self.fps = self._capture.get(cv2.CAP_PROP_FPS)
         if not self._capture.isOpened() or not 1 <= self.fps <= _MOST_FPS:
             self._capture.release()
@@ -53,3 +55,9 @@ class VideoFile:
                 return
             time_us = round(number * 1e6 / self.fps)
             yield RgbFrame(time_us, time_us, as_sensor_sees(np.asarray(image, np.uint8), width, height))
+
+
+def _capture_of(path: Path) -> cv2.VideoCapture:
+    """OpenCV's reader of a video file, which may turn out to be none."""
+    name: Any = os.fsencode(path.absolute())  # of a name that is not UTF-8, a str would crash it
+    return cv2.VideoCapture(name)  # a colon in a relative name would be a protocol

@@ -10,8 +10,7 @@ from pathlib import Path
 
 from app.cli import main
 from app.label_file import LabelRow, write_label_rows
-from app.labelling.notes import DONE, FAILED, Note, Place, state_of, write_note
-from app.labelling.outputs import digest_of
+from app.labelling.notes import DONE, FAILED, Note, Place, digest_of, state_of, write_note
 from tests.app.conftest import write_square
 
 START_US = 1_005_000  # of the first sample of `write_square`

@@ -333,3 +333,14 @@ def test_simulate_turns_a_video_into_a_recording_that_replays(tmp_path: Path, ca
 def test_simulate_says_what_does_not_fit(tmp_path: Path, capsys, arguments: str, message: str) -> None:
     assert main(["simulate", *arguments.split(), "--out", str(tmp_path / "a.aedat4")]) == 1
     assert message in capsys.readouterr().err and list(tmp_path.iterdir()) == []
+
+
+def test_output_that_cannot_be_written_is_one_line(small_recording: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    code = "import sys; from app.cli import main; sys.exit(main(sys.argv[1:]))"
+    with open("/dev/full", "w") as full:
+        line = [sys.executable, "-c", code, "info", str(small_recording), "--json"]
+        ended = subprocess.run(line, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    told = "velora: standard output: No space left on device; make room, or choose another place\n"
+    assert (ended.returncode, ended.stderr) == (1, told)

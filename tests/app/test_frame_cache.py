@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.frame_cache import FrameCache, file_fingerprint
+from app.frame_cache import FrameCache
 from streams import Sample
+from streams.files import file_fingerprint
 from streams.items import no_events
 from velora.preprocess import resize
 from velora.training.clips import Span

@@ -6,6 +6,8 @@ import base64
 import re
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -316,3 +318,9 @@ class TestBrowser:
         tab.evaluate("document.querySelectorAll('details').forEach(group => { group.open = false; })")
         tab.click("figcaption a >> nth=1")
         tab.wait_for_function("document.querySelector('.row:target')?.checkVisibility()")
+
+
+def test_it_starts_without_torch_as_export_does() -> None:
+    code = "import sys, app.label_report.command, app.export.command; print('torch' in sys.modules)"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert said.stdout == "False\n", said.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sys
@@ -16,7 +17,7 @@ from app.labelling import far_lock, scratch
 from app.labelling.inputs import find
 from app.labelling.lock import locked
 from app.labelling.scratch import Scratch
-from app.labelling.storage import fetched, is_far, part_of, place
+from app.labelling.storage import fetched, is_far, part_of, place, replaced_when_whole
 from tests.app.conftest import write_square
 from tests.app.test_label import index, label, lines, rows, run
 from tests.app.test_sources import KINDS
@@ -268,3 +269,10 @@ def test_labels_from_and_to_s3_are_those_of_near_recordings(
         assert labelled_now(label_far("s3://bucket/in", "s3://bucket/labels")[2]) == 0
     finally:
         server.stop()
+
+
+def test_a_full_disk_names_what_was_to_be_written(tmp_path: Path) -> None:
+    """Of a file of this machine; the error of a write names none."""
+    with pytest.raises(OSError, match="No space left") as full, replaced_when_whole(tmp_path / "index.csv"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert full.value.filename == str(tmp_path / "index.csv") and not list(tmp_path.iterdir())

@@ -89,3 +89,12 @@ def test_a_file_is_no_folder(tmp_path: Path, capsys) -> None:
     (tmp_path / "file").touch()
     assert make(tmp_path / "file") == 1
     assert "is a file; with --scenes, --out names a folder" in capsys.readouterr().err
+
+
+def test_cards_without_their_labels_are_no_recording(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("app.simulate.write_labels", full)
+    assert main(["simulate", "cards", "--seconds", "0.2", "--out", str(tmp_path / "a.aedat4")]) == 1
+    assert not list(tmp_path.iterdir())

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from streams.files import append_whole, reason, replaced_when_whole
+from streams.files import append_whole, reason, remove_abandoned, replaced_when_whole
 
 
 def test_a_file_takes_the_place_of_the_old_one_only_when_everything_went_well(tmp_path: Path) -> None:
@@ -92,3 +92,14 @@ def test_all_of_it_is_appended_or_nothing(tmp_path: Path) -> None:
             append_whole(file, b"half of this")
         assert file.tell() == 5
     assert (tmp_path / "a").read_bytes() == b"whole"
+
+
+def test_what_is_abandoned_is_removed_folders_too_and_nothing_else(tmp_path: Path) -> None:
+    for name, old in ((".a.1.part", True), (".a.2.part", False), (".a.keep", True), ("a.part", True)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").touch()
+        for path in (tmp_path / name / "file", tmp_path / name):
+            os.utime(path, (time.time() - 7_200 * old,) * 2)
+    remove_abandoned(tmp_path, ".a.", ".part")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".a.2.part", ".a.keep", "a.part"]
+    remove_abandoned(tmp_path / "nowhere", ".a.", ".part")

@@ -6,6 +6,7 @@ import csv
 import errno
 import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -236,6 +237,38 @@ def test_a_disk_that_hangs_keeps_nobody_from_ending(
         recorded = tee.stop()
     assert recorded is not None and recorded.failure.startswith("its end is missing")
     slow_disk.goes_on.set()
+
+
+def test_a_recording_that_somebody_removes_or_replaces_says_so(
+    small_recording: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streams.record._LOOK_S", 0.0)
+    for harm, told in ((Path.unlink, "it was removed meanwhile"), (replace, "it was replaced meanwhile")):
+        out = tmp_path / "out.aedat4"
+        with Tee(open_source(small_recording)) as tee:
+            assert isinstance(tee, Tee)
+            tee.start(out)
+            items = iter(tee)
+            next(items)
+            harm(out)
+            assert len(list(items)) > 100
+            recorded = tee.stop()
+        assert recorded is not None and told in recorded.failure and recorded.events < 12_000
+        out.unlink(missing_ok=True)
+
+
+def replace(path: Path) -> None:
+    """Put another file in its place."""
+    path.with_name("other").write_bytes(b"other")
+    path.with_name("other").replace(path)
+
+
+def test_labels_whose_folder_somebody_removes_say_so(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    log = LabelLog(tmp_path / "folder" / "a.aedat4")
+    shutil.rmtree(tmp_path / "folder")
+    log.close()
+    assert "cannot be written on (No such file or directory; check the path)" in log.failure
 
 
 def test_a_recording_is_not_replaced_unasked(small_recording: Path, tmp_path: Path) -> None:

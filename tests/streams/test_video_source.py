@@ -70,6 +70,16 @@ def test_a_name_with_a_colon_is_a_file(video: Path, tmp_path: Path, monkeypatch:
         assert isinstance(next(iter(source)), EventPacket)
 
 
+def test_a_name_that_is_no_utf_8_is_a_file(video: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a\udcff.avi"  # which crashed the process
+    try:
+        path.write_bytes(video.read_bytes())
+    except OSError:
+        pytest.skip("this system has no such names")
+    with open_source(path) as source:
+        assert isinstance(next(iter(source)), EventPacket)
+
+
 def test_what_is_no_video_is_named(tmp_path: Path) -> None:
     path = tmp_path / "holiday.mp4"
     path.write_bytes(b"no video at all" * 100)

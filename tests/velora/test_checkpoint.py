@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from tests.velora.conftest import TINY, VARIANTS, make_checkpoint, make_config, make_trainable, tiny_backbone
@@ -17,6 +18,7 @@ from velora.checkpoint import (
     build_trainable,
     load_checkpoint,
     save_checkpoint,
+    save_tensors,
     tensor_shapes,
     trained_tensors,
 )
@@ -148,3 +150,14 @@ def test_shapes_are_known_before_reading(variant: str) -> None:
         assert {n: tuple(t.shape) for n, t in trained_tensors(model).items()} == tensor_shapes(
             config, trained_tensors(model)
         )
+
+
+def test_a_full_disk_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def save(*_: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("velora.checkpoint.save_file", save)
+    with pytest.raises(OSError, match="No space left on device") as full:
+        save_tensors(tmp_path / "adapter.safetensors", {"a": torch.zeros(1)})
+    assert full.value.errno == 28 and full.value.filename == str(tmp_path / "adapter.safetensors")
+    assert not list(tmp_path.iterdir())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,7 +11,9 @@ from torch import Tensor
 
 from tests.velora.conftest import TINY, VARIANTS, make_config, make_trainable
 from velora.adapter import Adapter
+from velora.errors import ModelError
 from velora.model import VELoRA
+from velora.training import trainer
 
 TRAINED = {name: changes for name, changes in VARIANTS.items() if name != "zero-shot"}
 
@@ -164,3 +168,16 @@ def test_new_blocks_start_small_and_keep_their_mean_when_some_are_left_out() -> 
     x = torch.ones(20_000, 1, 1)
     assert block.train()._drop_path(x).mean().item() == pytest.approx(1, abs=0.02)
     assert block._drop_path(x).unique().tolist() == pytest.approx([0, 1 / 0.9])
+
+
+def test_what_a_process_that_reads_windows_raises_is_one_line() -> None:
+    def batches() -> Iterator[None]:
+        yield None
+        raise FileNotFoundError(
+            "Caught FileNotFoundError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n"
+            "  File \"frame_cache.py\", line 55\nFileNotFoundError: [Errno 2] No such file or directory: 'a.frames'\n"
+        )
+
+    with pytest.raises(ModelError) as told:
+        list(trainer._read(batches()))
+    assert "'a.frames'); the same command goes on" in str(told.value) and "\n" not in str(told.value)
