@@ -171,7 +171,7 @@ def chain(length: int) -> bytes:
         (b"cos\nmkdir\n" + text("marker") + b"\x85R", "it names os.mkdir, which no weights need"),
         (b"cbuiltins\neval\n" + text("1") + b"\x85R", "it names builtins.eval"),
         (b"ctorch._utils\n_rebuild_tensor_v2.__globals__\n", "it names torch._utils._rebuild_tensor_v2.__glob"),
-        (b"c\x1b[31mred\rline\nname\n", r"it names \[31mredline.name"),
+        (b"c\x1b[31mred\rline\nname\n", r"it names \?\[31mred\?line.name"),
         (b"ctorch._utils\n_rebuild_tensor_v2\n}b", "it changes a function as if it were a Node"),
         (TENSOR + b"}b", "it changes a Tensor as if it were a Node"),
         (TENSOR + b"(K\x00K\x01u", "it changes a Tensor as if it were a dict"),
