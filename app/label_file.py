@@ -16,7 +16,7 @@ from streams.cells import plain
 from streams.files import replaced_when_whole
 from streams.record import HEADINGS, label_row
 
-_LARGEST_TEXT = 1 << 24  # bytes: some 400,000 lines, which take a few hundred MB of memory
+_LARGEST_TEXT, _MOST_LINES = 1 << 24, 500_000  # bytes and lines, which take seconds and a few hundred MB of memory
 _LATEST_US = 1 << 62
 _SHOWN_CHARS = 40  # of a cell that is wrong
 
@@ -57,8 +57,11 @@ def lines_of(path: Path) -> list[str]:
     """Lines of a text that came from somebody. Raises ValueError that names it, and OSError."""
     if path.stat().st_size > _LARGEST_TEXT:
         raise ValueError(f"{path} is larger than any list of labels")
+    data = path.read_bytes()
+    if data.count(b"\n") > _MOST_LINES:
+        raise ValueError(f"{path} has more lines than any list of labels; {_MOST_LINES:,} are read")
     try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
+        return data.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError:
         raise ValueError(f"{path} is not UTF-8 text: save it as such") from None
 

@@ -62,3 +62,10 @@ def test_a_file_larger_than_any_list_is_not_read(tmp_path: Path) -> None:
         read_label_rows(path)
     assert tracemalloc.get_traced_memory()[1] < 1 << 20
     tracemalloc.stop()
+
+
+def test_a_list_of_millions_of_short_lines_is_refused_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_bytes(b"a,0,1,b\n" * 600_000)
+    with pytest.raises(ValueError, match="labels.csv has more lines than any list of labels; 500,000 are read"):
+        read_label_rows(path)
