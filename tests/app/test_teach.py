@@ -120,7 +120,7 @@ def test_what_a_killed_program_left_is_removed_when_it_is_old(lessons: Lessons, 
     for name, age_s in ((".teaching-old", 7200), (".teaching-now", 0)):
         file = tmp_path / name / "model" / "training.pt"
         file.parent.mkdir(parents=True)
-        for path in (file, file.parent):
+        for path in (file, file.parent, file.parent.parent):
             path.touch()
             os.utime(path, (time.time() - age_s, time.time() - age_s))
     teaching = Teaching(lessons, "nowhere", tmp_path, "never")
