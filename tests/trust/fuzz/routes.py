@@ -70,16 +70,17 @@ def label(path: Path) -> str:
 def upload(path: Path) -> str:
     """upload to the page."""
     viewers, token = _page()
-    with tempfile.TemporaryDirectory() as folder:
-        sent = Path(folder) / path.name
-        shutil.copyfile(path, sent)
-        try:
-            viewers.play_upload(token, sent)
-        except (StreamError, ValueError) as error:
-            from app.channel import one_line
+    sent = (
+        Path(tempfile.mkdtemp(dir=path.parent)) / path.name
+    )  # a folder of its own, which goes when it is played no more
+    shutil.copyfile(path, sent)
+    try:
+        viewers.play_upload(token, sent)
+    except (StreamError, ValueError) as error:
+        from app.channel import one_line
 
-            return line(one_line(error, sent))
-        assert not sent.exists(), "what was uploaded is left behind"
+        assert not sent.parent.exists(), "what was uploaded is left behind"
+        return line(one_line(error, sent))
     try:
         return _shown(viewers.get(token))
     finally:
