@@ -72,7 +72,7 @@ class PaperFusion(nn.Module):
             own, shared = block.two_rows(each, wanted, encoders.route_fusion(len(cls)))  # the latter: class rows of Y
             read = torch.cat([own.view_as(r_e) + self._gain(shared[:, -2:]), shared[:, :-2]], dim=1)
         else:
-            read = block.rows(*each).view_as(r_e)
+            read = tower.blocks[-1].rows(*each).view_as(r_e)
         features: Tensor = tower.ln_post(read.to(tower.dtype))
         logits: Tensor = self.head(features.flatten(1).to(self.head.weight.dtype))
         return logits

@@ -133,11 +133,6 @@ class PreparedLast:
         k, v = self.kv(self.ln_1(x)).chunk(2, dim=-1)
         return split_heads(k, self.heads), split_heads(v, self.heads)
 
-    def rows(self, x: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """As `Block.rows`, without adapters."""
-        x = self._read(x, keys, values)
-        return x + self._feed(x, len(x))
-
     def two_rows(self, frozen: Rows, adapted: Rows, route: Route | None) -> tuple[Tensor, Tensor]:
         """As `Block.two_rows`."""
         own, shared = self._read(*frozen), self._read(*adapted)
@@ -151,7 +146,7 @@ class PreparedLast:
         return x + self.out(read.transpose(1, 2).flatten(2))
 
     def _feed(self, x: Tensor, frozen: int) -> Tensor:
-        """The feed-forward half of rows x [..., d], with the adapter for all but the first `frozen`."""
+        """The feed-forward half of rows x [rows, d], with the adapter for all but the first `frozen`."""
         normed = self.ln_2(x)
         hidden = self.fc(normed)
         _add_low(self.fc_low, normed[frozen:], hidden[frozen:])
@@ -162,9 +157,8 @@ class PreparedLast:
 
 
 def _add_low(low: _Adapted, x: Tensor, y: Tensor) -> None:
-    """To y what the only stream of an adapter makes of x; both [rows, features], perhaps none."""
-    if len(x):
-        y.addmm_(F.linear(x, low.down), low.up)
+    """To y what the only stream of an adapter makes of x; both [rows, features]."""
+    y.addmm_(F.linear(x, low.down), low.up)
 
 
 class PreparedTower:

@@ -26,7 +26,7 @@ from velora.errors import ModelError, NotFiniteError
 from velora.graphs import Function, Replays, record_on_cuda
 from velora.model import VELoRA, pool
 from velora.prediction import Prediction, top_labels
-from velora.preprocess import normalize, resize_to
+from velora.preprocess import difference, normalize, resize_to
 from velora.session import DIFF, EVENT, RGB, Frame, Plan, Session
 from velora.stopwatch import Stopwatch
 
@@ -83,7 +83,7 @@ class Recognizer:
         with self._lock, torch.inference_mode():
             images = torch.randint(256, (2, 2, 3, size, size), dtype=torch.uint8, device=self.device)
             for _ in range(2):
-                codes = self._encodings(images, *self._sent([(1, RGB), (1, EVENT)], [(1, 0)] if moves else []))
+                codes = self._encodings(images, *self._sent([(1, RGB), (1, EVENT)], [(0, 1)] if moves else []))
                 self._fusion(*(code.float().unsqueeze(0) for code in codes))
 
     def open(self, *, stride: int = 1, hop: int = 1) -> Session:
@@ -146,7 +146,7 @@ class Recognizer:
                 if frame is not None:
                     places.setdefault(frame, len(places))
         still = [(places[job.frame], job.stream) for job in jobs if job.stream != DIFF]
-        motion = [(places[job.frame], places[job.before]) for job in jobs if job.stream == DIFF and job.before]
+        motion = [(places[job.before], places[job.frame]) for job in jobs if job.stream == DIFF and job.before]
         images = torch.stack([frame.images for frame in places])
         for job, code in zip(jobs, self._encodings(images, *self._sent(still, motion)), strict=True):
             job.frame.codes[job.stream] = code.clone()  # the next step may overwrite it, and a view keeps all alive
@@ -205,15 +205,15 @@ class Recognizer:
 def encodings(model: VELoRA, images: Tensor, still: Tensor, motion: Tensor) -> Tensor:
     """Codes [P + D, N, d] of some samples' images, uint8 [F, 2, 3, S, S].
 
-    `still` [P, 2] are the places in [F, 2] of the images to encode, `motion` [D, 2] the two samples of [F] between
-    which there is motion: the sum of both modalities' changes (as `difference`).
+    `still` [P, 2] are the places in [F, 2] of the images to encode, `motion` [D, 2] the samples of [F] before and
+    after each motion.
     """
     normal = normalize(images, model.config.mean, model.config.std)
     place, stream = still.T
     batch = [normal[place, stream]]
     if len(motion):
-        now, before = motion.T
-        batch.append((normal[now] - normal[before]).abs_().sum(dim=1))
+        before_now = normal[motion]  # [D, 2, modality, 3, S, S]
+        batch.append(difference(before_now[:, :, 0], before_now[:, :, 1])[:, 0])
     return model.encode(torch.cat(batch), torch.cat([stream, torch.full_like(motion[:, 0], DIFF)]))
 
 
