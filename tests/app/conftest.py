@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from multiprocessing.connection import Connection
 from pathlib import Path
 from unittest.mock import Mock
@@ -15,6 +14,7 @@ from unittest.mock import Mock
 import pytest
 
 from streams import write_aedat4
+from tests.app.fakes import PoolHere
 from tests.conftest import moving_square
 
 
@@ -114,20 +114,4 @@ def with_treachery(folder: Path) -> str:
 @pytest.fixture
 def pool_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Data sets are read without processes, which take seconds to start."""
-
-    class Here:
-        def __init__(self, *_: object, **__: object) -> None: ...
-        def __enter__(self) -> Here:
-            return self
-
-        def __exit__(self, *_: object) -> None: ...
-        def shutdown(self, **_: object) -> None: ...
-        def submit(self, work: object, *arguments: object) -> Future[object]:
-            done: Future[object] = Future()
-            try:
-                done.set_result(work(*arguments))  # type: ignore[operator]
-            except Exception as error:
-                done.set_exception(error)
-            return done
-
-    monkeypatch.setattr("app.datasets.ProcessPoolExecutor", Here)
+    monkeypatch.setattr("app.datasets.ProcessPoolExecutor", PoolHere)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from types import SimpleNamespace
 
 import numpy as np
@@ -105,3 +106,21 @@ def sample(index: int, value: int = 0, *, discontinuity: bool = False, size: tup
     image = np.full((size[1], size[0], 3), value, np.uint8)
     end_us = 1_000 * (index + 1)
     return Sample(index, end_us - 1_000, end_us, image, image, no_events(), True, True, discontinuity)
+
+
+class PoolHere:
+    """A pool of processes that are none: work is done in this one, at once."""
+
+    def __init__(self, *_: object, **__: object) -> None: ...
+    def __enter__(self) -> PoolHere:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+    def shutdown(self, **_: object) -> None: ...
+    def submit(self, work: Callable[..., object], *arguments: object) -> Future[object]:
+        done: Future[object] = Future()
+        try:
+            done.set_result(work(*arguments))
+        except Exception as error:
+            done.set_exception(error)
+        return done

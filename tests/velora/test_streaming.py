@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import random
-import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from unittest.mock import Mock
 
@@ -20,7 +16,7 @@ from torch import Tensor
 from streams.items import Sample
 from tests.velora.conftest import VARIANTS, make_config, make_recognizer, make_sample, normalized
 from velora.config import STREAMS
-from velora.errors import ModelError, NotFiniteError
+from velora.errors import ModelError
 from velora.prediction import Prediction
 from velora.preprocess import resize
 from velora.recognizer import Recognizer
@@ -110,88 +106,6 @@ def test_push_equals_the_whole_window_for_every_preset_and_adapter(variant: str)
         prediction = session.push(sample)
         if prediction and window:
             np.testing.assert_allclose(prediction.probabilities, from_scratch(recognizer, window), atol=1e-4)
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_a_swap_goes_on_as_if_the_other_had_been_there_all_along(variant: str) -> None:
-    other = make_recognizer(make_config(**VARIANTS[variant]), seed=2)
-    session, fresh = make_recognizer(make_config()).open(), other.open()
-    for i in range(9):
-        if i == 6:
-            session.swap(other)
-        prediction, expected = session.push(make_sample(i)), fresh.push(make_sample(i))
-        if i >= 6:
-            assert prediction and expected
-            np.testing.assert_allclose(prediction.probabilities, expected.probabilities, atol=1e-5)
-
-
-def test_a_swap_to_another_dtype_keeps_the_window(recognizer: Recognizer) -> None:
-    half = make_recognizer(make_config(), dtype=torch.bfloat16)
-    session, fresh = recognizer.open(), half.open()
-    for i in range(8):
-        prediction, expected = session.push(make_sample(i)), fresh.push(make_sample(i))
-        if i == 5:
-            session.swap(half)
-    assert prediction and expected
-    np.testing.assert_allclose(prediction.probabilities, expected.probabilities, atol=0.02)
-
-
-def test_a_swap_encodes_the_window_once_and_then_what_is_new(
-    recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    other = make_recognizer(make_config(), seed=2)
-    counter = Counter(other, monkeypatch)
-    session = recognizer.open()
-    for i in range(8):
-        if i == 6:
-            session.swap(other)
-        session.push(make_sample(i))
-    assert counter.calls == [4 + 4 + 3, 3]
-
-
-@pytest.mark.parametrize("change", [{"frames": 2}, {"rendering": {"style": "count"}}])
-def test_a_swap_to_other_windows_starts_anew(recognizer: Recognizer, change: dict[str, object]) -> None:
-    other = make_recognizer(make_config(**change))
-    session = recognizer.open()
-    for i in range(4):
-        session.push(make_sample(i))
-    session.swap(other)
-    assert indices([session.push(make_sample(i)) for i in range(4, 9)])[0] == 3 + other.config.frames
-
-
-def test_a_swap_to_another_backbone_is_refused_with_both_named(recognizer: Recognizer) -> None:
-    other = Mock(spec=Recognizer, config=make_config(backbone="ViT-B-32"))
-    other.name = "cards"
-    session = recognizer.open()
-    with pytest.raises(ModelError, match=r"cards is for the backbone ViT-B-32, but this stream runs on demo"):
-        session.swap(other)
-    assert session.recognizer is recognizer
-
-
-def test_swaps_beside_steps_and_pushes_leave_every_window_whole() -> None:
-    kinds: list[dict[str, object]] = [{}, {"adapter": "none"}, {}]
-    first, second, third = (make_recognizer(make_config(**kind), seed=k) for k, kind in enumerate(kinds))
-    sessions = [first.open() for _ in range(3)]
-    stop = threading.Event()
-
-    def swap() -> None:
-        while not stop.is_set():
-            for session in sessions:
-                session.swap(random.choice([first, second, third]))
-
-    with ThreadPoolExecutor(2) as pool:
-        swapping = [pool.submit(swap) for _ in range(2)]
-        try:
-            for i in range(400):
-                sample = make_sample(i, size=(8, 8))
-                sessions[0].push(sample)
-                others = [session for session in sessions[1:] if session.recognizer is first]
-                with contextlib.suppress(ValueError):  # swapped since: said before anything has changed
-                    first.step([(session, sample) for session in others])
-        finally:
-            stop.set()
-        for swapped in swapping:
-            swapped.result()
 
 
 def test_a_frame_keeps_its_own_images_alone(recognizer: Recognizer) -> None:
@@ -303,58 +217,6 @@ def test_a_bad_image_changes_no_session(cheap: tuple[Recognizer, Counter]) -> No
     assert session.push(make_sample(3)) is not None
 
 
-def test_output_that_is_not_finite_is_an_error_and_leaves_no_trace() -> None:
-    recognizer = make_recognizer(make_config(frames=1))
-    session = recognizer.open()
-    good = recognizer.model.fuser.head.bias.clone()
-    recognizer.model.fuser.head.bias[0] = float("nan")
-    with pytest.raises(ModelError, match="not finite"):
-        session.push(make_sample(0))
-    recognizer.model.fuser.head.bias.copy_(good)
-    assert session.push(make_sample(1)) is not None
-
-
-def test_output_that_is_not_finite_is_told_of_its_stream_and_others_keep_their_windows(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    recognizer = make_recognizer(make_config())
-    sessions = [recognizer.open() for _ in range(3)]
-    for k in range(3):
-        recognizer.step([(session, make_sample(k)) for session in sessions])
-    fuse, second = recognizer.model.fuse, torch.tensor([1])
-    monkeypatch.setattr(recognizer.model, "fuse", lambda *pooled: fuse(*pooled).index_fill(0, second, torch.inf))
-    with pytest.raises(NotFiniteError, match="not finite: try") as caught:
-        recognizer.step([(session, make_sample(3)) for session in sessions])
-    assert list(caught.value.failed) == [1]
-    assert [prediction is None for prediction in caught.value.predictions] == [False, True, False]
-    monkeypatch.undo()
-    found = recognizer.step([(session, make_sample(4)) for session in sessions])
-    assert [prediction is None for prediction in found] == [False, True, False]
-
-
-def test_probabilities_are_numbers_whatever_finite_output_is_divided_by(monkeypatch: pytest.MonkeyPatch) -> None:
-    recognizer = make_recognizer(make_config(frames=1, temperature=0.01))
-    monkeypatch.setattr(recognizer.model, "fuse", lambda *_: torch.tensor([[3e38, -3e38, 2e38]]))
-    prediction = recognizer.open().push(make_sample(0))
-    assert prediction is not None and prediction.probabilities.tolist() == [1, 0, 0] and prediction.confidence == 1
-
-
-@pytest.mark.parametrize(
-    ("rgb", "events", "unsure"), [(0, 255, True), (7, 40, True), (None, 255, False), (0, None, False)]
-)
-def test_a_window_in_which_nothing_can_be_seen_is_unsure(rgb: int | None, events: int | None, unsure: bool) -> None:
-    session = make_recognizer(make_config(unsure_below=0.0)).open()
-    seen = [make_sample(k) for k in range(4)]
-    for name, value in (("rgb", rgb), ("event_image", events)):
-        if value is not None:
-            blank = np.full_like(seen[0].rgb, value)
-            seen = [replace(sample, **{name: blank}) for sample in seen]
-    last = [session.push(sample) for sample in seen][-1]
-    assert last is not None and last.unsure is unsure
-    after = session.push(make_sample(4))
-    assert after is not None and not after.unsure  # one picture in the window is something
-
-
 @pytest.mark.parametrize("setting", [{"stride": 0}, {"stride": 1001}, {"hop": 0}])
 def test_refuses_bad_settings(recognizer: Recognizer, setting: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(setting))} must be .*, not {next(iter(setting.values()))}"):
@@ -364,23 +226,6 @@ def test_refuses_bad_settings(recognizer: Recognizer, setting: dict[str, int]) -
 def test_refuses_a_foreign_session(recognizer: Recognizer) -> None:
     with pytest.raises(ValueError, match="opened by or swapped to"):
         make_recognizer(make_config()).step([(recognizer.open(), make_sample(0))])
-
-
-def test_prediction_tells_where_its_time_went(recognizer: Recognizer) -> None:
-    session: Session = recognizer.open()
-    prediction = [session.push(make_sample(i)) for i in range(4)][-1]
-    assert prediction
-    assert (prediction.latency_ms["decode"], prediction.latency_ms["render"]) == (1.5, 2.5)
-    assert prediction.latency_ms["encode"] > 0 and prediction.latency_ms["fuse"] > 0
-    assert prediction.topk[0] == (prediction.label, prediction.confidence)
-    assert [p for _, p in prediction.topk] == sorted(prediction.probabilities.tolist(), reverse=True)
-    assert prediction.probabilities.dtype == np.float32 and abs(prediction.probabilities.sum() - 1) < 1e-6
-
-
-def test_temperature_softens(recognizer: Recognizer) -> None:
-    hot = make_recognizer(make_config(temperature=50.0))
-    sharp, soft = ([r.push(make_sample(i)) for i in range(4)][-1] for r in (recognizer.open(), hot.open()))
-    assert sharp and soft and sharp.label == soft.label and soft.confidence < sharp.confidence
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -18,7 +18,7 @@ from streams import LATEST, Live, Sink, run
 from streams.record import Tee
 from tests.app.fakes import FakeCamera, FakeRecognizer
 from tests.trust.faults.disk import Disk, Ended, files
-from tests.trust.faults.disk_work import WORKS, Work, damaged, make_given
+from tests.trust.faults.disk_work import WORKS, Work, damaged
 from tests.trust.ledger import Ledger, Row
 
 pytest.importorskip("av")
@@ -36,11 +36,6 @@ _FIXES = (
     "check the path",
 )
 _MOST_S, _MOST_MB = 120.0, 2_000.0
-
-
-@pytest.fixture(scope="module")
-def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_given(tmp_path_factory.mktemp("given"))
 
 
 @pytest.fixture(scope="module")

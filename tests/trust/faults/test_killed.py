@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.trust.faults.disk import Commands, files
-from tests.trust.faults.disk_work import WORKS, damaged, make_given
+from tests.trust.faults.disk_work import WORKS, damaged
 from tests.trust.ledger import Ledger
 
 pytest.importorskip("av")
@@ -20,11 +20,6 @@ pytest.importorskip("av")
 _QUICK = ("record", "simulate a set", "export to csv", "convert")
 _NIGHTLY = tuple(work.name for work in WORKS if not work.stdout)
 _MOMENTS, _MOMENTS_NIGHTLY = 1, 10
-
-
-@pytest.fixture(scope="module")
-def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_given(tmp_path_factory.mktemp("given"))
 
 
 @pytest.fixture(scope="module")

@@ -91,13 +91,16 @@ def test_a_network_that_freezes_is_said_and_what_it_held_is_caught_up_with(ledge
     row.check()
 
 
-def test_a_connection_that_is_dead_and_never_closed_is_given_up(
-    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, nightly: bool
-) -> None:
-    """As behind a tunnel or a router that has forgotten it: the other side is there, but not on this connection."""
+@pytest.fixture
+def soon_silent(monkeypatch: pytest.MonkeyPatch, nightly: bool) -> None:
+    """A connection counts as dead after a second, where there is little time."""
     if not nightly:
         monkeypatch.setattr("streams.network.STALL_S", 0.5)
         monkeypatch.setattr("streams.network.SILENT_S", 1.0)
+
+
+def test_a_connection_that_is_dead_and_never_closed_is_given_up(soon_silent: None, ledger: Ledger) -> None:
+    """As behind a tunnel or a router that has forgotten it: the other side is there, but not on this connection."""
     row = ledger.row("network", "half-open for ever, a new connection works", most_s=10 + BACK_S)
     with feed() as (watch, proxies, _):
         for proxy in proxies:
@@ -171,13 +174,8 @@ def test_packets_of_another_time_are_gaps_and_hold_up_nothing(ledger: Ledger, ni
     row.check()
 
 
-def test_a_packet_that_never_ends_is_said_and_given_up(
-    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, nightly: bool
-) -> None:
+def test_a_packet_that_never_ends_is_said_and_given_up(soon_silent: None, ledger: Ledger) -> None:
     """Its size is one that a packet may have: all that follows would be taken for its content."""
-    if not nightly:
-        monkeypatch.setattr("streams.network.STALL_S", 0.5)
-        monkeypatch.setattr("streams.network.SILENT_S", 1.0)
     row = ledger.row("network", "a packet of 64 MB that never ends", most_s=10 + BACK_S, most_mb=100)
     with feed() as (watch, proxies, _):
         before, begun = InUse(), time.monotonic()

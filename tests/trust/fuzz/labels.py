@@ -5,9 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 
 from numpy.random import Generator
@@ -16,6 +14,7 @@ from app.datasets import open_dataset
 from app.label_file import read_label_rows
 from app.spans import SpanBook
 from tests.app.conftest import write_square
+from tests.app.fakes import PoolHere
 from tests.app.label_outputs import at, write_note_of, write_run
 from tests.trust.fuzz.child import DATA
 from tests.trust.fuzz.harness import Case, Format
@@ -66,7 +65,7 @@ def data_set(path: Path) -> str:
     for number, name in enumerate(_RECORDINGS):
         write_square(path.with_name(name), _FRAMES + number)
     try:
-        with patch("app.datasets.ProcessPoolExecutor", _Here):
+        with patch("app.datasets.ProcessPoolExecutor", PoolHere):
             found = open_dataset(str(path.parent), "train", path.parent / "cache", size=32)
     except ValueError as error:
         return line(str(error)[:_LONGEST])
@@ -82,24 +81,6 @@ def export(path: Path) -> str:
     write_run(out)
     place.labels.write_bytes(path.read_bytes())
     return command("export", out, "--to", "csv", "--no-video", "--out", path.parent / "exported")
-
-
-class _Here:
-    """The pool of processes that reads clips, in this process."""
-
-    def __init__(self, *_: object, **__: object) -> None: ...
-    def __enter__(self) -> _Here:
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
-    def shutdown(self, **_: object) -> None: ...
-    def submit(self, work: Any, *arguments: object) -> Future[object]:
-        done: Future[object] = Future()
-        try:
-            done.set_result(work(*arguments))
-        except Exception as error:
-            done.set_exception(error)
-        return done
 
 
 # --- harm -------------------------------------------------------------------------------------------------------------

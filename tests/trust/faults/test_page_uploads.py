@@ -1,0 +1,123 @@
+"""Uploads of strangers to the running page: they stay in their folder, within bounds of size and memory."""
+
+from __future__ import annotations
+
+import struct
+import time
+from pathlib import Path
+
+import lz4.frame
+import zstandard
+
+from streams.aedat4_reader import Aedat4Reader
+from tests.trust.faults.page_tools import HttpTab, answer, attempt, hanging, held
+from tests.trust.faults.yard import Yard
+from tests.trust.ledger import Ledger
+
+
+def test_uploads_stay_in_their_folder_and_within_bounds(yard: Yard, small_recording: Path, ledger: Ledger) -> None:
+    row = ledger.row(
+        "attack: uploads",
+        "names that climb, sizes that lie, files that are none, more than there is room for",
+        most_s=20,
+    )
+    tab, before, data = HttpTab(yard.page), yard.state(), small_recording.read_bytes()
+    where = f"upload/{tab.token}"
+    for name in (
+        "../../outside/a.aedat4",
+        str(yard.outside / "a.aedat4"),
+        "..",
+        "",
+        "\0",
+        "a\nb.aedat4",
+        "x" * 9000,
+        "%2e%2e%2fa",
+    ):
+        with attempt(row, f"name {name[:40]!r}"):
+            assert tab.http.post(where, params={"name": name}, content=data).json()["done"]
+            (folder,) = yard.page.uploads.folder.iterdir()
+            (file,) = folder.iterdir()
+            assert file.read_bytes() == data and len(file.name) < 256
+    for name, content in (
+        ("empty", b""),
+        ("text", b"hello"),
+        ("a video", b"\0\0\0\x18ftypmp42" + b"\0" * 5000),
+        ("a script", b"#!/bin/sh\ntouch /tmp/x\n"),
+        ("HDF5", b"\x89HDF\r\n\x1a\n" + b"\0" * 5000),
+        ("EVT3", b"% evt 3.0\n" + b"\xff" * 5000),
+        ("a header alone", data[:14]),
+        ("a claim of 4 GB", data[:14] + b"\xff\xff\xff\xff" + data[18:]),
+    ):
+        with attempt(row, name):
+            told = tab.http.post(where, params={"name": "x.aedat4"}, content=content).json()
+            assert not told["done"] and "\n" not in told["message"] and "/tmp" not in told["message"], told
+            assert len(list(yard.page.uploads.folder.iterdir())) == 1  # what it watches
+    for claim in ("99999999999999999999", "2000000000", "-1", "x"):
+        claims = f"Content-Length: {claim}"
+        with (
+            attempt(row, claims),
+            hanging(yard.page, f"POST /{where}?name=x HTTP/1.1", claims, "Connection: close") as link,
+        ):
+            reply = answer(link)
+            assert b"400 " in reply[:20] or b"uploads are of" in reply or b'"done":false' in reply, reply
+    with (
+        attempt(row, "both lengths"),
+        hanging(
+            yard.page,
+            f"POST /{where}?name=x HTTP/1.1",
+            "Content-Length: 5",
+            "Transfer-Encoding: chunked",
+            body=b"5\r\nhello\r\n0\r\n\r\nGET /metrics HTTP/1.1\r\nHost: evil.example\r\n\r\n",
+        ) as link,
+    ):
+        assert b"velora_viewers" not in answer(link)
+    uploads = yard.page.uploads
+    uploads._most, uploads._in_all = 4 * len(data), 6 * len(data)
+    with attempt(row, "too large"):
+        assert "at most" in tab.http.post(where, params={"name": "x"}, content=data * 5).json()["message"]
+    tabs = [HttpTab(yard.page) for _ in range(8)]
+    with attempt(row, "more than there is room for"):
+        told = [
+            each.http.post(f"upload/{each.token}", params={"name": "x.aedat4"}, content=data).json() for each in tabs
+        ]
+        assert [each["done"] for each in told] == [True] * 5 + [False] * 3 and "no room" in told[-1]["message"]
+    for each in (*tabs, tab):
+        each.close()
+    assert yard.state() == before
+    row.check()
+
+
+def test_bombs_that_are_uploaded_take_little_memory(yard: Yard, small_recording: Path, ledger: Ledger) -> None:
+    row = ledger.row("attack: bombs", "uploads of which a megabyte would become some gigabytes", most_s=20)
+    tab, data = HttpTab(yard.page), small_recording.read_bytes()
+    with Aedat4Reader(small_recording) as reader:
+        begin, table = int(reader.index["offset"][0]), reader.header.table_position
+    zeros = bytes(400_000_000)
+    packets = [(lz4.frame.compress(zeros), "LZ4"), (zstandard.compress(zeros), "Zstandard")]
+    tab.sees()
+    before = held().mb
+    worst = [before]
+    for bomb, name in packets:
+        head = struct.pack("<ii", 0, len(bomb))
+        files = {
+            "packets": data[: begin - 8] + (head + bomb) * 4,
+            "a packet before others": data[: begin - 8] + head + bomb + data[begin - 8 :],
+            "the table": data[:table] + bomb,
+        }
+        for where, content in files.items():
+            with attempt(row, f"{name}, {where}"):
+                told = tab.http.post(f"upload/{tab.token}", params={"name": "x.aedat4"}, content=content).json()
+                assert told["done"] or "\n" not in told["message"]
+                tab.act("restart")
+                for _ in range(5):
+                    time.sleep(0.05)
+                    worst.append(held().mb)
+                state = tab.look()
+                assert "\n" not in state["message"]
+    row.found = f"memory {max(worst) - before:+.0f} MB (at most +250)"
+    assert max(worst) - before < 250, row.found
+    with attempt(row, "the tab goes on"):
+        assert tab.act("choose", name="square")["done"]
+        tab.sees(2)
+    tab.close()
+    row.check()
