@@ -74,9 +74,12 @@ class Route:
         return F.linear(hidden, up)
 
     def add(self, layer: str, x: Tensor, y: Tensor) -> Tensor:
-        """y [n, N, out], fresh from the frozen layer, plus `gain`, in place: its backward does not read its output."""
+        """y [n, N, out], fresh from the frozen layer, plus `gain`; in place, unless there is a way back through it."""
         hidden, up = self._hidden(layer, x)
-        y.view(-1, y.shape[-1]).addmm_(hidden.flatten(0, 1).to(y.dtype), up.T.to(y.dtype))  # autocast leaves it alone
+        sum_of, factors = y.view(-1, y.shape[-1]), (hidden.flatten(0, 1).to(y.dtype), up.T.to(y.dtype))
+        if torch.is_grad_enabled():  # the backward of a change in place to a view copies all of it
+            return torch.addmm(sum_of, *factors).view_as(y)
+        sum_of.addmm_(*factors)  # autocast leaves it alone
         return y
 
     def _hidden(self, layer: str, x: Tensor) -> tuple[Tensor, Tensor]:
