@@ -1,11 +1,11 @@
 """Every adapter on one cached set of simulated scenes, with the same short budget. Writes docs/adapters.md and .png.
 
     pip install -e '.[train]'
-    python benchmarks/adapters.py --work DIR --minutes 6 --measure      # first, on a quiet machine: clips a second
-    python benchmarks/adapters.py --work DIR --minutes 6                # goes on where it was stopped
+    python benchmarks/adapters.py --work DIR        # two hours; goes on where it was stopped
 
-A row is `velora train` for as many clips as this machine takes in so many minutes when it is quiet, so that it does not
-matter what else it does meanwhile; then the test scenes. What comes out is reported, whatever it is.
+A row is `velora train` for six minutes on a machine that does nothing else, then the test scenes. What comes out is
+reported, whatever it is. Rows are kept in docs/adapters.json as soon as they are there, and what is there is not done
+again: rows may be of different days, but should be of one kind of machine.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from app.report import bubble_chart
 from app.train import SUMMARY
+from streams.files import replaced_when_whole
 from velora import load_recognizer
 from velora.checkpoint import ADAPTER
 
-_MEASURED, _MEASURED_MINUTES = 60, 0.75  # scenes, and how long, to measure a speed
 DOCS = Path(__file__).parents[1] / "docs"
+KEPT = DOCS / "adapters.json"
 _PROGRAM = "import sys; from app.cli import main; sys.exit(main(sys.argv[1:]))"
 #: a row and what it adds to the common command; the first part compares adapters, the second leaves parts of VELoRA out
 ROWS: Mapping[str, Sequence[str]] = {
@@ -48,6 +49,7 @@ ROWS: Mapping[str, Sequence[str]] = {
     "LoRA, T 4": ["--frames", "4"],
 }
 COMMON = ["--data", "cards", "--backbone", "demo", "--rate", "2e-3", "--patience", "0"]
+COMMON += ["--max-window-us", "8000", "--validate-every", "1000000"]  # and at the end
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,9 @@ class Row:
     """What came of one configuration."""
 
     name: str
+    minutes: float  # of training
+    scenes: int
+    tested: int  # scenes
     top1: float
     low: float
     high: float
@@ -62,80 +67,56 @@ class Row:
     file_mb: float
     gflops: float  # of a window from scratch
     peak_gb: float
-    clips_s: float  # while nothing else runs
+    clips_s: float
 
 
 def main() -> None:
     """Train what is not trained yet, evaluate, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=6.0)
+    parser.add_argument("--minutes", type=float, default=6.0, help="of training, a row (default: %(default)s)")
     parser.add_argument("--clips", type=int, default=1000)
     parser.add_argument("--test-clips", type=int, default=400)
     parser.add_argument("--cache", type=Path, help="of a run of app.make_demo, to share its frames")
     parser.add_argument("--rows", nargs="*", choices=list(ROWS), default=list(ROWS))
-    parser.add_argument("--measure", action="store_true", help="how fast each row is, and no more")
     arguments = parser.parse_args()
-    if arguments.measure:
-        for name in arguments.rows:
-            print(f"{name}: {speed_of(name, arguments):.2f} clips/s")
-        return
-    rows = [row_of(name, arguments) for name in arguments.rows]
-    (DOCS / "adapters.md").write_text(report(rows, arguments), encoding="utf-8")
-    points = [(row.name, arguments.clips / row.clips_s, row.top1, row.trained) for row in rows]
-    bubble_chart(DOCS / "adapters.png", points, of=f"an epoch of {arguments.clips:,} scenes")
+    kept: dict[str, dict[str, Any]] = json.loads(KEPT.read_text(encoding="utf-8")) if KEPT.exists() else {}
+    for name in arguments.rows:
+        if name not in kept:
+            kept[name] = asdict(row_of(name, arguments))
+            with replaced_when_whole(KEPT) as part:
+                part.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    rows = [Row(**kept[name]) for name in ROWS if name in kept]
+    (DOCS / "adapters.md").write_text(report(rows), encoding="utf-8")
+    points = [(row.name, row.scenes / row.clips_s, row.top1, row.trained) for row in rows]
+    bubble_chart(DOCS / "adapters.png", points, of=f"an epoch of {rows[0].scenes:,} scenes")
     print((DOCS / "adapters.md").read_text(encoding="utf-8"))
 
 
 def row_of(name: str, arguments: argparse.Namespace) -> Row:
-    """One row; its figures are kept, so that a stopped run goes on."""
-    out = arguments.work / _folder(name)
-    note = out / "row.json"
-    if not note.exists():
-        speed = speed_of(name, arguments)
-        epochs = 60 * arguments.minutes * speed / arguments.clips
-        train(name, arguments, out, "--epochs", f"{epochs:.3f}", "--clips", str(arguments.clips))
-        test = ["--data", "cards", "--clips", str(arguments.test_clips), "--json", *_cache(arguments)]
-        found = json.loads(run("evaluate", str(out), *test))
-        note.write_text(json.dumps(_figures(out, found) | {"clips_s": speed}), encoding="utf-8")
-    return Row(name, **json.loads(note.read_text(encoding="utf-8")))
-
-
-def speed_of(name: str, arguments: argparse.Namespace) -> float:
-    """Clips a second of a row, measured once; training alone, without what starting and validating take."""
-    out = arguments.work / "speeds" / _folder(name)
-    if not (out / SUMMARY).exists():
-        few = ["--clips", str(_MEASURED), "--validate-every", "1000000"]
-        train(name, arguments, out, "--epochs", "1000", "--max-minutes", str(_MEASURED_MINUTES), *few)
-    found = json.loads((out / SUMMARY).read_text(encoding="utf-8"))["clips_s"]
-    return float(found)
-
-
-def train(name: str, arguments: argparse.Namespace, out: Path, *budget: str) -> None:
-    """`velora train` with the options of a row."""
-    run("train", *COMMON, *_cache(arguments), "--max-window-us", "8000", "--out", str(out), *budget, *ROWS[name])
-
-
-def _cache(arguments: argparse.Namespace) -> list[str]:
-    return ["--cache", str(arguments.cache or arguments.work / "frames")]
-
-
-def _folder(name: str) -> str:
-    return "".join(c if c.isalnum() else "_" for c in name)
-
-
-def _figures(out: Path, found: Mapping[str, Any]) -> dict[str, float]:
+    """One row, trained in a folder of its own, where a stopped run goes on."""
+    out = arguments.work / "".join(c if c.isalnum() else "_" for c in name)
+    cache = ["--cache", str(arguments.cache or arguments.work / "frames")]
+    budget = ["--epochs", "1000", "--max-minutes", str(arguments.minutes), "--clips", str(arguments.clips)]
+    run("train", *COMMON, *cache, *budget, "--out", str(out), *ROWS[name])
+    test = ["--data", "cards", "--clips", str(arguments.test_clips), "--json"]
+    found = json.loads(run("evaluate", str(out), *cache, *test))
     state = json.loads((out / SUMMARY).read_text(encoding="utf-8"))
     low, high = found["top1_interval"]
-    return {
-        "top1": found["top1"],
-        "low": low,
-        "high": high,
-        "trained": state["trained"],
-        "file_mb": (out / ADAPTER).stat().st_size / 1e6,
-        "gflops": gflops(out),
-        "peak_gb": state["memory_gb"],
-    }
+    return Row(
+        name,
+        minutes=arguments.minutes,
+        scenes=arguments.clips,
+        tested=arguments.test_clips,
+        top1=found["top1"],
+        low=low,
+        high=high,
+        trained=state["trained"],
+        file_mb=(out / ADAPTER).stat().st_size / 1e6,
+        gflops=gflops(out),
+        peak_gb=state["memory_gb"],
+        clips_s=state["clips_s"],
+    )
 
 
 def gflops(checkpoint: Path) -> float:
@@ -153,13 +134,13 @@ def run(*line: str) -> str:
     return subprocess.run([sys.executable, "-c", _PROGRAM, *line], check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
-def report(rows: Sequence[Row], arguments: argparse.Namespace) -> str:
+def report(rows: Sequence[Row]) -> str:
     """The table."""
     lines = [
-        f"# Adapters: {arguments.minutes:g} minutes each on a quiet machine",
+        f"# Adapters: {rows[0].minutes:g} minutes of training each, on two cores",
         "",
-        f"{arguments.clips} simulated scenes to train, {arguments.test_clips} to test (five windows each at most); "
-        "intervals by resampling scenes; one seed.",
+        f"{rows[0].scenes:,} simulated scenes to train, {rows[0].tested} to test (five windows each at most); intervals by "
+        "resampling scenes; one seed. Written by `python benchmarks/adapters.py`.",
         "",
         "| | top-1 (95 %) | trained parameters | checkpoint | GFLOP a window | peak memory | clips/s |",
         "| --- | --- | --- | --- | --- | --- | --- |",

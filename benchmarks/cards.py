@@ -1,87 +1,98 @@
 """How good models are on simulated scenes that they were not trained on: light x speed x modality.
 
-    python benchmarks/cards.py --cache frames [--models demo SEED1 SEED2] [--rgb-only RGB0 RGB1 RGB2] [--whole] [--json]
+    python benchmarks/cards.py --cache frames                                             # the bundled model, "seed 0"
+    python benchmarks/cards.py --cache frames --whole --as "seed 0, whole exposures"
+    python benchmarks/cards.py --cache frames --model DIR --as "seed 1"
+    python benchmarks/cards.py --cache frames --model DIR --as "RGB only, seed 1" --modality rgb
 
-At most five windows a scene; intervals by resampling scenes. The first model has the table of light and speed; all of
-them, which differ in their seeds, have a row each in the second one. `--rgb-only` names models of the same budget that
-were trained with events blank (`velora train … --modality rgb`): RGB alone is the better of such a one and of the other
-without events. `--whole` adds the first model with event images of whole exposures, not of their last milliseconds.
+Which windows a model gets right is kept in docs/cards.json, so that models that take hours to train may be asked on
+different days; docs/cards.md is written from all that is there. `--whole` draws all events of an exposure, not those of
+its last milliseconds.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.datasets import CardOptions, open_dataset
+from streams.files import replaced_when_whole
 from streams.simulation.scenes import LIGHTS, SPEEDS
 from velora import Recognizer, load_recognizer
 from velora.training import metrics
 from velora.training.clips import ClipSet
 from velora.training.evaluate import answer
 
-NORMAL, DARK, FAST = "normal", "dark", "fast"
+DOCS = Path(__file__).parents[1] / "docs"
+KEPT, TABLES = DOCS / "cards.json", DOCS / "cards.md"
+NORMAL, DARK_FAST = "normal ", "dark fast"
 MODALITIES = {"both": "both", "rgb": "RGB alone", "event": "events alone"}
-Cell = tuple[str, str]
+SEED, RGB_ONLY, BUNDLED = "seed ", "RGB only, ", "seed 0"
+_ABOUT = """\
+Top-1 of windows, at most five a scene, with 95 % intervals by resampling scenes. Seed 0 is the model that the package
+brings; other seeds are other trainings of its adapters. "RGB only" are models of the same budget that were trained with
+events blank: in the rows of the seeds RGB alone is, in each cell, the better of such a one and of the seed's own model
+without events. Written by `python benchmarks/cards.py`, as is `cards.json`, which has every window."""
+#: which windows are right, by modality and cell ("dark fast"): a word a scene, a "1" or "0" a window
+Answers = Mapping[str, Mapping[str, str]]
 
 
 @dataclass(frozen=True)
 class Share:
-    """Of the windows of some scenes, which were right."""
+    """Of the windows of some scenes, those that are right."""
 
     right: NDArray[np.bool_]
-    clips: NDArray[np.int64]
+    scenes: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, answers: Mapping[str, str], begin: str = "") -> Share:
+        """All cells whose names begin so."""
+        words = " ".join(words for cell, words in answers.items() if cell.startswith(begin)).split()
+        right = np.array([letter == "1" for letter in "".join(words)])
+        return cls(right, np.repeat(np.arange(len(words)), [len(word) for word in words]))
 
     @property
     def top1(self) -> float:
         return float(self.right.mean())
 
-    def interval(self) -> tuple[float, float]:
-        """95 %, by resampling scenes."""
-        return metrics.bootstrap(self.right, self.clips)
-
     def __str__(self) -> str:
-        low, high = self.interval()
+        low, high = metrics.bootstrap(self.right, self.scenes)
         return f"{self.top1:.1%} ({low:.1%} to {high:.1%})"
 
 
-Answers = dict[str, dict[Cell, Share]]  # by modality
-
-
 def main() -> None:
-    """Print two tables, or a JSON object a row."""
+    """Ask one model, keep what it said, and write the tables anew."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--models", nargs="+", default=["demo"], metavar="MODEL")
-    parser.add_argument("--rgb-only", nargs="*", default=[], metavar="MODEL", help="as many as --models")
+    parser.add_argument("--model", default="demo")
+    parser.add_argument("--as", dest="name", default=BUNDLED, metavar="NAME", help="its row (default: %(default)s)")
+    parser.add_argument("--modality", nargs="+", choices=list(MODALITIES), default=list(MODALITIES))
     parser.add_argument("--whole", action="store_true")
     parser.add_argument("--clips", type=int, default=50, help="scenes of each cell (default: %(default)s)")
     parser.add_argument("--cache", type=Path, required=True)
-    parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    models = [load_recognizer(name) for name in arguments.models]
-    rendering = dict(models[0].config.rendering)
-    sets = cells(models[0], rendering, arguments.clips, arguments.cache)
-    found = [answers_of(model, sets, MODALITIES) for model in models]
-    for own, name in zip(found, arguments.rgb_only, strict=False):
-        own["rgb"] = better(own["rgb"], answers_of(load_recognizer(name), sets, ["rgb"])["rgb"])
-    rows = [*grid(found[0]), *headlines(found)]
-    if arguments.whole:
-        whole = cells(models[0], rendering | {"max_window_us": None}, arguments.clips, arguments.cache)
-        rows.append(headline("whole exposures", answers_of(models[0], whole, MODALITIES)))
-    print("\n".join(json.dumps(row) for row in rows) if arguments.json else as_tables(rows))
+    model = load_recognizer(arguments.model)
+    rendering = dict(model.config.rendering) | ({"max_window_us": None} if arguments.whole else {})
+    sets = cells(model, rendering, arguments.clips, arguments.cache)
+    kept = json.loads(KEPT.read_text(encoding="utf-8")) if KEPT.exists() else {}
+    kept[arguments.name] = {
+        modality: {cell: words(model, data, modality) for cell, data in sets.items()} for modality in arguments.modality
+    }
+    with replaced_when_whole(KEPT) as part:
+        part.write_text(json.dumps(dict(sorted(kept.items())), indent=1) + "\n", encoding="utf-8")
+    TABLES.write_text(tables(kept), encoding="utf-8")
+    print(TABLES.read_text(encoding="utf-8"))
 
 
-def cells(model: Recognizer, rendering: dict[str, Any], clips: int, cache: Path) -> dict[Cell, ClipSet]:
+def cells(model: Recognizer, rendering: dict[str, object], clips: int, cache: Path) -> dict[str, ClipSet]:
     """The scenes of each light and speed."""
     return {
-        (light, speed): open_dataset(
+        f"{light} {speed}": open_dataset(
             "cards",
             "test",
             cache,
@@ -95,79 +106,59 @@ def cells(model: Recognizer, rendering: dict[str, Any], clips: int, cache: Path)
     }
 
 
-def answers_of(model: Recognizer, sets: dict[Cell, ClipSet], modalities: Sequence[str] | dict[str, str]) -> Answers:
-    """What a model says, by modality and cell."""
-    return {modality: {cell: share_of(model, data, modality) for cell, data in sets.items()} for modality in modalities}
-
-
-def share_of(model: Recognizer, data: ClipSet, modality: str) -> Share:
-    """One cell's."""
+def words(model: Recognizer, data: ClipSet, modality: str) -> str:
+    """One cell's answers."""
     found = answer(model, data, "stream", modality=modality)
-    return Share(found.logits.argmax(axis=1) == found.truth, found.clips)
+    letters = np.where(found.logits.argmax(axis=1) == found.truth, "1", "0")
+    return " ".join("".join(letters[found.clips == scene]) for scene in np.unique(found.clips))
 
 
-def better(one: dict[Cell, Share], other: dict[Cell, Share]) -> dict[Cell, Share]:
-    """Of two models the better one in each cell."""
-    return {cell: max(one[cell], other[cell], key=lambda share: share.top1) for cell in one}
+def tables(kept: Mapping[str, Answers]) -> str:
+    """Markdown: light x speed of the bundled model, then what was promised, of each model."""
+    parts = ["# The bundled model on scenes that it was not trained on", _ABOUT]
+    if BUNDLED in kept:
+        parts.append(_grid(kept[BUNDLED]))
+    heads = ["", "all", "normal light", *(f"dark and fast, {name}" for name in MODALITIES.values())]
+    seeds = {name: _best(kept, name) for name in kept if name.startswith(SEED)}
+    rows = [[name, *map(str, headline(own))] for name, own in seeds.items()]
+    own = [[share.top1 for share in headline(answers)] for name, answers in seeds.items() if "," not in name]
+    if len(own) > 1:
+        spread = zip(np.mean(own, axis=0), np.std(own, axis=0, ddof=1), strict=True)
+        rows.append([f"mean and standard deviation of {len(own)}", *(f"{m:.1%} ± {s:.1%}" for m, s in spread)])
+    parts.append(_table(heads, rows))
+    alone = {name: own["rgb"] for name, own in kept.items() if name.startswith(RGB_ONLY)}
+    if alone:
+        rgb = [
+            [name, *(str(Share.of(cells, which)) for which in ("", NORMAL, DARK_FAST))] for name, cells in alone.items()
+        ]
+        parts.append(_table(["", "all", "normal light", "dark and fast"], rgb))
+    return "\n\n".join(parts) + "\n"
 
 
-def pooled(shares: dict[Cell, Share], light: str | None = None) -> Share:
-    """All cells together, or those of one light."""
-    own = [share for cell, share in shares.items() if light in (None, cell[0])]
-    numbers = [share.clips + 100_000 * k for k, share in enumerate(own)]  # scenes of two cells are two
-    return Share(np.concatenate([share.right for share in own]), np.concatenate(numbers))
-
-
-def grid(found: Answers) -> list[dict[str, Any]]:
-    """A row for each light and speed."""
-    return [
-        {"light": light, "speed": speed, "scenes": len(np.unique(share.clips))}
-        | {modality: shown(found[modality][light, speed]) for modality in MODALITIES}
-        for (light, speed), share in found["both"].items()
-    ]
-
-
-def headlines(found: Sequence[Answers]) -> list[dict[str, Any]]:
-    """A row for each seed, and their mean with its spread."""
-    rows = [headline(f"seed {k}", own) for k, own in enumerate(found)]
-    if len(rows) > 1:
-        names = [name for name in rows[0] if name != "model"]
-        values = np.array([[row[name]["top1"] for name in names] for row in rows])
-        spread = values.std(axis=0, ddof=1)
-        mean = {
-            n: {"top1": m, "shown": f"{m:.1%} ± {s:.1%}"} for n, m, s in zip(names, values.mean(0), spread, strict=True)
-        }
-        rows.append({"model": "mean, standard deviation"} | mean)
-    return rows
-
-
-def headline(name: str, found: Answers) -> dict[str, Any]:
+def headline(answers: Answers) -> list[Share]:
     """What was promised of a model."""
-    return {
-        "model": name,
-        "all": shown(pooled(found["both"])),
-        "normal light": shown(pooled(found["both"], NORMAL)),
-        **{f"dark and fast, {words}": shown(found[m][DARK, FAST]) for m, words in MODALITIES.items()},
-    }
+    cells = answers["both"]
+    return [Share.of(cells), Share.of(cells, NORMAL), *(Share.of(answers[m], DARK_FAST) for m in MODALITIES)]
 
 
-def shown(share: Share) -> dict[str, Any]:
-    """For JSON, and for a table."""
-    return {"top1": share.top1, "interval": share.interval(), "shown": str(share)}
+def _best(kept: Mapping[str, Answers], name: str) -> Answers:
+    """A model's answers; RGB alone in each cell by the better of it and of the model that was trained on RGB alone."""
+    own, other = kept[name], kept.get(RGB_ONLY + name, {}).get("rgb", {})
+    pairs = {cell: [words, other.get(cell, words)] for cell, words in own["rgb"].items()}
+    return {**own, "rgb": {cell: max(pair, key=lambda words: words.count("1")) for cell, pair in pairs.items()}}
 
 
-def as_tables(rows: Sequence[dict[str, Any]]) -> str:
-    """Markdown: rows of the same columns are a table."""
-    lines: list[str] = []
-    before: list[str] = []
-    for row in rows:
-        if list(row) != before:
-            before = list(row)
-            heads = [MODALITIES.get(name, name) for name in row]
-            lines += ["", f"| {' | '.join(heads)} |", "| " + " | ".join("---" for _ in row) + " |"]
-        texts = [str(value["shown"] if isinstance(value, dict) else value) for value in row.values()]
-        lines.append(f"| {' | '.join(texts)} |")
-    return "\n".join(lines[1:])
+def _grid(answers: Answers) -> str:
+    rows = [
+        [*cell.split(), str(len(words.split())), *(str(Share.of(answers[modality], cell)) for modality in MODALITIES)]
+        for cell, words in answers["both"].items()
+    ]
+    return _table(["light", "speed", "scenes", *MODALITIES.values()], rows)
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 if __name__ == "__main__":
