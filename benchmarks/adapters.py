@@ -139,8 +139,8 @@ def report(rows: Sequence[Row]) -> str:
     lines = [
         f"# Adapters: {rows[0].minutes:g} minutes of training each, on two cores",
         "",
-        f"{rows[0].scenes:,} simulated scenes to train, {rows[0].tested} to test (five windows each at most); intervals by "
-        "resampling scenes; one seed. Written by `python benchmarks/adapters.py`.",
+        f"{rows[0].scenes:,} simulated scenes to train, {rows[0].tested} to test (five windows each at most); "
+        "intervals by resampling scenes; one seed. Written by `python benchmarks/adapters.py`.",
         "",
         "| | top-1 (95 %) | trained parameters | checkpoint | GFLOP a window | peak memory | clips/s |",
         "| --- | --- | --- | --- | --- | --- | --- |",
