@@ -1,4 +1,8 @@
-"""Where recordings are: where they were when they were labelled, or below another folder since."""
+"""Where recordings are: where they were when they were labelled, or below another folder since.
+
+A folder of labels may be a stranger's: what its notes name is taken only if it is what was labelled, by size and
+beginning, so nobody's other recordings get into an export or a report.
+"""
 
 from __future__ import annotations
 
@@ -24,14 +28,14 @@ class Places:
         self._by_name: dict[str, list[Path]] | None = None
 
     def find(self, note: Note) -> Path | None:
-        """The recording of a note; None where it is not to be found."""
+        """The recording of a note; None where it is not to be found, or is not what was labelled."""
         source = Path(note.source)
-        if source.exists():
+        if _is_copy(source, note.state):
             return source
         if self.root is None:
             return None
         mirrored = self.root / note.recording
-        if mirrored.exists():
+        if _is_copy(mirrored, note.state):
             return mirrored
         same = [path for path in self._called(source.name) if _is_copy(path, note.state)]
         return same[0] if len(same) == 1 else None
@@ -51,6 +55,8 @@ def _walk(root: Path) -> Iterator[Path]:
 
 
 def _is_copy(path: Path, state: Mapping[str, Any]) -> bool:
+    if not (path.is_file() or path.is_dir()):
+        return False  # a pipe would never end
     try:
         found = state_of(path)
     except OSError:
@@ -60,5 +66,5 @@ def _is_copy(path: Path, state: Mapping[str, Any]) -> bool:
 
 def missing(note: Note, root: Path | None) -> str:
     """What to say of a recording that is not to be found."""
-    where = "has gone" if root is None else f"has gone, and is not below {root}"
-    return f"{note.source} {where}: --recordings ROOT looks for it below a folder"
+    where = "has gone or changed" if root is None else f"has gone or changed, and is not below {root}"
+    return f"{note.source} {where}: --recordings ROOT looks for it below a folder; or label it again"

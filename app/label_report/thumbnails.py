@@ -53,7 +53,7 @@ def _taken(doubts: Sequence[Doubt], places: Places, look: Look) -> Iterator[tupl
         own = list(group)
         recording = places.find(own[0].track.labelled.note)
         if recording is None:
-            yield from ((doubt, Thumbnail(failure="the recording has gone")) for doubt in own)
+            yield from ((doubt, Thumbnail(failure="the recording has gone or changed")) for doubt in own)
             continue
         waiting = list(own)
         try:

@@ -4,8 +4,7 @@
         for note in labeller.label_all(recordings): ...      in the order in which they are finished
         note = labeller.label(recording)
 
-A recording that cannot be labelled has a note that says why; what is raised instead concerns all of them: a full disk,
-a model that is broken.
+A recording that cannot be labelled has a note that says why; what is raised instead concerns all of them: a full disk.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from functools import partial
 from typing import Any
 
 from app.feed import losses
+from app.labelling.alone import Alone
 from app.labelling.clerks import Clerks
 from app.labelling.engine import Digests, Facts, Headway
 from app.labelling.inbox import Inbox
@@ -142,7 +142,8 @@ class _Work:
 
     def __init__(self, labeller: Labeller) -> None:
         self._labeller, self._readers, self._settings = labeller, labeller.readers, labeller.settings
-        self._together = Together(labeller.recognizer, labeller.batch)
+        self._recognizer = Alone(labeller.recognizer)
+        self._together = Together(self._recognizer, labeller.batch)
         self._clerks, self._puts_far = Clerks(), is_far(self._settings.out)
         self._looked_at = 0  # recordings that a clerk looks at
         self.jobs: dict[Recording, _Job] = {}
@@ -269,6 +270,8 @@ class _Work:
         for own, free in slots.items():
             self._readers.free(own.recording, free)
         for own in touched:
+            if own.lane is not None and (why := self._recognizer.why(own.lane.session)):
+                own.failure = own.failure or f"{own.recording.path}: {why}"
             if own.ended is not None and (own.lane is None or own.lane.waiting == 0):
                 self._leave(own)
                 self._clerks.do(partial(self._finish, own), _alone, far=self._puts_far)

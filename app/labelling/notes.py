@@ -28,6 +28,7 @@ from streams.image_folder import image_pairs
 
 BOOKS = ".velora"  # the folder in the output folder that holds notes and the lock
 DONE, FAILED = "done", "failed"
+_KINDS = {"str": str, "int": int, "float": (int, float), "tuple": tuple, "Mapping": Mapping}
 FORMATS = ("jsonl", "csv", "parquet")
 
 
@@ -106,9 +107,17 @@ def _note_in(text: bytes) -> Note | None:
     try:
         told = json.loads(text)
         note = Note(**{**told, "remarks": tuple(told["remarks"])})
-        return note if all(map(_stays, (note.recording, note.windows_file, note.labels_file))) else None
+        stays = all(map(_stays, (note.recording, note.windows_file, note.labels_file)))
+        return note if stays and all(_fits(own, getattr(note, own.name)) for own in dataclasses.fields(note)) else None
     except (ValueError, TypeError, KeyError):
         return None
+
+
+def _fits(own: dataclasses.Field[Any], value: object) -> bool:
+    """Whether somebody else's note has a value of a field's kind."""
+    if isinstance(value, tuple) and not all(isinstance(part, str) for part in value):
+        return False
+    return isinstance(value, _KINDS[str(own.type).partition("[")[0]])
 
 
 def _stays(name: str) -> bool:

@@ -7,6 +7,7 @@ import json
 import shutil
 import signal
 import sys
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from app.export.names import key_of
 from app.export.results import read_results
 from app.film.film import Clock, read_film
 from app.label_file import LabelRow, write_label_rows
-from app.labelling.notes import Place
+from app.labelling.notes import Place, read_note, write_note
 from tests.app.conftest import write_square
 from tests.app.label_outputs import LABELS, PERIOD_US, SPANS, START_US, at, run, write_note_of, write_outputs, write_run
 from tests.app.test_render import interrupt_after, left_over
@@ -188,7 +189,8 @@ def test_what_failed_or_has_gone_is_counted_and_told(tmp_path: Path) -> None:
         "3 left out:",
         "  d.aedat4: was not labelled: the file is empty; record or copy it again",
         f"  {out}/b.aedat4.labels.csv is gone: label the recording again",
-        f"  {tmp_path}/in/c.aedat4 has gone: --recordings ROOT looks for it below a folder",
+        f"  {tmp_path}/in/c.aedat4 has gone or changed: --recordings ROOT looks for it below a folder; or "
+        "label it again",
     ]
 
 
@@ -217,7 +219,19 @@ def test_a_recording_that_is_nowhere_is_named(tmp_path: Path) -> None:
     write_square(tmp_path / "other" / "deep" / "a.aedat4", 3)  # its name, but not itself
     code, told = exported(tmp_path, "--recordings", tmp_path / "other")
     assert code == 1 and "0 recordings" in told[0]
-    assert f"{tmp_path}/in/a.aedat4 has gone, and is not below {tmp_path}/other" in told[2]
+    assert f"{tmp_path}/in/a.aedat4 has gone or changed, and is not below {tmp_path}/other" in told[2]
+
+
+@pytest.mark.parametrize("way", [(), ("--no-video",)])
+def test_a_note_that_names_what_was_not_labelled_opens_nothing(tmp_path: Path, way: tuple[str, ...]) -> None:
+    out = write_outputs(tmp_path, {"a.aedat4": SPANS})
+    private = write_square(tmp_path / "private" / "b.aedat4", 25)
+    note = read_note(Place(out, "a.aedat4").note)
+    assert note is not None
+    write_note(Place(out, "a.aedat4"), replace(note, source=str(private)))
+    code, told = exported(tmp_path, *way)
+    assert code == 1 and f"{private} has gone or changed" in told[2]
+    assert not list(tmp_path.rglob("*.mp4"))
 
 
 def test_without_videos_times_are_those_that_videos_would_have(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -127,6 +128,18 @@ def test_a_note_that_names_files_outside_of_its_folder_is_none(tmp_path: Path, f
     for name, told in (("good", "a..b/c"), ("bad", path)):
         write_note(Place(tmp_path / name, "a"), Note(**{"recording": "a", "source": "a", "status": DONE, field: told}))
     assert len(list(read_notes(tmp_path / "good"))) == 1 and not list(read_notes(tmp_path / "bad"))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("source", 5), ("state", [1]), ("remarks", [1]), ("windows", "two"), ("seconds", "long"), ("reason", None)],
+)
+def test_a_note_whose_fields_are_of_another_kind_is_none(tmp_path: Path, field: str, value: object) -> None:
+    place = Place(tmp_path, "a")
+    write_note(place, Note("a", "/a", DONE))
+    assert read_note(place.note) is not None
+    place.note.write_text(json.dumps(json.loads(place.note.read_text()) | {field: value}))
+    assert read_note(place.note) is None
 
 
 def test_outputs_of_recordings_side_by_side_are_apart() -> None:

@@ -106,6 +106,25 @@ def test_crashes_and_hangs_cost_one_recording_each(
         assert again.windows == 2
 
 
+def test_a_model_whose_output_is_no_number_fails_the_recording_alone(
+    tmp_path: Path, readers_in_threads: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recordings = [Recording(write_square(tmp_path / f"{name}.aedat4", 12), name) for name in ("a", "b", "c")]
+    with Labeller(settings(tmp_path / "out"), jobs=2) as labeller:
+        model, calls = labeller.recognizer.model, iter(range(1000))
+        fuse, first = model.fuse, torch.tensor([0])
+
+        def once_infinite(*pooled: torch.Tensor) -> torch.Tensor:
+            logits: torch.Tensor = fuse(*pooled)
+            return logits.index_fill(0, first, torch.inf) if next(calls) == 0 else logits
+
+        monkeypatch.setattr(model, "fuse", once_infinite)
+        told = notes(labeller, recordings)
+    (failed,) = [note for note in told.values() if note.failed]
+    assert failed.reason.startswith(f"{failed.source}: ") and "output is not finite: try --dtype fp32" in failed.reason
+    assert [note.windows for note in told.values() if not note.failed] == [5, 5]
+
+
 def test_one_recording_at_a_time(tmp_path: Path, readers_in_threads: None) -> None:
     with Labeller(settings(tmp_path / "out")) as labeller:
         for k in range(3):
