@@ -8,6 +8,7 @@ viewers.py keeps what each tab watches.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gc
 import os
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 FIRST_PORT, LAST_PORT = 7860, 7959
 _STOP_TIMEOUT_S = 1
+_TRIES = 5  # ports that others take while the page starts
 _PAINTERS = 4
 
 
@@ -91,7 +93,7 @@ class Page:
     ) -> None:
         if not recordings:
             raise ValueError("no recording to play: reinstall velora-rgbe, which brings some")
-        port = free_port(host, port)
+        free_port(host, port)  # tells before all else is there
         with _no_collection(), ThreadPoolExecutor(1, thread_name_prefix="load") as pool:
             loading = pool.submit(_load, load)
             import_gradio()
@@ -116,11 +118,19 @@ class Page:
         try:
             self._demo = build(self.viewers, actions)
             served = routes(self.viewers, actions, self.uploads, self._pictures)
-            self.url = _launch(self._demo, self.viewers, served, access, host, port, share)
+            self.url = self._serve(served, access, host, port, share)
         except BaseException:
             self.viewers.close()
             self.uploads.close()
             raise
+
+    def _serve(self, served: Sequence[Route], access: Access, host: str, port: int | None, share: bool) -> str:
+        """The page's address, once it is served; on the next port where another program took a free one meanwhile."""
+        for _ in range(_TRIES):
+            free = free_port(host, port)
+            with contextlib.suppress(OSError):
+                return _launch(self._demo, self.viewers, served, access, host, free, share)
+        raise ValueError(f"port {free} of {host} cannot be served on: give another with --port")
 
     def __enter__(self) -> Page:
         return self

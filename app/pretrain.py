@@ -30,7 +30,7 @@ from streams.simulation.cards import LABELS, SENSOR
 from streams.simulation.stills import Stills
 from velora.backbones import Backbone, backbone
 from velora.preprocess import normalize, resize
-from velora.vit import VisionTower
+from velora.vit import VisionTower, in_autocast
 
 _NOWHERE = np.nan  # the corners of no card
 _TOKENS = 0.5  # weight of the patches' loss
@@ -209,9 +209,9 @@ class Pupil(nn.Module):
     def forward(self, images: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
         """Normalised images and the places of their patches to logits of the image [n, C] and of its patches."""
         tower = self.tower
-        patches = tower.conv1(images).flatten(2).transpose(1, 2) + tower.positional_embedding[1:][places]
+        patches = tower.project(images) + tower.positional_embedding[1:][places]
         cls = (tower.class_embedding + tower.positional_embedding[0]).expand(len(images), 1, -1)
-        entering = tower.ln_pre(torch.cat([cls, patches], dim=1))
+        entering = in_autocast(tower.ln_pre(torch.cat([cls, patches], dim=1)))
         tokens = tower.ln_post(tower.run(entering, 0, tower.backbone.layers))
         return self.whole(tokens[:, 0] @ self.tower.proj), self.patch(tokens[:, 1:])
 

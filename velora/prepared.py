@@ -3,7 +3,6 @@
     c_fc and its adapter     one product:  [x ; m h] [W B]^T + b      h = A x, m: the mask of the image's own stream
     QuickGELU                its factor is part of that product:      x sigmoid(1.702 x) = silu(1.702 x) / 1.702
     residuals                are added by the products themselves
-    patches                  are one product, not a convolution
     class rows               of the last block pass its feed-forward layers together
     bfloat16 on a CPU        weights lie as oneDNN reads them, and K is a multiple of the rows of a tile of AMX
 
@@ -22,7 +21,7 @@ from torch import Tensor
 
 from velora.adapter import LAYERS, Adapter, Route, layer_name
 from velora.backbones import Backbone
-from velora.vit import Block, Rows, VisionTower, attention, features, split_heads
+from velora.vit import Block, Rows, VisionTower, attention, features, patches_of, split_heads
 
 _TILE = 32  # bfloat16 rows
 _QUICK = 1.702
@@ -178,11 +177,8 @@ class PreparedTower:
             ]
 
     def embed(self, images: Tensor) -> Tensor:
-        """As the tower's own; patches do not overlap, so their convolution is one product."""
-        p = self.backbone.patch_size
-        rows = self.backbone.image_size // p
-        cut = images[..., : rows * p, : rows * p].to(self.tower.dtype).reshape(-1, 3, rows, p, rows, p)
-        return self.tower.tokens(self._patches(cut.permute(0, 2, 4, 1, 3, 5).reshape(len(images), rows * rows, -1)))
+        """As the tower's own."""
+        return self.tower.tokens(self._patches(patches_of(images.to(self.tower.dtype), self.backbone.patch_size)))
 
     def run(self, x: Tensor, start: int, stop: int, route: Route | None = None) -> Tensor:
         """Tokens [n, N, d] through the blocks [start, stop); x itself changes."""

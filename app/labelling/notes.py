@@ -28,7 +28,7 @@ from streams.image_folder import image_pairs
 
 BOOKS = ".velora"  # the folder in the output folder that holds notes and the lock
 DONE, FAILED = "done", "failed"
-_KINDS = {"str": str, "int": int, "float": (int, float), "tuple": tuple, "Mapping": Mapping}
+_KINDS: dict[str, Any] = {"str": str, "int": int, "float": (int, float), "tuple": tuple, "Mapping": Mapping}
 FORMATS = ("jsonl", "csv", "parquet")
 
 

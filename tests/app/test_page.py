@@ -275,6 +275,19 @@ def test_a_port_in_use_is_one_line() -> None:
             Page(FakeRecognizer, {"square": Path("unread.aedat4")}, port=port)
 
 
+def test_a_port_that_is_taken_while_the_page_starts_is_left_for_the_next_one(
+    small_recording: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        taken, free = busy.getsockname()[1], free_port("127.0.0.1", None)
+        told = iter([taken, taken, free])  # of the first two it seemed to be free
+        monkeypatch.setattr("app.page.free_port", lambda *_: next(told))
+        with Page(FakeRecognizer, {"square": small_recording}) as page:
+            assert httpx.get(page.url).status_code == 200 and str(free) in page.url
+
+
 @pytest.mark.parametrize("host", ["::1", "[::]"])
 def test_what_cannot_be_served_on_is_one_line(host: str) -> None:
     with pytest.raises(ValueError, match="a name or an IPv4 address"):
