@@ -51,7 +51,7 @@ class EventModel:
         self._rng = rng = np.random.default_rng(seed)
         pixels = height * width
         self._on = _thresholds(rng, pixels, sensor.threshold_on, sensor.threshold_sigma)
-        self._off = _thresholds(rng, pixels, sensor.threshold_off, sensor.threshold_sigma)
+        self._minus_off = -_thresholds(rng, pixels, sensor.threshold_off, sensor.threshold_sigma)
         unlike = 10 ** rng.normal(0, sensor.noise_decades, pixels) if sensor.noise_decades else np.ones(pixels)
         self._leak = (sensor.leak_hz * 1e-6 * unlike * self._on).astype(np.float32)  # log intensity a microsecond
         self._noise = np.cumsum(sensor.noise_hz * 1e-6 * unlike)  # events a microsecond, of all pixels up to each
@@ -88,7 +88,9 @@ class EventModel:
         assert self._t_us is not None
         interval_us = t_us - self._t_us
         if self._sensor.cutoff_hz:
-            level = self._level + (level - self._level) * _settled(light, interval_us, self._sensor.cutoff_hz)
+            level -= self._level
+            level *= _settled(light, interval_us, self._sensor.cutoff_hz)
+            level += self._level
         leak = self._leak * np.float32(interval_us) if self._sensor.leak_hz else np.float32(0)
         ramps = self._ramps(level, leak, interval_us)
         events = self._events(ramps, self._t_us)
@@ -101,15 +103,18 @@ class EventModel:
 
     def _ramps(self, level: Floats, leak: Floats | np.float32, interval_us: int) -> _Ramps:
         """Where the distance to the reference, which falls by `leak`, crosses thresholds."""
-        change = level - self._reference + leak
-        motion = level - self._level + leak
-        # The sign of motion matters only where rounding left a still pixel exactly on its threshold.
-        rises = (change >= self._on) & (motion > 0)
-        pixels = np.flatnonzero(rises | ((change <= -self._off) & (motion < 0)))
-        rising = rises[pixels]
-        steps = np.where(rising, self._on[pixels], -self._off[pixels])
+        change = level - self._reference
+        change += leak
+        pixels = np.flatnonzero((change >= self._on) | (change <= self._minus_off))
+        motion = level[pixels] - self._level[pixels] + np.broadcast_to(leak, level.shape)[pixels]
+        rising = change[pixels] > 0
+        # Where it goes the other way, rounding left a still pixel exactly on its threshold.
+        moved = (motion > 0) == rising
+        moved &= motion != 0
+        pixels, motion, rising = pixels[moved], motion[moved], rising[moved]
+        steps = np.where(rising, self._on[pixels], self._minus_off[pixels])
         counts = (change[pixels] / steps).astype(np.int64)
-        per_step_us = interval_us / motion[pixels].astype(np.float64)
+        per_step_us = interval_us / motion.astype(np.float64)
         first_us = (self._reference[pixels] + steps - self._level[pixels]) * per_step_us
         return _Ramps(pixels, counts, rising, steps, np.clip(first_us, 0, interval_us), steps * per_step_us)
 
@@ -175,16 +180,18 @@ class EventModel:
 def log_intensity(intensity: Floats) -> Floats:
     """Log of linear light, continued below DARK_INTENSITY by its tangent (value and slope are continuous)."""
     ratio = intensity * np.float32(1 / DARK_INTENSITY)
-    level: Floats = np.where(ratio > 1, np.log(np.maximum(ratio, 1)), ratio - 1)
+    level: Floats = np.log(np.maximum(ratio, 1))
+    level += np.minimum(ratio, 1) - 1  # one of the two is 0: faster than a choice for each pixel
     return level
 
 
 def _settled(light: Floats, interval_us: int, cutoff_hz: float) -> Floats:
     """How much of a step the photoreceptors have followed after an interval: a first-order low-pass filter whose
     bandwidth grows with the light."""
-    bandwidth = np.clip(light, _SLOWEST, 1) * np.float32(-2 * math.pi * cutoff_hz * interval_us * 1e-6)
-    settled: Floats = -np.expm1(bandwidth)
-    return settled
+    settled: Floats = np.clip(light, _SLOWEST, 1)
+    settled *= np.float32(-2 * math.pi * cutoff_hz * interval_us * 1e-6)
+    np.expm1(settled, out=settled)
+    return np.negative(settled, out=settled)
 
 
 def _thresholds(rng: np.random.Generator, pixels: int, mean: float, sigma: float) -> Floats:

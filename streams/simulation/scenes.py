@@ -19,14 +19,14 @@ from streams.simulation.camera import record
 from streams.simulation.cards import REAL_CAMERA, SENSOR, T_START_US, visible_labels
 from streams.simulation.deck import RANKS, SUITS, Face, draw_design, draw_face
 from streams.simulation.event_model import EventModel
-from streams.simulation.geometry import projection
+from streams.simulation.geometry import outline, projection
 from streams.simulation.script import OUT_OF_VIEW, SIDES, Hand, Poses
 from streams.simulation.sensor import SENSORS, Sensor
 from streams.simulation.stage import Actor, Stage, lay
 from streams.simulation.things import draw_table, draw_thing, hold
 from streams.source import Source
 
-VERSION = "1"  # of the scenes: a cache of others is no good
+VERSION = "2"  # of the scenes: a cache of others is no good
 
 #: The lamp's light, of 1.0.
 LIGHTS = {"normal": (0.4, 1.0), "dim": (0.09, 0.16), "dark": (0.02, 0.035)}
@@ -94,7 +94,8 @@ class CardScene:
         rng = self._rng("table")
         table = draw_table(rng, *SENSOR)
         for _ in range(rng.integers(1, 4) if rng.random() < _LITTER else 0):
-            lay(table, draw_thing(rng), projection(_anywhere(rng), *SENSOR))
+            thing = draw_thing(rng)
+            lay(table, thing, projection(_anywhere(rng), *SENSOR), outline(thing))
         return Stage(self._cast, table, self._lamp)
 
     @cached_property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,17 @@ from numpy.typing import NDArray
 
 from streams.simulation.camera import Light, Times
 from streams.simulation.deck import CARD_MM, TEXEL_PER_MM, Face
-from streams.simulation.geometry import Homography, area, of_texels, projection, rectangle, size_mm
+from streams.simulation.geometry import (
+    Homography,
+    Points,
+    area,
+    land,
+    marks,
+    of_texels,
+    outline,
+    projection,
+    rectangle,
+)
 from streams.simulation.script import Poses
 
 SCAN_US = 1_000  # motion is looked at this often
@@ -44,17 +55,20 @@ class Stage:
         self._table = table
         self._lamp = np.float32(lamp)
         self._size = (table.shape[1], table.shape[0])
+        self._outlines: dict[Actor, Points] = {}
 
     def render(self, t_us: int) -> Light:
         """The light at one moment, float32 [H, W, 3]."""
         light = self._table.copy()
         for actor in self._actors:
             if actor.is_there(t_us):
-                lay(light, actor.draw(), projection(actor.poses(np.array([t_us]))[0], *self._size))
-        return light * self._lamp
+                onto = projection(actor.poses(np.array([t_us]))[0], *self._size)
+                lay(light, actor.draw(), onto, self._outline(actor))
+        light *= self._lamp
+        return light
 
     def render_times(self, t_start_us: int, t_end_us: int) -> Times:
-        """Moments between which no corner of anything moves by more than about a pixel."""
+        """Moments between which nothing that is in the image moves by more than about a pixel."""
         ends = np.array([t_start_us, t_end_us], np.int64)
         times = np.unique(np.concatenate([ends, *(self._steps(actor, t_start_us, t_end_us) for actor in self._actors)]))
         return times[(times >= t_start_us) & (times <= t_end_us)]
@@ -78,29 +92,37 @@ class Stage:
         size = (-(-width // _COARSE), -(-height // _COARSE))
         return np.asarray(cv2.warpPerspective(cover, onto, size, flags=cv2.INTER_LINEAR), np.float32)
 
+    def _outline(self, actor: Actor) -> Points:
+        if actor not in self._outlines:
+            self._outlines[actor] = outline(actor.draw())
+        return self._outlines[actor]
+
     def _steps(self, actor: Actor, t_start_us: int, t_end_us: int) -> Times:
         first, last = max(actor.start_us, t_start_us), min(actor.end_us, t_end_us)
         if first >= last:
             return np.empty(0, np.int64)
         scan = np.append(np.arange(first, last, SCAN_US), last)
-        size = size_mm(actor.draw())
-        corners = np.array([rectangle(size, projection(pose, *self._size)) for pose in actor.poses(scan)])  # [n, 4, 2]
-        moved = np.linalg.norm(np.diff(corners, axis=0), axis=2).max(axis=1)
+        points = marks(actor.draw())
+        seen = np.array([land(points, projection(pose, *self._size)) for pose in actor.poses(scan)])  # [n, k, 2]
+        inside: NDArray[np.bool_] = np.logical_and(seen > -1, seen < self._size).all(axis=2)
+        moved = np.linalg.norm(np.diff(seen, axis=0), axis=2)
+        moved = np.where(inside[1:] | inside[:-1], moved, 0).max(axis=1)
         travelled = np.append(0, np.cumsum(moved))
         times: Times = np.interp(np.arange(0, travelled[-1], _MOST_MOTION_PX), travelled, scan).astype(np.int64)
         return np.append(times, [first, last])
 
 
-def lay(light: Light, sprite: Face, onto: Homography) -> None:
-    """Put a sprite over a part of the light, in place."""
+def lay(light: Light, sprite: Face, onto: Homography, within: Points) -> None:
+    """Put a sprite, whose `outline` is given, over a part of the light, in place."""
     height, width = light.shape[:2]
-    corners = rectangle(size_mm(sprite), onto)
-    left, top = np.clip(np.floor(corners.min(axis=0)).astype(int) - 1, 0, (width, height))
-    right, bottom = np.clip(np.ceil(corners.max(axis=0)).astype(int) + 2, 0, (width, height))
+    corners = land(within, onto)
+    (left, top), (right, bottom) = corners.min(axis=0).tolist(), corners.max(axis=0).tolist()
+    left, right = max(math.floor(left) - 1, 0), min(math.ceil(right) + 2, width)
+    top, bottom = max(math.floor(top) - 1, 0), min(math.ceil(bottom) + 2, height)
     if left >= right or top >= bottom:
         return
     moved: NDArray[np.float64] = np.array([[1, 0, -left], [0, 1, -top], [0, 0, 1]]) @ onto @ of_texels(sprite)
-    patch = cv2.warpPerspective(sprite, moved, (int(right - left), int(bottom - top)), flags=cv2.INTER_LINEAR)
+    patch = cv2.warpPerspective(sprite, moved, (right - left, bottom - top), flags=cv2.INTER_LINEAR)
     bare = 1 - cv2.extractChannel(patch, 3)
     region = light[top:bottom, left:right]
     kept = cv2.multiply(region, cv2.merge((bare, bare, bare)))  # several times as fast as numpy's broadcasting

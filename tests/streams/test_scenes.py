@@ -79,7 +79,9 @@ def test_renders_follow_motion_by_at_most_a_pixel() -> None:
     card = Actor(0, END_US, lambda: draw_face("7", "hearts"), lambda t: hand.poses(t / 1e6), "7")
     times = Stage([card], TABLE).render_times(0, END_US)
     corners = np.array([rectangle((63, 88), projection(pose, *SENSOR)) for pose in card.poses(times)])
-    assert np.linalg.norm(np.diff(corners, axis=0), axis=2).max() < 1.3
+    seen = ((corners >= 0) & (corners < SENSOR)).all(axis=2)
+    assert seen.mean() > 0.5
+    assert np.linalg.norm(np.diff(corners, axis=0), axis=2)[seen[1:]].max() < 1.3
     assert times[0] == 0 and times[-1] == END_US
 
 
