@@ -104,7 +104,7 @@ class Stage:
         scan = np.append(np.arange(first, last, SCAN_US), last)
         points = marks(actor.draw())
         seen = np.array([land(points, projection(pose, *self._size)) for pose in actor.poses(scan)])  # [n, k, 2]
-        inside: NDArray[np.bool_] = np.logical_and(seen > -1, seen < self._size).all(axis=2)
+        inside = np.asarray(((seen > -1) & (seen < self._size)).all(axis=2))
         moved = np.linalg.norm(np.diff(seen, axis=0), axis=2)
         moved = np.where(inside[1:] | inside[:-1], moved, 0).max(axis=1)
         travelled = np.append(0, np.cumsum(moved))
