@@ -10,8 +10,6 @@ What a killed program has left is removed by the next one.
 from __future__ import annotations
 
 import asyncio
-import atexit
-import os
 import re
 import shutil
 import tempfile
@@ -21,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-import psutil
+from app.scratch import Scratch
 
 MOST_BYTES = 1 << 30  # of one recording
 _MOST_IN_ALL = 4 << 30  # that are kept at any time
@@ -29,23 +27,20 @@ _LEFT_FREE = 1 << 28  # of the disk
 _PATIENCE_S = 60.0  # with a sender that is silent
 _BLOCK = 1 << 20
 _LONGEST_NAME = 60  # characters, of up to four bytes each
-_NAME = "velora-uploads-"
 
 
 class Uploads:
     """Keeps what was received until its folder is removed; every call may come from any thread."""
 
     def __init__(self, most_bytes: int = MOST_BYTES, most_in_all: int = _MOST_IN_ALL) -> None:
-        _tidy()
         self._most, self._in_all = most_bytes, most_in_all
-        self.folder = Path(tempfile.mkdtemp(prefix=f"{_NAME}{os.getpid()}-"))
+        self._scratch = Scratch("velora-uploads-")
+        self.folder = self._scratch.new_folder()
         self._lock = threading.Lock()  # one block at a time is counted and written
-        atexit.register(self.close)
 
     def close(self) -> None:
         """Remove all. Closing twice does nothing."""
-        atexit.unregister(self.close)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._scratch.close()
 
     async def receive(self, name: str, parts: AsyncIterator[bytes], size: int = 0) -> Path:
         """Write what comes to a file of about this name; `size` is what its sender says of it, or 0.
@@ -102,11 +97,3 @@ def _size(path: Path) -> int:
     with suppress(OSError):  # removed meanwhile
         return path.stat().st_size
     return 0
-
-
-def _tidy() -> None:
-    """Remove what killed programs have left."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_NAME}*"):
-        owner = folder.name.removeprefix(_NAME).partition("-")[0]
-        if owner.isdecimal() and not psutil.pid_exists(int(owner)):
-            shutil.rmtree(folder, ignore_errors=True)

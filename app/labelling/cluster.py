@@ -25,9 +25,9 @@ from app.labelling.inputs import Recording
 from app.labelling.notes import Note
 from app.labelling.ray_driver import Failed, Going, Message, Ready, Wanted, drive
 from app.labelling.readers import deaf_to_interrupts
-from app.labelling.scratch import own_scratch
 from app.labelling.settings import Settings
 from app.labelling.storage import is_far
+from app.scratch import own_scratch
 
 _LISTEN_S = 0.2
 _SLOW_S, _END_S = 30.0, 15.0

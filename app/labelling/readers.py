@@ -30,8 +30,8 @@ from numpy.typing import NDArray
 
 from app.labelling.inputs import Recording
 from app.labelling.reader import Ended, Look, Message, Seen, Task, serve
-from app.labelling.scratch import own_scratch
 from app.labelling.storage import is_far
+from app.scratch import own_scratch
 
 _AHEAD = 2  # recordings that a worker knows of: it goes on while its owner is busy
 _START_S, _END_S = 60.0, 5.0

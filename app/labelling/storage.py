@@ -21,7 +21,7 @@ from typing import Any, Protocol, cast
 from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
-from app.labelling.scratch import own_scratch
+from app.scratch import own_scratch
 from streams.files import PartFile, file_fingerprint, naming
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://")

@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
-from app.labelling import far_lock, scratch
+from app import scratch
+from app.labelling import far_lock
 from app.labelling.inputs import find
 from app.labelling.lock import locked
-from app.labelling.scratch import Scratch
 from app.labelling.storage import fetched, is_far, part_of, place, replaced_when_whole
+from app.scratch import Scratch
 from tests.app.conftest import write_square
 from tests.app.test_label import index, label, lines, rows, run
 from tests.app.test_sources import KINDS
@@ -209,7 +210,7 @@ def test_scratch_of_a_killed_process_is_removed_and_that_of_a_living_one_is_not(
 ) -> None:
     monkeypatch.setattr(scratch.tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(scratch.atexit, "register", lambda _: None)
-    living, next_one = Scratch(), Scratch()
+    living, next_one = Scratch("velora-label-"), Scratch("velora-label-")
     kept = living.new_folder()
     left = tmp_path / "velora-label-killed"
     shutil.copytree(kept.parent, left)

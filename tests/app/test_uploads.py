@@ -105,14 +105,15 @@ def test_nothing_stays_of_what_was_cut_off(uploads: Uploads, monkeypatch: pytest
 def test_what_a_killed_program_has_left_is_removed_and_what_a_running_one_keeps_is_not(
     uploads: Uploads, tmp_path: Path
 ) -> None:
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait(30)
-    left, kept = tmp_path / f"velora-uploads-{ended.pid}-abc", tmp_path / f"velora-uploads-{os.getpid()}-abc"
-    for folder in (left, kept):
-        (folder / "x").mkdir(parents=True)
-        (folder / "x" / "a.aedat4").touch()
+    kept = receive(uploads, "a.aedat4", [b"mine"])
+    code = "import os, app.uploads as u; print(u.Uploads().folder, flush=True); os._exit(1)"
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    ended = subprocess.run([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True, timeout=60)
+    left = Path(ended.stdout.strip())
+    (left / "a.aedat4").touch()
     Uploads().close()
-    assert not left.exists() and (kept / "x" / "a.aedat4").exists()
-    (kept / "x" / "a.aedat4").unlink()
-    (kept / "x").rmdir()
-    kept.rmdir()
+    assert left.exists()  # so young that it might be about to be locked
+    os.utime(left.parent / "lock", (0, 0))
+    os.utime(kept.parents[2] / "lock", (0, 0))
+    Uploads().close()
+    assert not left.parent.exists() and kept.read_bytes() == b"mine"

@@ -16,14 +16,15 @@ from typing import IO
 
 from app.labelling.lock import lock
 
-_NAME = "velora-label-"
 _YOUNG_S = 60.0
 
 
 class Scratch:
     """Made when it is first needed. What other processes left, that were killed, is removed then."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        """`name` begins the folder's, among the system's temporary files."""
+        self._name = name
         self._own: Path | None = None
         self._held: IO[str] | None = None
         self._making = threading.Lock()
@@ -38,17 +39,18 @@ class Scratch:
         return folder
 
     def close(self) -> None:
-        """Remove all of it."""
+        """Remove all of it. Closing twice does nothing."""
+        atexit.unregister(self.close)
         if self._held is not None and self._own is not None:
             self._held.close()
             shutil.rmtree(self._own, ignore_errors=True)
             self._held = self._own = None
 
     def _make(self) -> Path:
-        for left in Path(tempfile.gettempdir()).glob(f"{_NAME}*"):
+        for left in Path(tempfile.gettempdir()).glob(f"{self._name}*"):
             with contextlib.suppress(OSError):
                 _remove_if_left(left)
-        made = Path(tempfile.mkdtemp(prefix=_NAME))
+        made = Path(tempfile.mkdtemp(prefix=self._name))
         self._held = open(made / "lock", "a+", encoding="utf-8")  # noqa: SIM115 (it is held until the end)
         lock(self._held)
         atexit.register(self.close)
@@ -64,10 +66,10 @@ def _remove_if_left(folder: Path) -> None:
 
 
 def own_scratch() -> Scratch:
-    """That of this process."""
+    """That in which this process labels."""
     return _scratch_of(os.getpid())
 
 
 @functools.cache
 def _scratch_of(process: int) -> Scratch:
-    return Scratch()
+    return Scratch("velora-label-")
