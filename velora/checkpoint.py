@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -23,7 +23,7 @@ from velora.encoders import adapter_shapes, bare_state, saved_encoders
 from velora.errors import ModelError
 from velora.model import VELoRA, make_fusion
 from velora.vit import VisionTower
-from velora.weights import read_tensors
+from velora.weights import opened_tensors, read_tensors
 
 CONFIG, ADAPTER, CARD = "config.json", "adapter.safetensors", "README.md"
 _FUSER, _TOWER = "fuser.", "tower."
@@ -187,7 +187,7 @@ def _fuser_state(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def names_in(file: Path, *, fix: str) -> set[str]:
     """The names in a safetensors file. Raises ModelError, which ends with `fix`, for anything else."""
     try:
-        with safe_open(file, framework="pt") as opened:
+        with opened_tensors(file) as opened:
             return set(opened.keys())
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{file} cannot be read as safetensors ({error}): {fix}") from error

@@ -14,13 +14,15 @@ import os
 import pickle
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from streams.text import printable
+from streams.text import printable, storable
 from velora.backbones import HUB_FILE, Backbone, backbone
 from velora.errors import ModelError
 from velora.torchscript import check_archive, is_torchscript, read_torchscript
@@ -179,7 +181,7 @@ def _read_any(path: Path, select: Callable[[Collection[str]], Mapping[str, str]]
     with path.open("rb") as file:
         start = file.read(9)
     if start[8:] == b"{":
-        with safe_open(path, framework="pt") as stored:
+        with opened_tensors(path) as stored:
             return {name: stored.get_tensor(key) for name, key in select(stored.keys()).items()}
     tensors = read_torchscript(path) if is_torchscript(path) else _read_torch(path)
     return {name: tensors[key] for name, key in select(tensors).items()}
@@ -251,13 +253,24 @@ def _fitting(
     return {key: tensors[key].float() for key in shapes}
 
 
+@contextmanager
+def opened_tensors(path: Path) -> Iterator[Any]:
+    """A file of safetensors, open. Raises ModelError for a path that they cannot take; else as `safe_open`."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise ModelError(f"{storable(str(path))} is no path in UTF-8, which safetensors need: rename it") from None
+    with safe_open(path, framework="pt") as file:
+        yield file
+
+
 def read_tensors(path: Path, shapes: Mapping[str, tuple[int, ...]], *, fix: str) -> dict[str, Tensor]:
     """The tensors of `shapes`, as float32, from a safetensors file; others are ignored.
 
     Raises ModelError, which names the file and ends with `fix`, for anything that is not as expected.
     """
     try:
-        with safe_open(path, framework="pt") as file:
+        with opened_tensors(path) as file:
             stored = set(file.keys())
             for key, shape in shapes.items():
                 if key not in stored:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import shutil
 import subprocess
 import sys
 import weakref
@@ -122,6 +123,14 @@ def test_truncated_and_missing_files(checkpoint: Path) -> None:
     (checkpoint / "config.json").unlink()
     with pytest.raises(ModelError, match=r"config.json cannot be read"):
         load_recognizer(checkpoint)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are text there")
+def test_a_folder_whose_name_is_no_utf_8_is_told_as_such(checkpoint: Path) -> None:
+    folder = checkpoint.with_name("caf\udce9")
+    shutil.copytree(checkpoint, folder)
+    with pytest.raises(ModelError, match=r"caf\\udce9.* is no path in UTF-8, which safetensors need: rename it"):
+        load_recognizer(folder)
 
 
 def test_unknown_names() -> None:
