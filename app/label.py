@@ -27,9 +27,9 @@ from rich.progress import track
 from app.feed import Interrupt, stopping
 from app.labelling.engine import Engine, engine_for
 from app.labelling.inputs import Recording, find, within
-from app.labelling.ledger import Ledger
+from app.labelling.ledger import LOCK, Ledger
 from app.labelling.lock import locked
-from app.labelling.notes import BOOKS, why_again
+from app.labelling.notes import why_again
 from app.labelling.progress import Display, Weights, display
 from app.labelling.settings import Settings, settings_of
 from app.labelling.shards import remove_shards, write_shards
@@ -60,7 +60,7 @@ def label(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         with engine_for(arguments, settings) as engine:
             return _tell_plan(_plan(engine, found.recordings, arguments.force), arguments.json)
-    with locked(out / BOOKS / "lock"):
+    with locked(out / LOCK):
         try:
             return _run(arguments, settings, found.recordings)
         finally:

@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from app.labelling.engine import Engine
-from app.labelling.notes import Note, read_notes
-from app.labelling.storage import replaced_when_whole
+from app.labelling.notes import BOOKS, Note, read_notes
+from app.labelling.storage import is_far, replaced_when_whole
 from streams.cells import safe
 from streams.text import storable
 
 INDEX, RUN = "index.csv", "run.json"
+LOCK = f"{BOOKS}/lock"  # held during a run
 COLUMNS = (
     *("recording", "status", "windows", "spans", "samples", "events", "seconds", "remarks", "reason"),
     *("windows_file", "labels_file", "source", "stride", "model", "settings", "finished"),
@@ -53,7 +54,12 @@ class Ledger:
             self.write("running")
 
     def write(self, state: str) -> None:
-        """Write the books. `state` is running, finished, stopped or interrupted."""
+        """Write the books. `state` is running, finished, stopped or interrupted.
+
+        Raises ValueError where somebody has removed the folder since the run began, and with it what was labelled.
+        """
+        if not is_far(self._out) and not (self._out / LOCK).exists():
+            raise ValueError(f"{self._out} was removed meanwhile, with the labels in it: run the same command again")
         began = time.monotonic()
         with replaced_when_whole(self._out / INDEX) as part, part.open("w", newline="", encoding="utf-8") as file:
             rows = csv.writer(file)

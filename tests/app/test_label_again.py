@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,25 @@ from typing import Any
 import pytest
 
 from app.labelling.ledger import Ledger
+from app.labelling.notes import Note
 from tests.app.conftest import write_square
 from tests.app.test_label import index, label
+
+
+def test_a_folder_that_somebody_removes_meanwhile_is_told(
+    two: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, add = tmp_path / "out", Ledger.add
+
+    def remove_then_add(ledger: Ledger, note: Note) -> None:
+        shutil.rmtree(out, ignore_errors=True)
+        add(ledger, note)
+
+    monkeypatch.setattr(Ledger, "add", remove_then_add)
+    code, _, stderr = label(two, out)
+    assert code == 1 and f"{out} was removed meanwhile, with the labels in it: run the same" in stderr
+    monkeypatch.undo()
+    assert label(two, out)[0] == 0 and len(index(out)) == 2
 
 
 def done_now(stderr: str) -> int:
