@@ -35,6 +35,7 @@ from streams.image_folder import image_pairs, span_of
 from streams.simulation.cards import LABELS
 from streams.simulation.scenes import CardScene, scene
 from streams.text import printable
+from velora.config import MAX_LABELS
 from velora.training.clips import ClipSet, Span
 
 SPLITS = ("train", "val", "test")
@@ -164,6 +165,8 @@ def _class_names(folder: Path, rows: Sequence[tuple[str, int]]) -> tuple[str, ..
     if not rows:
         raise ValueError(f"{folder} lists no clips")
     largest = max(label for _, label in rows)
+    if largest >= MAX_LABELS:
+        raise ValueError(f"{folder}: label {largest} is in a list; labels are below {MAX_LABELS:,}")
     if file.exists():
         names = tuple(line.strip() for line in lines_of(file) if line.strip())
     else:
@@ -180,7 +183,11 @@ def _class_names(folder: Path, rows: Sequence[tuple[str, int]]) -> tuple[str, ..
 
 def _image_clip(folder: Path, path: str, label: int) -> Iterator[Entry]:
     clip = folder / path
-    start_us, end_us = span_of(image_pairs(clip) or {0: None})
+    try:
+        pairs = image_pairs(clip)
+    except OSError:  # which is told when it is read, as that of one clip
+        pairs = {}
+    start_us, end_us = span_of(pairs or {0: None})
     yield Entry(path, (Span(start_us, end_us, label),), ImageFolder(clip))
 
 

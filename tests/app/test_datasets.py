@@ -266,6 +266,7 @@ def test_labels_that_the_model_lacks(tmp_path: Path) -> None:
         ("only_a_path\n", "train_label.txt, line 1: must be `class_dir/clip frames label`"),
         ("../../x/y 6 0\n", "line 1"),
         ("action_001/dvSave-0_0 6 1234567\n", "line 1"),
+        ("action_001/dvSave-0_0 6 20000\n", "label 20000 is in a list; labels are below 20,000"),
         ("action_001/a 6 0\naction_002/b 6 0\n", "action_001 and action_002 both have label 0: name the classes"),
     ],
 )
@@ -274,6 +275,16 @@ def test_lists_that_make_no_sense(tmp_path: Path, line: str, message: str) -> No
     (folder / "train_label.txt").write_text(line)
     with pytest.raises(ValueError, match=message):
         opened(folder)
+
+
+def test_a_listed_clip_whose_name_no_disk_takes_is_left_out(tmp_path: Path) -> None:
+    folder = images(tmp_path / "set")
+    with (folder / "train_label.txt").open("a") as file:
+        file.write(f"action_001/{'a' * 5000} 6 0\n")
+    found = opened(folder)
+    assert len(found.clips) == 2
+    (left_out,) = found.skipped
+    assert left_out.startswith("action_001/aaa") and "name too long" in left_out.lower()
 
 
 def test_more_labels_than_names(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def _clip(aps: str, dvs: str) -> Case:
     for number in _NUMBERS:
         for place, kind in (("aps", aps), ("dvs", dvs)):
             pixels = rng.integers(0, 256, (_SIZE[1], _SIZE[0], 3), np.uint8)
-            files[_name(number, place, "jpg" if kind == "jpeg" else "png")] = _picture(pixels, kind)
+            files[_name(number, place, "jpg" if kind == "jpeg" else "png")] = picture(pixels, kind)
     return Case(files, _CLIP)
 
 
@@ -41,7 +41,8 @@ def _name(number: int, place: str, suffix: str) -> str:
     return f"{_CLIP}/{_CLIP}_{place}/{number:08d}.{suffix}"
 
 
-def _picture(pixels: np.ndarray, kind: str) -> bytes:
+def picture(pixels: np.ndarray, kind: str) -> bytes:
+    """A file of it: "png", "jpeg" or "grey"."""
     file = io.BytesIO()
     picture = Pictures.fromarray(pixels)
     (picture.convert("L") if kind == "grey" else picture).save(file, "JPEG" if kind == "jpeg" else "PNG")

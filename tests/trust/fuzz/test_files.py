@@ -13,10 +13,11 @@ from tests.trust.fuzz.checkpoints import CHECKPOINTS
 from tests.trust.fuzz.harness import Format, fuzz
 from tests.trust.fuzz.images import IMAGES
 from tests.trust.fuzz.labels import LABELS
+from tests.trust.fuzz.lists import LISTS
 from tests.trust.fuzz.pickled import RELEASED, WEIGHTS
 from tests.trust.ledger import Ledger
 
-FORMATS = (AEDAT4, AEDAT3, AEDAT2, IMAGES, LABELS, CHECKPOINTS, RELEASED, WEIGHTS)
+FORMATS = (AEDAT4, AEDAT3, AEDAT2, IMAGES, LABELS, LISTS, CHECKPOINTS, RELEASED, WEIGHTS)
 
 
 @pytest.mark.parametrize("format", FORMATS, ids=lambda format: format.name)
