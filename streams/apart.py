@@ -10,6 +10,7 @@ The process is another one for each file that is open, and waits for the next on
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -104,9 +105,12 @@ class Apart:
             raise RecordingError(f"{self._path}: {ended}") from None
         except OSError as error:
             raise RecordingError(f"{self._path}: cannot be read: no process starts for it ({error.strerror})") from None
+        self._check(process, head)
         if "fault" in head:
             IDLE.give(process)
             raise self._fault(head)
+        if set(head.get("facts", ())) != set(request["facts"]):
+            raise self._nonsense(process)
         self._process = process
         self._count(head)
         return {name: tuple(fact) if isinstance(fact, list) else fact for name, fact in head["facts"].items()}
@@ -135,6 +139,7 @@ class Apart:
                 if (of := self._due.popleft()) in self._arrived:
                     self._arrived[of].append(answer)
             head, items = arrived.popleft()
+            self._check(process, head)
             if not (end := "fault" in head or bool(head["end"])):
                 self._ask(process, number, {})
         except WorkerEnded as ended:
@@ -151,8 +156,17 @@ class Apart:
         process.ask({"next": number, "drop": left, **asked})
         self._due.append(number)
 
+    def _check(self, process: WorkerProcess, head: Mapping[str, Any]) -> None:
+        """Raise RecordingError for an answer that is none: a hostile file may have made its decoder say anything."""
+        if not _is_sound(head):
+            raise self._nonsense(process)
+
+    def _nonsense(self, process: WorkerProcess) -> RecordingError:
+        process.end()
+        return RecordingError(f"{self._path}: its decoder says what makes no sense; copy the file again")
+
     def _count(self, head: Mapping[str, Any]) -> None:
-        self.counts.update({str(reason): int(lost) for reason, lost in head["counts"].items()})
+        self.counts.update(head["counts"])
 
     def _fault(self, head: Mapping[str, Any]) -> Exception:
         """The error that an answer tells of."""
@@ -160,3 +174,20 @@ class Apart:
         if kind == "MemoryError":
             return RecordingError(f"{self._path}: takes more memory than such a file should; copy the file again")
         return _FAULTS[kind](text) if kind in _FAULTS else RuntimeError(f"{self._path}: {kind}: {text}")
+
+
+def _is_sound(head: Mapping[str, Any]) -> bool:
+    """Whether an answer is one: a fault, or counts, and facts that are numbers."""
+    if "fault" in head:
+        return isinstance(head["fault"], str) and isinstance(head.get("text"), str)
+    counts, facts = head.get("counts"), head.get("facts", {})
+    if not (isinstance(counts, dict) and isinstance(facts, dict) and isinstance(head.get("end", False), bool)):
+        return False
+    whole = all(type(lost) is int and lost >= 0 for lost in counts.values())
+    return whole and all(fact is None or _are_numbers(fact) for fact in facts.values())
+
+
+def _are_numbers(fact: object) -> bool:
+    """A number, or a list of some."""
+    parts = fact if isinstance(fact, list) else [fact]
+    return all(isinstance(part, (int, float)) and math.isfinite(part) for part in parts)

@@ -22,7 +22,8 @@ import pytest
 from streams import RecordingError, RgbFrame, StreamError, limits, open_source
 from streams.apart import Apart
 from streams.items import EventPacket, Item
-from streams.worker_process import TOO_LONG, Idle
+from streams.parcels import Parcel
+from streams.worker_process import TOO_LONG, Idle, WorkerProcess
 from tests.streams.apart_fakes import frame, packet
 from tests.streams.test_prophesee import FILES, write
 
@@ -232,6 +233,35 @@ def test_its_errors_are_raised_here_and_name_the_file_as_it_was_given(
         with contextlib.closing(apart):
             list(apart.read("bad", str(tmp_path / "made.bin")))
     list(opened().read("items", 2))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"facts": {"size": "wide", "pid": 5}},
+        {"facts": {"size": [64, 48]}},
+        {"facts": []},
+        {"counts": {"seen": -1}},
+        {"counts": {"seen": "many"}},
+        {"counts": None},
+        {"end": "soon"},
+        {"fault": "ValueError"},
+        {"fault": ["ValueError"], "text": "x"},
+    ],
+    ids=str,
+)
+def test_what_a_decoder_says_is_not_believed(
+    opened: Open, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
+) -> None:
+    answer = WorkerProcess.answer
+
+    def lying(process: WorkerProcess, timeout_s: float) -> Parcel:
+        head, items = answer(process, timeout_s)
+        return ({**head, **change}, items) if set(change) & {*head, "fault"} else (head, items)
+
+    monkeypatch.setattr(WorkerProcess, "answer", lying)
+    with pytest.raises(RecordingError, match=r"made\.bin: its decoder says what makes no sense; copy the file again"):
+        list(opened().read("items", 2))
 
 
 def test_what_a_library_prints_does_no_harm(opened: Open) -> None:
