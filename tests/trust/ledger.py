@@ -19,7 +19,7 @@ from app.bench.machine import machine
 from streams.files import replaced_when_whole
 
 PAGE = Path(__file__).parents[2] / "docs" / "RELIABILITY.md"
-_HEADINGS = ("what", "tried with", "cases", "failures", "worst time", "worst memory", "bounds", "found")
+_HEADINGS = ("what", "tried with", "cases", "failures", "worst time", "worst memory", "bounds", "found", "on")
 _SHOWN = 20  # failures that a failing test tells
 
 
@@ -76,7 +76,7 @@ class Row:
         """As a table shows it."""
         mb = f"{self.worst_mb:,.0f} MB" if self.worst_mb else ""
         figures = (f"{self.cases:,}", str(len(self.failures)), f"{self.worst_s:.3g} s", mb)
-        return (self.what, self.tried_with, *figures, self.bounds, self.found)
+        return (self.what, self.tried_with, *figures, self.bounds, self.found, str(date.today()))
 
 
 class Ledger:
@@ -98,13 +98,19 @@ class Ledger:
         Console(width=160).print(table)
 
     def write(self, name: str, page: Path = PAGE) -> None:
-        """Replace the table `name` of the page. Raises ValueError where the page has no place for it."""
+        """Replace the rows of what was tried in the table `name` of the page; others stay, for a part may be run alone.
+
+        Raises ValueError where the page has no place for it.
+        """
         begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
         text = page.read_text(encoding="utf-8")
         found = re.search(f"{re.escape(begin)}.*?{re.escape(end)}", text, re.DOTALL)
         if found is None:
             raise ValueError(f"{page}: has no {begin.strip()} with its end")
-        table = "\n".join(map(_line, [_HEADINGS, ["---"] * len(_HEADINGS), *(row.cells() for row in self.rows)]))
+        rows = {_key(line): line for line in found.group().splitlines() if line.startswith("| ")}
+        rows |= {_key(line): line for line in (_line(row.cells()) for row in self.rows)}
+        heads = [_line(_HEADINGS), _line(["---"] * len(_HEADINGS))]
+        table = "\n".join([*heads, *(line for line in rows.values() if line not in heads)])
         with replaced_when_whole(page) as part:
             part.write_text(
                 f"{text[: found.start()]}{begin}\n{_where()}\n\n{table}\n\n{end}{text[found.end() :]}", encoding="utf-8"
@@ -115,6 +121,11 @@ def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
 
 
+def _key(line: str) -> tuple[str, ...]:
+    """What a row is of: harm, and what it was tried with."""
+    return tuple(line.split(" | ")[:2])
+
+
 def _where() -> str:
     own = machine()
-    return f"{date.today()}, {own['cpu']}, {own['cores']} cores, {own['memory_gb']:g} GB, {own['system']}."
+    return f"{own['cpu']}, {own['cores']} cores, {own['memory_gb']:g} GB, {own['system']}."

@@ -36,9 +36,20 @@ def test_a_table_takes_its_place_on_the_page(tmp_path: Path) -> None:
     ledger = Ledger()
     ledger.row("a | b", "replay").add("one", seconds=0.5)
     ledger.write("fuzz", page)
-    ledger.write("fuzz", page)
     text = page.read_text()
-    assert text.startswith("# Page\n<!-- fuzz -->\n\n20") and text.endswith("\n<!-- end of fuzz -->\nrest\n")
+    assert text.startswith("# Page\n<!-- fuzz -->\n\n") and text.endswith("\n<!-- end of fuzz -->\nrest\n")
     assert text.count("| a / b | replay | 1 | 0 | 0.5 s |") == 1 and "old" not in text
     with pytest.raises(ValueError, match="soak"):
         ledger.write("soak", page)
+
+
+def test_what_is_tried_again_takes_the_place_of_its_row_and_others_stay(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("<!-- fuzz -->\n<!-- end of fuzz -->\n")
+    for tries in ([("a", "replay", 1.0), ("a", "info", 2.0), ("b", "replay", 3.0)], [("a", "info", 4.0)]):
+        ledger = Ledger()
+        for what, tried_with, seconds in tries:
+            ledger.row(what, tried_with).add("one", seconds=seconds)
+        ledger.write("fuzz", page)
+    rows = [line.split(" | ")[:5] for line in page.read_text().splitlines() if line.startswith("| ")]
+    assert [row[-1] for row in rows] == ["worst time", "---", "1 s", "4 s", "3 s"]
