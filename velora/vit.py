@@ -88,7 +88,8 @@ def patches_of(images: Tensor, size: int) -> Tensor:
 def in_autocast(x: Tensor) -> Tensor:
     """Where autocast is on, x in its dtype: sums and norms of the blocks are then of it too, not of float32."""
     kind = x.device.type
-    return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
+    on = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)  # the first is not for "meta"
+    return x.to(torch.get_autocast_dtype(kind)) if on else x
 
 
 class Mlp(nn.Module):

@@ -35,3 +35,18 @@ def test_rows_of_a_block_equal_the_whole_block() -> None:
     with torch.no_grad():
         rows = block.rows(x[:, [0, 5]], *block.keys_values(x))
         torch.testing.assert_close(rows, block(x)[:, [0, 5]], atol=1e-5, rtol=1e-5)
+
+
+def test_under_autocast_the_blocks_stay_in_its_dtype_and_elsewhere_in_the_weights() -> None:
+    tower = random_tower("demo", torch.Generator().manual_seed(0))
+    images = torch.randn(2, 3, 192, 192)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert tower.run(tower.embed(images), 0, 2).dtype == torch.bfloat16
+    with torch.no_grad():
+        assert tower.run(tower.embed(images), 0, 2).dtype == torch.float32
+
+
+def test_it_can_be_counted_without_computing_anything() -> None:
+    with torch.device("meta"):
+        tower, images = VisionTower(backbone("demo")), torch.empty(2, 3, 192, 192)
+    assert tower(images).shape == (2, 192)
