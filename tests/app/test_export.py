@@ -148,7 +148,7 @@ def test_corrections_are_exported_and_videos_not_made_again(tmp_path: Path) -> N
         LabelRow("a.aedat4", at(2), at(9), "walk", 0.9),  # overlaps
         LabelRow("a.aedat4", at(500), at(600), "sit"),  # outside
     )
-    write_square(tmp_path / "in" / "b.aedat4", 22)
+    write_note_of(out, write_square(tmp_path / "in" / "b.aedat4", 22), "b.aedat4", SPANS, 22)  # labelled again
     code, told = exported(tmp_path)
     assert code == 0 and "1 video rendered, 1 there before" in told[0]
     assert told[1:] == [
@@ -249,8 +249,9 @@ def test_without_videos_times_are_those_that_videos_would_have(tmp_path: Path) -
 
 
 def test_a_recording_that_cannot_be_rendered_fails_alone(tmp_path: Path) -> None:
-    write_outputs(tmp_path, {"a.aedat4": SPANS, "b.aedat4": SPANS})
-    (tmp_path / "in" / "a.aedat4").write_bytes(b"#!AER-DAT4.0\r\nbroken")
+    out, broken = write_outputs(tmp_path, {"a.aedat4": SPANS, "b.aedat4": SPANS}), tmp_path / "in" / "a.aedat4"
+    broken.write_bytes(b"#!AER-DAT4.0\r\nbroken")
+    write_note_of(out, broken, "a.aedat4", SPANS)
     for options in ([], ["--no-video"]):
         code, told = exported(tmp_path, *options)
         assert code == 1 and told[1] == "1 left out:" and told[2].startswith(f"  {tmp_path}/in/a.aedat4: ")
