@@ -217,7 +217,8 @@ def test_the_saved_checkpoint_says_what_the_trained_model_said(tmp_path: Path) -
     found = answer(Recognizer("it", model), trainer.data.val, "stream", most=2)
     assert found.truth.tolist() == truth.tolist()
     theirs = torch.log_softmax(torch.from_numpy(found.logits), dim=1)
-    assert torch.allclose(torch.log_softmax(logits.double(), dim=1), theirs, atol=0.05)  # bf16 where training has it
+    assert torch.equal(logits.argmax(dim=1), theirs.argmax(dim=1))
+    assert torch.allclose(torch.log_softmax(logits.double(), dim=1), theirs, atol=0.15)  # bf16 where training has it
 
 
 def test_few_shot_starts_from_the_nearest_class_mean(tmp_path: Path) -> None:
