@@ -88,7 +88,7 @@ class FakeCamera(Source):
             FakeCamera.opened -= 1
 
 
-def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
     """Wait for a condition that other threads bring about."""
     end = time.monotonic() + seconds
     while not condition():
