@@ -210,15 +210,14 @@ def test_a_loss_that_stops_being_finite_leaves_the_last_sound_state(tmp_path: Pa
 
 def test_the_saved_checkpoint_says_what_the_trained_model_said(tmp_path: Path) -> None:
     config = config_of()
-    trainer, tensors = train(tmp_path)
+    trainer, tensors = train(tmp_path, dtype="fp32")  # in bfloat16 a logit of 8 is known to a sixteenth
     save_checkpoint(tmp_path, type(start(config))(config, tensors), card="")
     model = build_model(load_checkpoint(tmp_path), tower())
     logits, truth = trainer.predict(trainer.data.val, trainer.data.windows, model)
     found = answer(Recognizer("it", model), trainer.data.val, "stream", most=2)
     assert found.truth.tolist() == truth.tolist()
     theirs = torch.log_softmax(torch.from_numpy(found.logits), dim=1)
-    assert torch.equal(logits.argmax(dim=1), theirs.argmax(dim=1))
-    assert torch.allclose(torch.log_softmax(logits.double(), dim=1), theirs, atol=0.15)  # bf16 where training has it
+    assert torch.allclose(torch.log_softmax(logits.double(), dim=1), theirs, atol=1e-3)
 
 
 def test_few_shot_starts_from_the_nearest_class_mean(tmp_path: Path) -> None:
