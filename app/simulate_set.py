@@ -57,6 +57,8 @@ def simulate_set(arguments: argparse.Namespace) -> int:
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+    if not (out / NOTE).exists():
+        raise ValueError(f"{out} was removed meanwhile, with the scenes in it: run the same command again")
     (_index_images if arguments.layout == "images" else _index_recordings)(out, scenes)
     counts = ", ".join(f"{sum(scene.split == split for scene in scenes)} {split}" for split in SPLITS)
     print(f"{out}: {counts}", file=sys.stderr)
@@ -98,7 +100,7 @@ def make_recording(own: CardScene, out: Path) -> None:
     """A scene as a recording in the folder of its split."""
     path = out / own.split / f"{own.name}.aedat4"
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(exist_ok=True)  # in a set that is there still
         with replaced_when_whole(path) as part:
             _write(own, part)
 
@@ -122,7 +124,7 @@ def make_images(own: CardScene, out: Path) -> None:
     listed = out / ".scenes" / f"{own.name}.txt"
     if listed.exists():
         return
-    listed.parent.mkdir(parents=True, exist_ok=True)
+    listed.parent.mkdir(exist_ok=True)  # in a set that is there still
     remove_abandoned(out, f".{own.name}.", ".part")
     with naming(out, out), tempfile.TemporaryDirectory(prefix=f".{own.name}.", suffix=".part", dir=out) as folder:
         recording = Path(folder) / "scene.aedat4"

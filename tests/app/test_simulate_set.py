@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from app.cli import main
+from app.simulate_set import make_images, make_recording
 from streams import open_source, synchronize
 from streams.simulation.cards import LABELS
+from streams.simulation.scenes import scene
 
 
 def make(out: Path, *options: str) -> int:
@@ -64,6 +66,20 @@ def test_what_is_there_is_not_made_again(tmp_path: Path) -> None:
     other.unlink()
     assert make(tmp_path, "--light", "dim", "--speed", "slow") == 0
     assert kept.stat().st_mtime_ns == before and other.exists()
+
+
+@pytest.mark.parametrize("layout", ["recordings", "images"])
+def test_a_set_that_is_removed_meanwhile_is_not_begun_anew(tmp_path: Path, layout: str) -> None:
+    make = make_images if layout == "images" else make_recording
+    with pytest.raises(FileNotFoundError, match="gone"):
+        make(scene("train", 1, light=None, speed=None, seconds=0.1), tmp_path / "gone")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_set_that_was_removed_and_begun_anew_is_not_whole(tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setattr("app.simulate_set._begin", lambda out, arguments: out.mkdir())
+    assert make(tmp_path / "set") == 1
+    assert "set was removed meanwhile, with the scenes in it: run the same command again" in capsys.readouterr().err
 
 
 def test_a_set_is_not_mixed_with_another(tmp_path: Path, capsys) -> None:

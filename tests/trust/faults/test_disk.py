@@ -154,10 +154,17 @@ _MEDDLER = """
 import os, shutil, threading, time
 from pathlib import Path
 
+def is_begun(place, begun):
+    try:
+        return any(path.match(begun) for path in place.rglob("*"))
+    except OSError:  # temporary files go while they are listed
+        return False
+
 def meddle(place, harm, begun):
-    while not any(path.match(begun) for path in place.rglob("*")):
+    while not is_begun(place, begun):
         time.sleep(0.001)
-    shutil.rmtree(place)
+    away = place.rename(place.with_name("away"))  # at once: nobody writes to what is half removed
+    shutil.rmtree(away)
     if harm == "replaced":
         place.write_text("in the way")
 
