@@ -1,8 +1,8 @@
-"""A process that takes cases one after the other: one that hangs or crashes costs a process, not the run.
+"""Processes that take cases one after the other: one that hangs or crashes costs a process, not the run.
 
-    child = Child()
-    outcome = child.run(route, path)
-    child.close()
+    children = Children()
+    outcome = children.run(route, path)  # from any thread
+    children.close()
 
 What a case takes is measured in it: time, and memory beyond what the process had before. What cases leave behind, such
 as caches, may be as much; after some hundreds of them another process takes the place. A kept case runs again, with all
@@ -20,6 +20,7 @@ import multiprocessing
 import os
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -33,7 +34,7 @@ import psutil
 Route = Callable[[Path], str]
 DATA, REFUSED = "data", "refused"
 
-_CASES, _LEFT_MB = 500, 500.0  # of a process, and what they may leave behind in it
+_CASES, _LEFT_MB = 2_000, 500.0  # of a process, and what they may leave behind in it
 _START_S, _PATIENCE_S = 120.0, 30.0  # of wall time, on a machine that may be busy
 
 
@@ -47,8 +48,31 @@ class Outcome:
     failure: str = ""
 
 
+class Children:
+    """As many processes as threads ask for at once, which call `ready` with a folder of their own as they start."""
+
+    def __init__(self, ready: Callable[[Path], object] | None = None) -> None:
+        self._ready, self._lock = ready, threading.Lock()
+        self._idle: list[Child] = []
+
+    def run(self, route: Route, path: Path) -> Outcome:
+        """A case, as of `Child.run`."""
+        with self._lock:
+            child = self._idle.pop() if self._idle else Child(self._ready)
+        outcome = child.run(route, path)
+        with self._lock:
+            self._idle.append(child)
+        return outcome
+
+    def close(self) -> None:
+        """End those that are idle."""
+        with self._lock:
+            while self._idle:
+                self._idle.pop().close()
+
+
 class Child:
-    """The process, which is started where there is none, and then calls `ready` with a folder of its own."""
+    """A process, which is started where there is none, and then calls `ready` with a folder of its own."""
 
     def __init__(self, ready: Callable[[Path], object] | None = None) -> None:
         self._ready = ready or prepare
@@ -114,7 +138,7 @@ def _serve(link: Connection, own: Path, ready: Callable[[Path], object]) -> None
 
 def prepare(own: Path) -> object:
     """Import what commands import, and load the model; keep what is returned, with which the model stays loaded."""
-    os.environ |= {"VELORA_DATA": str(own), "TMPDIR": str(own), "OMP_WAIT_POLICY": "PASSIVE"}
+    os.environ |= {"VELORA_DATA": str(own), "TMPDIR": str(own), "OMP_NUM_THREADS": "1"}  # there is one for each core
     tempfile.tempdir = str(own)
     from velora import load_recognizer
 

@@ -1,4 +1,4 @@
-"""The process that takes the cases ends with the last test that needs it."""
+"""The processes that take the cases end with the last test that needs them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.trust.fuzz.harness import CHILD
+from tests.trust.fuzz.harness import CHILDREN
 
 
 @pytest.fixture(scope="package", autouse=True)
-def one_process() -> Iterator[None]:
+def their_end() -> Iterator[None]:
     yield
-    CHILD.close()
+    CHILDREN.close()

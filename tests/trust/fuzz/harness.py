@@ -1,4 +1,4 @@
-"""Hostile files: small good ones, changed in ways that harm, each put through the program in a process of its own.
+"""Hostile files: small good ones, changed in ways that harm, put through the program in other processes.
 
     AEDAT = Format("AEDAT 4", seeds, {"bits are flipped": flips, ...}, (decoder, replay, info, label, upload))
     fuzz(AEDAT, ledger, nightly=False, capsys=capsys)
@@ -16,7 +16,8 @@ import shutil
 import tempfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,13 +27,13 @@ from numpy.random import Generator
 from rich.console import Console
 from rich.progress import track
 
-from tests.trust.fuzz.child import DATA, REFUSED, Child, Outcome, Route
+from tests.trust.fuzz.child import DATA, REFUSED, Children, Outcome, Route
 from tests.trust.ledger import Ledger, Row
 
 MOST_S, MOST_MB = 5.0, 500.0
 CASES, NIGHTLY_CASES = 300, 10_000
 CASES_VARIABLE = "VELORA_FUZZ_CASES"  # another number of cases with --nightly
-CHILD = Child()  # that all formats share: it takes seconds to start
+CHILDREN = Children()  # that all formats share: they take seconds to start
 _EVERY = 25  # cases, of which one goes through a second route, if there is little time
 
 
@@ -77,6 +78,10 @@ class Format:
     few: int | None = None  # cases if there is little time, where CASES take too much of it
 
 
+#: What harmed a case, the case, and how it ended by each route that it took.
+Attempt = tuple[str, Case, list[tuple[Route, Outcome]]]
+
+
 def fuzz(
     format: Format,
     ledger: Ledger,
@@ -95,14 +100,16 @@ def fuzz(
     seeds, kept = format.seeds(tmp_path / "seeds"), _Kept(format.name)
     ended: dict[Route, Counter[str]] = {route: Counter() for route in format.routes}
     _check_seeds(format.routes, seeds, tmp_path / "good")
-    for number in _numbers(format, nightly, capsys):
-        how, case = made(format, seeds, number)
-        for route in _routes_of(format.routes, number, 1 if nightly else _EVERY):
-            folder = tmp_path / "case"
-            outcome = CHILD.run(route, case.write(folder))
+
+    def attempt(number: int) -> Attempt:
+        name, case = made(format, seeds, number)
+        routes = _routes_of(format.routes, number, 1 if nightly else _EVERY)
+        return name, case, [(route, _outcome(route, case, tmp_path / str(number))) for route in routes]
+
+    for number, (how, case, outcomes) in enumerate(_on_all_cores(attempt, format, nightly, capsys)):
+        for route, outcome in outcomes:
             ended[route][outcome.ended] += 1
             kept.look(rows[route], f"{number}, {how}", case, route, outcome)
-            shutil.rmtree(folder)
     for route, row in rows.items():
         row.found = f"{ended[route][DATA]:,} gave data, {ended[route][REFUSED]:,} a line"
     failures = [f"{row.tried_with}: {failure}" for row in rows.values() for failure in row.failures]
@@ -123,6 +130,12 @@ def made(format: Format, seeds: Sequence[Case], number: int) -> tuple[str, Case]
     return " and ".join(chosen), case
 
 
+def _outcome(route: Route, case: Case, folder: Path) -> Outcome:
+    outcome = CHILDREN.run(route, case.write(folder))
+    shutil.rmtree(folder)
+    return outcome
+
+
 def _title(route: Route) -> str:
     return (route.__doc__ or route.__name__).partition("\n")[0].rstrip(".")
 
@@ -132,17 +145,22 @@ def _check_seeds(routes: Sequence[Route], seeds: Sequence[Case], folder: Path) -
     assert seeds, "there are no good files"
     for number, seed in enumerate(seeds):
         for route in routes:
-            outcome = CHILD.run(route, seed.write(folder / str(number)))
+            outcome = CHILDREN.run(route, seed.write(folder / str(number)))
             assert outcome.ended == DATA, f"good file {number}, {seed.address}, by {_title(route)}: {outcome}"
 
 
-def _numbers(format: Format, nightly: bool, capsys: pytest.CaptureFixture[str]) -> Iterator[int]:
-    if not nightly:
-        yield from range(format.few or CASES)
-        return
-    cases = int(os.environ.get(CASES_VARIABLE, NIGHTLY_CASES))
-    with capsys.disabled():
-        yield from track(range(cases), format.name, console=Console(stderr=True))
+def _on_all_cores(
+    attempt: Callable[[int], Attempt], format: Format, nightly: bool, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Attempt]:
+    """The attempts of a format in the order of their numbers, with a bar where they take long."""
+    cases = int(os.environ.get(CASES_VARIABLE, NIGHTLY_CASES)) if nightly else format.few or CASES
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        attempts: Iterable[Attempt] = pool.map(attempt, range(cases))
+        if not nightly:
+            yield from attempts
+            return
+        with capsys.disabled():
+            yield from track(attempts, format.name, total=cases, console=Console(stderr=True))
 
 
 def _routes_of(routes: Sequence[Route], number: int, every: int) -> Iterator[Route]:

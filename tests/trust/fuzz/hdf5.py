@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -68,7 +69,8 @@ def _made(folder: Path, fill: Callable[[Any], None], version: str = "earliest") 
 
 
 def _in_memory(fill: Callable[[Any], None]) -> bytes:
-    with h5py.File("made", "w", driver="core", backing_store=False) as file:
+    name = f"made {threading.get_ident()}"  # two open files of one name are one
+    with h5py.File(name, "w", driver="core", backing_store=False) as file:
         fill(file)
         file.flush()
         image: bytes = file.id.get_file_image()

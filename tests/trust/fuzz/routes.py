@@ -23,6 +23,8 @@ from typing import IO, Any
 from streams import StreamError, open_source, synchronize
 from tests.trust.fuzz.child import DATA, REFUSED
 
+#: A label now and then: what these take is what the model takes, and the files are what is tried.
+HOP = ("--hop", "64")
 _PICTURE_S = 20.0  # of wall time
 _SAMPLES = 3_000  # of a recording: a small file may say that it lasts for hours
 _ENOUGH_S = 2.5  # of processor time, after which a command is interrupted: by then it has given data, and ends at once
@@ -46,7 +48,7 @@ def decoder(path: Path) -> str:
 
 def replay(path: Path) -> str:
     """velora replay --json."""
-    return command("replay", "--json", "--speed", "max", "--stride", "1", "--hop", "8", path)
+    return command("replay", "--json", "--speed", "max", "--stride", "1", *HOP, path)
 
 
 def info(path: Path) -> str:
@@ -57,7 +59,7 @@ def info(path: Path) -> str:
 def label(path: Path) -> str:
     """velora label."""
     with tempfile.TemporaryDirectory() as out, _readers_in_threads():
-        ended = command("label", path, "--out", out, "--jobs", "1", "--stride", "1", "--hop", "8")
+        ended = command("label", path, "--out", out, "--jobs", "1", "--stride", "1", *HOP)
         if not (Path(out) / "run.json").exists():
             assert ended == REFUSED, "it labels, and writes nothing"
             return ended

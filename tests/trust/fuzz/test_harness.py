@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.trust.fuzz import child, harness
-from tests.trust.fuzz.child import DATA, REFUSED, Child
+from tests.trust.fuzz.child import DATA, REFUSED, Child, Children
 from tests.trust.fuzz.harness import Case, Format, fuzz, made
 from tests.trust.fuzz.routes import judged
 from tests.trust.ledger import Ledger
@@ -66,8 +66,8 @@ def test_a_process_that_hangs_or_crashes_is_a_failure_and_another_goes_on(
 def test_a_case_that_failed_is_kept_with_what_repeats_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    own = Child(nothing)
-    monkeypatch.setattr(harness, "CHILD", own)
+    own = Children(nothing)
+    monkeypatch.setattr(harness, "CHILDREN", own)
     monkeypatch.setattr(harness, "CASES", 4)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     contents = {"harmless": b"good", "harmful": b"bad", "odd": b"odd"}
