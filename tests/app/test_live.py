@@ -97,11 +97,9 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_live_labels_equal_those_of_replay(start: Callable[..., Program], tmp_path: Path, capsys) -> None:
-    recording = (
-        tmp_path / "slow.aedat4"
-    )  # 10 frames a second for 40 s: slow machines start in that, and keep up with it
+    recording = tmp_path / "slow.aedat4"
     with write_aedat4(recording, (64, 48), (64, 48)) as writer:
-        for item in moving_square(400, period_us=100_000):
+        for item in moving_square(400, period_us=100_000):  # 40 s, in which slow machines start and then keep up
             writer.write(item)
     assert main(["replay", str(recording), "--json", "--speed", "max", "--stride", "2"]) == 0
     replayed = {tuple(row[k] for k in PAIR): row for row in map(json.loads, capsys.readouterr().out.splitlines())}
