@@ -8,7 +8,6 @@ viewers.py keeps what each tab watches.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import gc
 import os
@@ -29,6 +28,7 @@ from app.models import Models
 from app.school import School
 from app.uploads import Uploads
 from app.viewers import Viewers
+from streams.files import reason
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -128,9 +128,12 @@ class Page:
         """The page's address, once it is served; on the next port where another program took a free one meanwhile."""
         for _ in range(_TRIES):
             free = free_port(host, port)
-            with contextlib.suppress(OSError):
+            try:
                 return _launch(self._demo, self.viewers, served, access, host, free, share)
-        raise ValueError(f"port {free} of {host} cannot be served on: give another with --port")
+            except OSError as error:
+                cause = error  # Gradio's own, where the port was taken, has no number
+        what = reason(cause) if cause.errno else "other programs take each free port first"
+        raise ValueError(f"cannot serve on {host}, port {free}: {what}; give another with --port") from cause
 
     def __enter__(self) -> Page:
         return self

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import httpx
 import pytest
@@ -286,6 +287,16 @@ def test_a_port_that_is_taken_while_the_page_starts_is_left_for_the_next_one(
         monkeypatch.setattr("app.page.free_port", lambda *_: next(told))
         with Page(FakeRecognizer, {"square": small_recording}) as page:
             assert httpx.get(page.url).status_code == 200 and str(free) in page.url
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(OSError("Cannot find empty port"), "other programs take"), (OSError(24, "Too many open files"), "Too many open")],
+)
+def test_a_page_that_cannot_be_served_says_why(error: OSError, told: str, small_recording: Path, monkeypatch) -> None:
+    monkeypatch.setattr("app.page._launch", Mock(side_effect=error))
+    with pytest.raises(ValueError, match=f"cannot serve on 127.0.0.1, port [0-9]+: {told}"):
+        Page(FakeRecognizer, {"square": small_recording})
 
 
 @pytest.mark.parametrize("host", ["::1", "[::]"])
