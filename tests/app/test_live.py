@@ -96,15 +96,21 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_live_labels_equal_those_of_replay(start: Callable[..., Program], tmp_path: Path, capsys) -> None:
-    recording = tmp_path / "slow.aedat4"
-    with write_aedat4(recording, (64, 48), (64, 48)) as writer:
-        for item in moving_square(400, period_us=100_000):  # 40 s, in which slow machines start and then keep up
+@pytest.fixture(scope="module")
+def calm_recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten frames a second, which slow machines keep up with, for 40 s, in which they start."""
+    path = tmp_path_factory.mktemp("live") / "calm.aedat4"
+    with write_aedat4(path, (64, 48), (64, 48)) as writer:
+        for item in moving_square(400, period_us=100_000):
             writer.write(item)
-    assert main(["replay", str(recording), "--json", "--speed", "max", "--stride", "2"]) == 0
+    return path
+
+
+def test_live_labels_equal_those_of_replay(start: Callable[..., Program], calm_recording: Path, capsys) -> None:
+    assert main(["replay", str(calm_recording), "--json", "--speed", "max", "--stride", "2"]) == 0
     replayed = {tuple(row[k] for k in PAIR): row for row in map(json.loads, capsys.readouterr().out.splitlines())}
     for _ in range(4):  # a machine that is slow just then has a wider stride
-        server = start("serve", str(recording), "--loop")
+        server = start("serve", str(calm_recording), "--loop")
         address = server.line().strip()
         assert address.startswith("tcp://127.0.0.1:") and "," in address
         live = start("live", address, "--headless", "--json", "--stride", "2")

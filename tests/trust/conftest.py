@@ -16,12 +16,19 @@ def nightly(request: pytest.FixtureRequest) -> bool:
 
 
 @pytest.fixture(scope="session")
-def ledger(request: pytest.FixtureRequest) -> Iterator[Ledger]:
-    """Rows are shown at the end, and written to the page where that is asked for."""
-    own, name = Ledger(), request.config.getoption("--reliability")
+def all_rows(request: pytest.FixtureRequest) -> Iterator[Ledger]:
+    """Those of all tests, which are shown at the end where the page is written."""
+    own = Ledger()
     yield own
-    if name and own.rows:
+    if request.config.getoption("--reliability") and own.rows:
         capture = request.config.pluginmanager.getplugin("capturemanager")
         with capture.global_and_fixture_disabled():
             own.show()
-        own.write(name)
+
+
+@pytest.fixture
+def ledger(request: pytest.FixtureRequest, all_rows: Ledger) -> Iterator[Ledger]:
+    """What a test notes is on the page, where that is asked for, as soon as it is over: all of them take hours."""
+    yield all_rows
+    if name := request.config.getoption("--reliability"):
+        all_rows.write(name)

@@ -93,10 +93,10 @@ def test_a_server_that_is_killed_and_started_again_is_found_each_time(
     ledger: Ledger,
     nightly: bool,
     start: Callable[..., Program],
-    recording: Path,
+    calm_recording: Path,
 ) -> None:
     row = ledger.row("server", "killed, and started again at its port", most_s=5.0, most_mb=60)
-    server = start("serve", str(recording), "--loop")
+    server = start("serve", str(calm_recording), "--loop")
     address = server.line().strip()
     port = address.rpartition(":")[2].partition(",")[0]
     live = start("live", address, "--headless", "--json", "--stride", "1")
@@ -108,7 +108,7 @@ def test_a_server_that_is_killed_and_started_again_is_found_each_time(
         time.sleep(0.3)
         while not live.said.empty():
             live.line()
-        server = start("serve", str(recording), "--loop", "--port", port)
+        server = start("serve", str(calm_recording), "--loop", "--port", port)
         assert server.line().strip() == address
         back = time.monotonic()
         label = json.loads(live.line())
