@@ -12,6 +12,7 @@ import binascii
 import hmac
 import ipaddress
 import itertools
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,16 +44,15 @@ class Access:
 
     def user(self, headers: Mapping[str, str]) -> User | None:
         """Who sends these headers; None: nobody that is known."""
-        scheme, _, given = headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "basic":
-            return None
-        try:
-            name, _, password = base64.b64decode(given, validate=True).decode().partition(":")
-        except (binascii.Error, UnicodeDecodeError):
-            return None
+        name, password = _given(headers)
         user = self.users.get(name)
         known = hmac.compare_digest((user.password if user else "").encode(), password.encode())
         return user if known and user is not None else None
+
+    @staticmethod
+    def claimed(headers: Mapping[str, str]) -> str:
+        """The name that the sender gives, true or not; an empty text where there is none."""
+        return _given(headers)[0]
 
     def operates(self, headers: Mapping[str, str]) -> bool:
         """Whether the sender may do more than watch."""
@@ -75,6 +75,11 @@ class Access:
             raise ValueError(f"{address}: addresses are not opened here; start velora with --allow-uri")
         return address
 
+    def keeps(self, path: Path) -> bool:
+        """Whether a path below a folder that may be opened is no link to anywhere else; others are not judged."""
+        lies = Path(os.path.abspath(path))
+        return not self._holds(lies) or self._holds(lies.resolve())
+
     def folders_below(self) -> list[str]:
         """The folders that may be opened, and those in them; not more than a person looks through."""
         inner = (path for folder in self.folders for path in sorted(folder.iterdir()) if path.is_dir())
@@ -86,9 +91,24 @@ class Access:
             path = Path(address).expanduser().resolve()
         except (OSError, ValueError, RuntimeError) as error:  # too long, with a null byte, of a user who is not there
             raise ValueError(f"{address}: is no path ({error}); give that of a file or folder") from None
-        if not any(path.is_relative_to(folder) for folder in self.folders):
+        if not self._holds(path):
             raise ValueError(f"{address}: not in a folder that may be opened here; start velora with --allow FOLDER")
         return path
+
+    def _holds(self, path: Path) -> bool:
+        return any(path.is_relative_to(folder) for folder in self.folders)
+
+
+def _given(headers: Mapping[str, str]) -> tuple[str, str]:
+    """Name and password; empty texts where none are given, or none that can be read."""
+    scheme, _, given = headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "basic":
+        return "", ""
+    try:
+        name, _, password = base64.b64decode(given, validate=True).decode().partition(":")
+    except (binascii.Error, UnicodeDecodeError):
+        return "", ""
+    return name, password
 
 
 def read_users(text: str) -> dict[str, User]:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from velora import Recognizer
 
 _SLOWEST, _FASTEST = 0.05, 20.0
+_GUESTS_STRIDE = 100  # a window keeps all samples that it reaches over
 #: What needs the operator's role.
 OPERATORS_ONLY = frozenset(
     {"record", "open", "cameras", "mark", "erase", "undo", "example", "clip", "forget", "teach", "stop_teaching"}
@@ -214,8 +215,9 @@ class Actions(FolderActions):
 
     def stride(self, token: str, samples: int = 0) -> str:
         """Samples from one of a window to the next; 0: as the model was trained."""
-        if not 0 <= samples <= MAX_STRIDE:
-            raise ValueError(f"the stride is 1 to {MAX_STRIDE} samples, or 0: as the model was trained")
+        most = MAX_STRIDE if self._tab(token).operator else _GUESTS_STRIDE
+        if not 0 <= samples <= most:
+            raise ValueError(f"the stride is 1 to {most} samples, or 0: as the model was trained")
         self._tab(token).viewer.decide().set_stride(samples or None)
         return ""
 
@@ -308,6 +310,8 @@ class Actions(FolderActions):
         tab = self._tab(token)
         if tab.book is None:
             tab.book = self._school.book(tab.viewer.channel, tab.upload is not None)
+        if not self._access.keeps(tab.book.path):
+            raise ValueError(f"{tab.book.path} is a link to elsewhere: put the label file itself there")
         return tab.book
 
     def _taught(self, token: str, name: str) -> None:

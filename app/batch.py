@@ -61,10 +61,9 @@ class Batch:
         line = ["label", "--json", "--out", str(out), "--model", model, *options, "--", str(folder)]
         self._begin(line, BatchState(out=out), f"The labels are in {out}")
 
-    def export(self, out: Path, to: str, target: Path, video: bool) -> None:
+    def export(self, out: Path, to: str, target: Path, options: Sequence[str]) -> None:
         """Begin to export the labels in `out` for a tool. Raises ValueError while something goes on, and OSError."""
-        more = [] if video else ["--no-video"]
-        line = ["export", "--json", "--to", to, "--out", str(target), *more, "--", str(out)]
+        line = ["export", "--json", "--to", to, "--out", str(target), *options, "--", str(out)]
         self._begin(line, BatchState(out=out, message="Exporting"), f"The export is in {target}")
 
     def state(self) -> BatchState | None:

@@ -6,7 +6,7 @@ import argparse
 from fractions import Fraction
 from pathlib import Path
 
-from app.cli_options import add_filters, seed
+from app.cli_options import add_filters, add_within, seed
 
 _MOST_FPS = 240
 TOOLS = ("fiftyone", "label-studio", "elan", "csv")
@@ -48,6 +48,7 @@ def add_export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     export.add_argument("--no-video", action="store_true", help="labels alone")
     export.add_argument("--json", action="store_true", help="progress as JSON objects, one a line, on stdout")
     _add_recordings(export)
+    add_within(export)
     _add_look(export)
     export.set_defaults(command=_export)
 

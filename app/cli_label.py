@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from app.cli_options import add_changes, add_format, add_model, duration, positive_int, share
+from app.cli_options import add_changes, add_format, add_model, add_within, duration, positive_int, share
 
 
 def add_label(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -21,9 +20,7 @@ def add_label(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "inputs", metavar="INPUT", nargs="*", help="recordings, folders of them, patterns ('a/**/*'), or URLs (s3://…)"
     )
     label.add_argument("--list", metavar="FILE", help="more inputs, one a line")
-    label.add_argument(
-        "--within", metavar="FOLDER", type=Path, action="append", help="leave out what links lead to elsewhere"
-    )
+    add_within(label)
     label.add_argument("--out", required=True, metavar="DIR", help="where the labels go: a folder, or a URL")
     label.add_argument(
         "--format", choices=["jsonl", "csv", "parquet"], default="jsonl", help="of the windows (default: jsonl)"

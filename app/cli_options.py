@@ -57,6 +57,13 @@ def add_changes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rotate", type=int, choices=[0, 90, 180, 270], default=0, help="turn clockwise")
 
 
+def add_within(parser: argparse.ArgumentParser) -> None:
+    """Bounds for what a stranger's folder may lead to."""
+    parser.add_argument(
+        "--within", metavar="FOLDER", type=Path, action="append", help="leave out what links or notes lead to elsewhere"
+    )
+
+
 def size(text: str) -> tuple[int, int]:
     """Width and height of a sensor, as in 640x480."""
     width, height = (int(part) for part in text.lower().split("x"))

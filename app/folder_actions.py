@@ -45,8 +45,7 @@ class FolderActions(ABC):
         recognizer = self._tab(token).viewer.channel.recognizer
         model, weights = str(self._models.place(recognizer.name)), self._models.weights_of(recognizer.name)
         options = ["--device", str(recognizer.device), *(["--weights", weights] if weights else [])]
-        options += [f"--within={folder}" for folder in self._access.folders]
-        self._batch.label(recordings, target, model, options)
+        self._batch.label(recordings, target, model, [*options, *self._within()])
         return ""
 
     def stop_folder(self, token: str) -> str:
@@ -61,7 +60,8 @@ class FolderActions(ABC):
         if to not in TOOLS:
             raise ValueError(f"there is no export for {to[:40]!r}: choose {', '.join(TOOLS)}")
         labels = self._place_of_folder(out)
-        self._batch.export(labels, to, self._place_of_folder(str(labels / f"export-{to}")), video)
+        options = [*([] if video else ["--no-video"]), *self._within()]
+        self._batch.export(labels, to, self._place_of_folder(str(labels / f"export-{to}")), options)
         return ""
 
     def review(self, token: str, out: str, recording: str, start_us: int) -> str:
@@ -92,6 +92,9 @@ class FolderActions(ABC):
         """How labelling a folder goes."""
         state = self._batch.state()
         return {**asdict(state), "out": str(state.out), "over": state.over} if state is not None else None
+
+    def _within(self) -> list[str]:
+        return [f"--within={folder}" for folder in self._access.folders]
 
     def _place_of_folder(self, text: str) -> Path:
         place = self._access.place(text.strip())

@@ -22,7 +22,7 @@ _PROGRAMS = r"/gradio_api/(startup-events|info|heartbeat/\w+|run/predict|queue/(
 _USED = re.compile(f"{_OWN}|{_PAGE}|{_PROGRAMS}")
 _GRADIO = "/gradio_api/"
 _UPLOAD = "/upload/"  # which counts for itself
-_MOST_BYTES = 1_000_000  # of any other request
+_MOST_BYTES = 20_000  # of any other request
 _POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; object-src 'none'; base-uri 'self'; "

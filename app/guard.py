@@ -78,14 +78,14 @@ class KnownOnly:
             await refusal(scope, receive, send)
 
     def _refusal(self, headers: Headers, address: str, *_: object) -> Response | None:
-        user = self.access.user(headers)
-        if "authorization" in headers and self._tries.waits(address, user.name if user else ""):
+        user, claimed = self.access.user(headers), self.access.claimed(headers)
+        if "authorization" in headers and self._tries.waits(address, claimed):
             wait = {"Retry-After": f"{WAIT_S:.0f}"}
             return PlainTextResponse("too many wrong passwords: wait a minute", 429, wait)
         if user is not None:
             self._tries.right(address, user.name)
             return None
         if "authorization" in headers:
-            self._tries.wrong(address)
+            self._tries.wrong(address, claimed)
         asked = {"WWW-Authenticate": 'Basic realm="velora", charset="UTF-8"'}
         return PlainTextResponse("sign in with a name and password", 401, asked)

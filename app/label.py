@@ -26,7 +26,7 @@ from rich.progress import track
 
 from app.feed import Interrupt, stopping
 from app.labelling.engine import Engine, engine_for
-from app.labelling.inputs import Recording, find, within
+from app.labelling.inputs import Recording, check_no_way_out, find, within
 from app.labelling.ledger import LOCK, Ledger
 from app.labelling.lock import locked
 from app.labelling.notes import why_again
@@ -53,6 +53,7 @@ def label(arguments: argparse.Namespace) -> int:
     found = find(arguments.inputs, place(arguments.list) if arguments.list else None, out)
     if arguments.within:
         found = within(found, arguments.within)
+        check_no_way_out(out, arguments.within)
     if found.others:
         print(f"velora: {found.others:,} other files in the folders are left alone", file=sys.stderr)
     if not found.recordings:

@@ -38,12 +38,24 @@ def theme() -> gr.themes.Base:
     )
 
 
+class _Controls(gr.Blocks):
+    """Blocks whose functions take texts, numbers and switches alone: in other input Gradio fetches what it names."""
+
+    async def preprocess_data(
+        self, block_fn: Any, inputs: list[Any], state: Any, explicit_call: bool = False
+    ) -> list[Any]:
+        if any(isinstance(value, dict | list) for value in inputs):
+            raise gr.Error("arguments are texts, numbers and switches", print_exception=False)
+        found: list[Any] = await super().preprocess_data(block_fn, inputs, state, explicit_call)
+        return found
+
+
 def build(viewers: Viewers, actions: Actions) -> gr.Blocks:
     """The page, not yet served. The first of the recordings plays in a new tab."""
     quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     script = "\n".join((_HERE / name).read_text("utf-8") for name in _SCRIPTS)
     template = (_HERE / "page.html").read_text("utf-8").replace("<!--filters-->", FILTERS)
-    demo = gr.Blocks(title="VELoRA", fill_width=True, analytics_enabled=False)
+    demo = _Controls(title="VELoRA", fill_width=True, analytics_enabled=False)
     with demo:
         # Its value is the tab's token.
         view = gr.HTML("", html_template=template, js_on_load=script, elem_id="view")

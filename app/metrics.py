@@ -20,18 +20,20 @@ _LATENCIES = {
 }
 
 
-def exposition(viewers: Mapping[str, Viewer]) -> str:
-    """All tabs, numbered, since their tokens are secret."""
-    return "\n".join([*_lines(list(viewers.values())), ""])
+def exposition(viewers: Mapping[str, Viewer], *, named: bool) -> str:
+    """All tabs, numbered, since their tokens are secret; with what each watches, if `named`."""
+    return "\n".join([*_lines(list(viewers.values()), named), ""])
 
 
-def _lines(viewers: list[Viewer]) -> Iterator[str]:
+def _lines(viewers: list[Viewer], named: bool) -> Iterator[str]:
     yield from _head("velora_viewers", "gauge", "Tabs that watch.")
     yield f"velora_viewers {len(viewers)}"
     yield from _head("velora_resident_memory_bytes", "gauge", "Of the program.")
     yield f"velora_resident_memory_bytes {memory_mb() * 1e6:.0f}"
+    sources = [f',source="{_escaped(viewer.channel.name)}"' if named else "" for viewer in viewers]
     states = [
-        (f'tab="{k}",source="{_escaped(viewer.channel.name)}"', viewer.figures()) for k, viewer in enumerate(viewers)
+        (f'tab="{k}"{source}', viewer.figures())
+        for k, (viewer, source) in enumerate(zip(viewers, sources, strict=True))
     ]
     for name, (metric, text) in _FIGURES.items():
         yield from _head(metric, "gauge", text)

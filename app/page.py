@@ -40,6 +40,7 @@ FIRST_PORT, LAST_PORT = 7860, 7959
 _STOP_TIMEOUT_S = 1
 _TRIES = 5  # ports that others take while the page starts
 _PAINTERS = 4
+_SESSIONS = 64  # of which Gradio keeps what each sent last; it makes a new one for whoever it has forgotten
 
 
 def serve(
@@ -224,6 +225,7 @@ def _launch(
         footer_links=[],
         run_history=False,
         enable_monitoring=False,
+        state_session_capacity=_SESSIONS,
     )
     if share and not link:
         demo.close(verbose=False)

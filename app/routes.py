@@ -138,8 +138,9 @@ def routes(viewers: Viewers, actions: Actions, uploads: Uploads, pictures: Execu
             return JSONResponse({"message": one_line(error, Path(out))}, headers=_FRESH)
         return JSONResponse(told, headers=_FRESH)
 
-    async def metrics(_: Request) -> Response:
-        return PlainTextResponse(await asyncio.to_thread(exposition, viewers.counted()), headers=_FRESH)
+    async def metrics(request: Request) -> Response:
+        named = actions.allows(request.headers)["operates"]
+        return PlainTextResponse(await asyncio.to_thread(exposition, viewers.counted(), named=named), headers=_FRESH)
 
     return [
         Route("/frames/{token}", frames),

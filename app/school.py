@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -40,14 +41,14 @@ class School:
         self._clip: tuple[Channel, Path, str] | None = None  # that is being recorded, and its label
 
     def book(self, channel: Channel, uploaded: bool) -> SpanBook:
-        """The labels by hand of a recording; those of an upload outlive it, found again by its name and size."""
+        """The labels by hand of a recording; those of an upload outlive it, found again by its name and content."""
         path = channel.address if isinstance(channel.address, Path) else Path(channel.address)
         if channel.is_live or not path.is_file():
             raise ValueError("only recordings in one file are labelled by hand: record what is live first")
         if uploaded:
             folder = self.folder / _UPLOADS
             folder.mkdir(parents=True, exist_ok=True)
-            path = folder / f"{path.stem}-{path.stat().st_size}{path.suffix}"
+            path = folder / f"{path.stem}-{_digest(path)}{path.suffix}"
         return self._books.of(path)
 
     def book_of(self, recording: Path, labels: Path) -> SpanBook:
@@ -181,3 +182,9 @@ class School:
     @property
     def _folder_of_models(self) -> Path:
         return self.folder / "models"
+
+
+def _digest(upload: Path) -> str:
+    """Of its content: who does not have it finds no labels of it."""
+    with upload.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from app.strip import GAP, View
 from app.viewer import Viewer
 
-_LEAST_WIDTH = 960  # small sensors are enlarged by whole factors
+_LEAST_WIDTH, _MOST_HEIGHT = 960, 2160  # small sensors are enlarged by whole factors
 _INK, _FAINT, _PAPER = (17, 24, 39), (107, 114, 128), (255, 255, 255)
 
 
@@ -22,7 +22,7 @@ def snapshot(viewer: Viewer) -> bytes:
     panes = moment.panes(View())
     gap = np.full((panes[0].shape[0], GAP, 3), 255, np.uint8)
     strip = np.hstack([column for pane in panes for column in (gap, pane)][1:])
-    factor = max(1, -(-_LEAST_WIDTH // strip.shape[1]))
+    factor = max(1, min(-(-_LEAST_WIDTH // strip.shape[1]), _MOST_HEIGHT // strip.shape[0]))
     strip = strip.repeat(factor, axis=0).repeat(factor, axis=1)
     height, width = strip.shape[:2]
     size = max(14, width // 50)

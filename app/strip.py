@@ -5,6 +5,7 @@ Made when somebody asks for it, and once, however many do.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from streams.render import motion_image
 
 PANES = ("rgb", "events", "motion")
 GAP = 8  # columns between two panes; the page draws none of them
+_MOST_BYTES = 64 << 20  # of the samples that motion looks back to
 _MOST_HEIGHT, _MOST_WIDTH = 1080, 1920  # of a pane
 JPEG_QUALITY = 85
 # Events are single saturated pixels: halved colour resolution would smear red and blue into each other.
@@ -67,9 +69,16 @@ class Moment:
         images = {
             "rgb": lambda: now[0],
             "events": lambda: now[1],
-            "motion": lambda: motion_image(self.before or now, now),
+            "motion": self._motion,
         }
         return [_of_height(images[name](), self._height(view)) for name in view.panes]
+
+    def _motion(self) -> Image:
+        now = (self.sample.rgb, self.sample.event_image)
+        if self.before is None:
+            return motion_image(now, now)
+        rgb, event = (_of_size(image, *before.shape[:2]) for image, before in zip(now, self.before, strict=True))
+        return motion_image(self.before, (rgb, event))
 
     def _height(self, view: View) -> int:
         """Of all panes: each pixel the mean of a square of whole ones."""
@@ -78,19 +87,20 @@ class Moment:
 
 
 class Past:
-    """Remembers as many samples as motion looks back."""
+    """Remembers as many samples as motion looks back; reduced, where they are so many or so large."""
 
     def __init__(self) -> None:
         self._images: deque[tuple[Image, Image]] = deque(maxlen=1)
 
     def before(self, sample: Sample, stride: int) -> tuple[Image, Image] | None:
         """RGB and event image of the sample `stride` before; None where it is missing, as after a discontinuity."""
+        images = _in_bytes((sample.rgb, sample.event_image), _MOST_BYTES // stride)
         if stride != self._images.maxlen:
             self._images = deque(self._images, maxlen=stride)
-        if sample.discontinuity:
+        if sample.discontinuity or (self._images and self._images[0][0].shape != images[0].shape):
             self._images.clear()
         before = self._images[0] if len(self._images) == stride else None
-        self._images.append((sample.rgb, sample.event_image))
+        self._images.append(images)
         return before
 
 
@@ -102,8 +112,20 @@ def encode_strip(panes: Sequence[Image]) -> Picture:
     return Picture(jpeg.tobytes(), tuple(pane.shape[1] for pane in panes), panes[0].shape[0])
 
 
+def _in_bytes(images: tuple[Image, Image], most: int) -> tuple[Image, Image]:
+    """Two images, both reduced by one whole factor so that they take no more than about so many bytes."""
+    factor = math.ceil(math.sqrt(sum(image.nbytes for image in images) / most))
+    if factor <= 1:
+        return images
+    rgb, event = (_of_size(image, *(max(1, side // factor) for side in image.shape[:2])) for image in images)
+    return rgb, event
+
+
 def _of_height(image: Image, height: int) -> Image:
-    width = min(max(1, round(image.shape[1] * height / image.shape[0])), _MOST_WIDTH)
+    return _of_size(image, height, min(max(1, round(image.shape[1] * height / image.shape[0])), _MOST_WIDTH))
+
+
+def _of_size(image: Image, height: int, width: int) -> Image:
     if image.shape[:2] == (height, width):
         return image
     way = cv2.INTER_NEAREST if height >= image.shape[0] else cv2.INTER_AREA

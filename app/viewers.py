@@ -17,7 +17,7 @@ from app.channel import one_line
 from app.channels import Channels
 from app.spans import SpanBook
 from app.viewer import Viewer
-from streams import RecordingError
+from streams import RecordingError, Source
 from streams.source import kind_of
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _PREPARED = ""  # the token of the viewer that waits for the first tab; no tab has it
 _JUST_STARTED_S = 3.0
 MOST_VIEWERS = 16
+_MOST_MEGAPIXELS = 10  # of an upload's pictures
 _KEPT = 8  # sources whose predictions a tab can still save
 
 
@@ -138,7 +139,8 @@ class Viewers:
         try:
             if not kind_of(uploaded).hardened:
                 raise RecordingError(f"{uploaded}: only AEDAT recordings are taken here; convert it by `velora record`")
-            self._channels.settings.opened(uploaded).close()
+            with self._channels.settings.opened(uploaded) as source:
+                _check_size(uploaded, source)
             self._replace(token, uploaded, uploaded.parent)
         except BaseException:
             shutil.rmtree(uploaded.parent, ignore_errors=True)
@@ -184,3 +186,11 @@ class Viewers:
                 tab.close()
             except Exception as error:  # a driver's; the others are freed all the same
                 print(f"velora: {one_line(error, tab.viewer.address)}", file=sys.stderr)
+
+
+def _check_size(uploaded: Path, source: Source) -> None:
+    """Raises RecordingError for pictures of which a few would fill the memory."""
+    for width, height in filter(None, (source.event_size, source.frame_size)):
+        if width * height > _MOST_MEGAPIXELS * 1_000_000:
+            told = f"pictures of {width} x {height} are too large here: at most {_MOST_MEGAPIXELS} megapixels"
+            raise RecordingError(f"{uploaded}: {told}")

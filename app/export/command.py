@@ -23,7 +23,7 @@ from app.export.fiftyone import FiftyOne
 from app.export.items import Export, Item, Tool, one_line, spans_in
 from app.export.label_studio import LabelStudio
 from app.export.names import key_of
-from app.export.places import Places, missing
+from app.export.places import Places
 from app.export.results import Labelled, Results, read_results, troubles
 from app.export.table import Table
 from app.feed import stopping
@@ -32,6 +32,7 @@ from app.film.encoder import check_av
 from app.film.film import Clock, Film
 from app.film.make import Job, Look, clock_of
 from app.film.studio import make_films, there_already
+from app.labelling.inputs import check_no_way_out
 from streams import StreamError
 from streams.files import replaced_when_whole
 from streams.text import printable, storable
@@ -48,8 +49,11 @@ def export(arguments: argparse.Namespace) -> int:
     tool = _TOOLS[arguments.to]()
     if not arguments.no_video:
         check_av()
+    if arguments.within:
+        check_no_way_out(arguments.folder, arguments.within)
+        check_no_way_out(out, arguments.within)
     results = read_results(arguments.folder, strict=True)
-    places = Places(arguments.recordings)
+    places = Places(arguments.recordings, arguments.within)
     _claim(out, arguments.folder, tool)
     look = Look(
         panes=None if arguments.panes is None else check_panes(arguments.panes),
@@ -102,7 +106,7 @@ class _Work:
                 continue  # told of already
             recording = places.find(own.note)
             if recording is None:
-                self.failures.append(missing(own.note, places.root))
+                self.failures.append(places.missing(own.note))
             else:
                 video = self._videos / f"{key_of(own.note.recording)}.mp4"
                 self._jobs.append((own, Job(recording, own.name, video)))
@@ -189,9 +193,7 @@ def _labels(results: Results) -> tuple[str, ...]:
 
 def _model(results: Results) -> str:
     """What said the labels, for people."""
-    model = results.run.get("model")
-    told = [str(model.get("name", "")), str(model.get("digest", ""))] if isinstance(model, dict) else []
-    return "velora " + " ".join(filter(None, told)) if any(told) else "velora"
+    return " ".join(filter(None, ("velora", results.run.model.name, results.run.model.digest)))
 
 
 def _close(out: Path, work: _Work, whole: Export) -> int:

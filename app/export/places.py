@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,27 @@ _COPIED = ("size", "head")  # what stays equal when a recording is copied
 class Places:
     """Finds recordings; those that have moved below `root`, by their place there or by what they are."""
 
-    def __init__(self, root: Path | None) -> None:
-        """Raises ValueError where `root` is no folder."""
+    def __init__(self, root: Path | None, within: Sequence[Path] | None = None) -> None:
+        """Those outside of all folders `within` are not found. Raises ValueError where `root` is no folder."""
         if root is not None and not root.is_dir():
             raise ValueError(f"{root} is no folder: --recordings names one that holds the recordings")
-        self.root = root
+        self.root, self._within = root, [folder.resolve() for folder in within] if within else None
         self._by_name: dict[str, list[Path]] | None = None
 
     def find(self, note: Note) -> Path | None:
         """The recording of a note; None where it is not to be found, or is not what was labelled."""
+        found = self._find(note)
+        stays = self._within is None or (found and any(map(found.resolve().is_relative_to, self._within)))
+        return found if stays else None
+
+    def missing(self, note: Note) -> str:
+        """What to say of a recording that is not to be found."""
+        if self._within is not None and self._find(note):
+            return f"{note.source} is not in a folder that may be opened here"
+        where = "has gone or changed" if self.root is None else f"has gone or changed, and is not below {self.root}"
+        return f"{note.source} {where}: --recordings ROOT looks for it below a folder; or label it again"
+
+    def _find(self, note: Note) -> Path | None:
         source = Path(note.source)
         if _is_copy(source, note.state):
             return source
@@ -62,9 +74,3 @@ def _is_copy(path: Path, state: Mapping[str, Any]) -> bool:
     except OSError:
         return False
     return all(found.get(name) == state.get(name) for name in _COPIED)
-
-
-def missing(note: Note, root: Path | None) -> str:
-    """What to say of a recording that is not to be found."""
-    where = "has gone or changed" if root is None else f"has gone or changed, and is not below {root}"
-    return f"{note.source} {where}: --recordings ROOT looks for it below a folder; or label it again"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import posixpath
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from app.export.run_note import RunNote, read_run
 from app.label_file import LabelRow, read_label_rows
 from app.labelling.ledger import RUN
 from app.labelling.notes import BOOKS, Note, digest_of, read_notes
@@ -35,7 +35,7 @@ class Results:
     """All of a folder."""
 
     folder: Path
-    run: Mapping[str, Any]  # run.json
+    run: RunNote
     labelled: list[Labelled]  # in order of their names
     failed: list[Note]
     strangers: list[str]  # rows of recordings that are not of this folder
@@ -43,17 +43,14 @@ class Results:
     @property
     def labels(self) -> tuple[str, ...]:
         """All labels: the model's in its order, then those that people have added."""
-        model = self.run.get("model")
-        known = [str(label) for label in model.get("labels", ())] if isinstance(model, dict) else []
+        known = self.run.model.labels
         others = {row.label for own in self.labelled for row in own.rows} - set(known)
         return (*known, *sorted(others))
 
     @property
     def feed(self) -> dict[str, Any]:
         """The options of `open_feed` that were in force when it was last labelled."""
-        settings = self.run.get("settings")
-        feed = settings.get("feed", {}) if isinstance(settings, dict) else {}
-        return {name: tuple(value) if isinstance(value, list) else value for name, value in feed.items()}
+        return self.run.settings.feed.model_dump()
 
 
 def read_results(folder: Path, *, strict: bool) -> Results:
@@ -65,7 +62,7 @@ def read_results(folder: Path, *, strict: bool) -> Results:
     if not notes:
         raise ValueError(f"{folder}: holds nothing that `velora label --out` wrote ({BOOKS}/notes); check the path")
     labelled = {note.recording: Labelled(note) for note in sorted(notes, key=lambda note: note.recording)}
-    results = Results(folder, _run(folder / RUN), [], [], [])
+    results = Results(folder, read_run(folder / RUN), [], [], [])
     for own in labelled.values():
         if not own.note.failed:
             _add_rows(own, folder, labelled, results.strangers, strict)
@@ -76,16 +73,6 @@ def read_results(folder: Path, *, strict: bool) -> Results:
         else:
             results.labelled.append(own)
     return results
-
-
-def _run(path: Path) -> dict[str, Any]:
-    try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read ({error}): delete it, `velora label` writes it anew") from None
-    return told if isinstance(told, dict) else {}
 
 
 def _add_rows(

@@ -10,7 +10,6 @@ from datetime import datetime
 from html import escape
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 from app.export.results import Results
 from app.label_colours import colour
@@ -97,15 +96,15 @@ def _colours(used: Sequence[str], labels: Sequence[str]) -> Iterator[str]:
 
 def _header(content: Content, labels: int) -> Iterator[str]:
     results, run = content.results, content.results.run
-    model, state = _dict(run, "model"), str(run.get("state", "unknown"))
+    model = run.model
     yield f"<header><h1>{escape(_title(results))}</h1>"
-    named = ", ".join(dict.fromkeys(str(model[name]) for name in ("name", "backbone") if model.get(name)))
-    on = ", ".join(str(model[name]) for name in ("device", "dtype") if model.get(name))
-    told = [f"{state} {_date(run.get('written'))}", f"model {named}", str(model.get("digest", "")), on]
+    named = ", ".join(dict.fromkeys(filter(None, (model.name, model.backbone))))
+    on = ", ".join(filter(None, (model.device, model.dtype)))
+    told = [f"{run.state} {_date(run.written)}", f"model {named}", model.digest, on]
     yield f"<p>{escape(' · '.join(part.strip() for part in told if part.strip()))}</p>"
-    if model.get("random_parts"):
-        yield f"<p>Random weights ({escape(', '.join(map(str, model['random_parts'])))}): the labels mean nothing.</p>"
-    yield f"<p><code>{escape(' '.join(map(str, run.get('command', ()))))}</code></p></header>"
+    if model.random_parts:
+        yield f"<p>Random weights ({escape(', '.join(model.random_parts))}): the labels mean nothing.</p>"
+    yield f"<p><code>{escape(' '.join(run.command))}</code></p></header>"
     yield '<dl id="numbers">'
     for name, value, beside, bad in _numbers(content, labels):
         note = f" <small>{escape(beside)}</small>" if beside else ""
@@ -126,8 +125,8 @@ def _numbers(content: Content, labels: int) -> Iterator[tuple[str, str, str, boo
     yield "spans", f"{spans:,}", f"of {labels:,} labels", False
     yield "windows", f"{sum(note.windows for note in notes):,}", "", False
     yield "corrected", f"{corrected:,}", "by people", False
-    speed = _dict(content.results.run, "throughput").get("real_time_factor")
-    if isinstance(speed, int | float) and speed > 0:
+    speed = content.results.run.throughput.real_time_factor
+    if speed > 0:
         yield "last run", f"{speed:.1f} ×", "real time", False
 
 
@@ -246,13 +245,8 @@ def _failures(failures: Sequence[tuple[str, str]]) -> Iterator[str]:
     yield "</table>"
 
 
-def _date(told: object) -> str:
+def _date(told: str) -> str:
     try:
-        return f"{datetime.fromisoformat(str(told)):%d %B %Y, %H:%M %Z}"
+        return f"{datetime.fromisoformat(told):%d %B %Y, %H:%M %Z}"
     except ValueError:
         return ""
-
-
-def _dict(run: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    found = run.get(name)
-    return found if isinstance(found, dict) else {}

@@ -61,6 +61,15 @@ def within(found: Found, folders: Sequence[Path]) -> Found:
     return Found(stay, found.others + len(found.recordings) - len(stay))
 
 
+def check_no_way_out(out: Path, folders: Sequence[Path]) -> None:
+    """Raises ValueError where a link in an output folder leads out of `folders`: what is written would be elsewhere."""
+    real = [folder.resolve() for folder in folders]
+    below = ((Path(root), name) for root, inner, files in os.walk(out) for name in (*inner, *files))
+    for path in (out, *(root / name for root, name in below)):
+        if path.is_symlink() and not any(path.resolve().is_relative_to(folder) for folder in real):
+            raise ValueError(f"{path} is a link to elsewhere: remove it, or put there what it leads to")
+
+
 def _lines(listed: Path) -> list[str]:
     try:
         text = listed.read_text(encoding="utf-8-sig")

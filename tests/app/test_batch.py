@@ -44,7 +44,7 @@ def test_a_folder_is_labelled_stopped_gone_on_with_and_exported(tmp_path: Path) 
     assert done.done + done.skipped == 12 and done.skipped >= stopped.done
     assert done.failures[0][0] == "bad.aedat4" and "1 could not be read" in done.message
     assert Folders().told(out)["recordings"] == 12
-    batch.export(out, "csv", tmp_path / "exported", False)
+    batch.export(out, "csv", tmp_path / "exported", ["--no-video"])
     assert ended(batch).phase == "done" and list((tmp_path / "exported").rglob("*.csv"))
 
 
@@ -53,5 +53,5 @@ def test_a_failure_is_one_line(tmp_path: Path) -> None:
     batch.label(tmp_path, tmp_path / "out", "demo")
     state = ended(batch)
     assert state.phase == "failed" and "there is no recording among the inputs" in state.message
-    batch.export(tmp_path, "csv", tmp_path / "exported", False)
+    batch.export(tmp_path, "csv", tmp_path / "exported", ["--no-video"])
     assert ended(batch).phase == "failed" and "holds nothing that" in ended(batch).message

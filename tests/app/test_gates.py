@@ -49,10 +49,10 @@ def test_nothing_else_is(path: str) -> None:
 
 
 def test_bodies_are_bounded_but_for_uploads_which_count_for_themselves() -> None:
-    large = b"x" * 1_000_001
+    large = b"x" * 20_001
     assert ask("POST", "/gradio_api/queue/join", content=large).status_code == 413
-    assert ask("POST", "/gradio_api/queue/join", content=large[1:]).text == "1000000"
-    assert ask("POST", "/upload/T", content=large).text == "1000001"
+    assert ask("POST", "/gradio_api/queue/join", content=large[1:]).text == "20000"
+    assert ask("POST", "/upload/T", content=large).text == "20001"
 
 
 def test_a_sender_that_goes_away_is_no_error() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -66,7 +67,7 @@ def test_an_example_needs_a_label(school: School, camera: Channel) -> None:
         school.clip(camera, " ")
 
 
-def test_labels_of_an_upload_are_found_again_by_its_name_and_size(
+def test_labels_of_an_upload_are_found_again_by_its_name_and_content(
     school: School, small_recording: Path, tmp_path: Path
 ) -> None:
     for name in ("one", "two"):
@@ -79,3 +80,7 @@ def test_labels_of_an_upload_are_found_again_by_its_name_and_size(
         book.mark(0, 1_000_000, "wave")
         channel.close()
     assert not list((tmp_path / "one").glob("*.csv"))
+    other = tmp_path / "three" / "mine.aedat4"
+    other.parent.mkdir()
+    other.write_bytes(small_recording.read_bytes()[:-1] + b"x")  # of one size with it, and of somebody else
+    assert not school.book(SimpleNamespace(address=other, is_live=False), uploaded=True).spans  # type: ignore[arg-type]

@@ -53,6 +53,18 @@ def test_motion_is_against_the_sample_a_stride_before() -> None:
     assert motion == [0, 0, 40, 40, 0, 0, 40]  # RGB and event image change by 20 each; nothing across the jump at 4
 
 
+def test_many_or_large_samples_are_remembered_in_bounded_memory() -> None:
+    past = Past()
+    for i in range(130):
+        before = past.before(sample(i, 10, size=(1280, 720)), 128)
+    assert before is not None and before[0].shape == (720 // 4, 1280 // 4, 3)
+    assert sum(image.nbytes for pair in past._images for image in pair) < 64 << 20
+    now = sample(130, 30, size=(1280, 720))
+    motion = Moment(1, now, past.before(now, 128), 0.0).panes(View())[2]
+    assert motion.shape == (720, 1280, 3) and (motion == 40).all()
+    assert past.before(now, 2) is None, "those that were reduced are not compared with those that are not"
+
+
 def test_panes_get_the_height_of_the_rgb_image() -> None:
     rgb, events = np.zeros((8, 10, 3), np.uint8), np.zeros((4, 6, 3), np.uint8)
     panes = moment(Sample(0, 0, 1, rgb, events, no_events(), True, True, True)).panes(View())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,10 +15,10 @@ import pytest
 from app.access import Access, read_users
 from app.actions import OPERATORS_ONLY, Actions
 from app.page import Page
-from app.tries import MOST
+from app.tries import MOST, MOST_FOR_NAME
 from tests.app.conftest import data_folder  # noqa: F401 (a fixture)
 from tests.app.fakes import FakeRecognizer
-from tests.trust.faults.page_tools import HttpTab, attempt, hanging
+from tests.trust.faults.page_tools import HttpTab, attempt, hanging, held
 from tests.trust.ledger import Ledger
 
 USERS = read_users("anna:correct horse:operator\nben:battery staple")
@@ -189,6 +190,9 @@ def test_guests_only_watch(guarded: Page, small_recording: Path, ledger: Ledger)
             with attempt(row, "folder"):
                 told = tab.http.get(f"folder/{tab.token}", params={"out": str(small_recording.parent)}).json()
                 assert "for operators" in told["message"] and "folders" not in told
+            with attempt(row, "stride"):
+                assert tab.act("stride", samples=100)["done"]
+                assert "1 to 100 samples" in tab.act("stride", samples=101)["message"]
             with attempt(row, "watch"):
                 tab.sees()
             tab.close()
@@ -210,6 +214,76 @@ def test_guessing_passwords_is_slowed(small_recording: Path, ledger: Ledger, cap
             assert httpx.get(page.url, auth=BEN).status_code == 200
     row.found = f"{MOST} a minute from an address, told on the terminal"
     assert f"{MOST} wrong passwords from 127.0.0.1" in capfd.readouterr().err
+    row.check()
+
+
+def test_guesses_from_many_addresses_are_slowed(small_recording: Path, ledger: Ledger) -> None:
+    row = ledger.row("attack: guessed passwords", f"{2 * MOST_FOR_NAME} with another X-Forwarded-For each")
+    with _page(small_recording, Access(users=USERS)) as page, attempt(row, "guesses"):
+
+        def status(k: int, password: str) -> int:
+            headers = {"X-Forwarded-For": f"10.0.0.{k}"}
+            return httpx.get(f"{page.url}metrics", auth=("anna", password), headers=headers).status_code
+
+        told = [status(k, f"guess {k}") for k in range(2 * MOST_FOR_NAME)]
+        assert told == [401] * MOST_FOR_NAME + [429] * MOST_FOR_NAME and status(200, ANNA[1]) == 429
+    row.found = f"{MOST_FOR_NAME} a minute for a name"
+    row.check()
+
+
+def test_what_gradio_would_fetch_is_refused(plain: Page, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = ledger.row("attack: URLs for Gradio to fetch", "as arguments of every control, by every door of programs")
+    asked, resolve = [], socket.getaddrinfo
+
+    def resolved(host: Any, *rest: Any, **more: Any) -> Any:
+        asked.append(host)
+        return resolve("127.0.0.1", *rest, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolved)
+    file = {"path": "http://fetched.example/x", "url": "http://fetched.example/x", "meta": {"_type": "gradio.FileData"}}
+    with httpx.Client(base_url=plain.url, timeout=30) as client:
+        for number in range(len(plain._demo.fns)):
+            for data in ([file], [[file]], ["x", file]):
+                body = {"data": data, "fn_index": number, "session_hash": "s"}
+                with attempt(row, f"run {number}"):
+                    client.post("gradio_api/run/predict", json=body)
+                with attempt(row, f"join {number}"):
+                    client.post("gradio_api/queue/join", json=body)
+        for name in Actions.names():
+            with attempt(row, f"call {name}"):
+                event = client.post(f"gradio_api/call/{name}", json={"data": [file]}).json()["event_id"]
+                assert "event: error" in client.get(f"gradio_api/call/{name}/{event}").text
+    with attempt(row, "nobody was called"):
+        assert asked and not any("fetched" in str(host) or "dns" in str(host) for host in asked), set(asked)
+    row.check()
+
+
+def test_sessions_that_strangers_make_up_are_forgotten(plain: Page, ledger: Ledger) -> None:
+    row = ledger.row("attack: made-up sessions", "500 of 15 kB each, where Gradio keeps what each sent")
+    tab, before = HttpTab(plain), held().mb
+    with attempt(row, "requests"):
+        for k in range(500):
+            body = {"data": ["x" * 15_000], "fn_index": 17, "session_hash": f"s{k}"}
+            assert "not known" in tab.http.post("gradio_api/run/predict", json=body).text
+        kept = len(plain._demo.state_holder.session_data)  # type: ignore[attr-defined]
+        row.found = f"{kept} are kept, {held().mb - before:+.0f} MB"
+        assert kept <= 64
+    with attempt(row, "the tab goes on"):
+        tab.sees(2)
+        assert tab.http.post("gradio_api/call/state", json={"data": [tab.token]}).status_code == 200
+    tab.close()
+    row.check()
+
+
+def test_guests_learn_nothing_of_what_others_watch(small_recording: Path, ledger: Ledger) -> None:
+    row = ledger.row("attack: guests who look around", "figures of other tabs")
+    with _page(small_recording, Access(users=USERS)) as page:
+        tab = HttpTab(page, ANNA)
+        for auth, named in ((ANNA, True), (BEN, False)):
+            with attempt(row, auth[0]):
+                told = httpx.get(f"{page.url}metrics", auth=auth).text
+                assert "velora_viewers 1" in told and ("square" in told) == named
+        tab.close()
     row.check()
 
 

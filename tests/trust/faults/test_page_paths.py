@@ -11,6 +11,7 @@ from urllib.parse import quote
 import pytest
 
 from app.labelling.notes import BOOKS
+from tests.app.fakes import until
 from tests.app.label_outputs import SPANS, write_outputs
 from tests.trust.faults.page_tools import HttpTab, answer, attempt, hanging
 from tests.trust.faults.yard import SECRET, Yard
@@ -164,6 +165,38 @@ def test_a_labelled_folder_shows_and_opens_nothing_outside(yard: Yard, ledger: L
                     tab.act("mark", start_us=1, end_us=5, label="x")
                 assert yard.state() == before
     tab.close()
+    row.check()
+
+
+def test_links_below_a_folder_lead_nowhere_else(yard: Yard, ledger: Ledger) -> None:
+    row = ledger.row("attack: links in output folders", "label, export, labels by hand of what lies beside a link")
+    tab, before = HttpTab(yard.page), yard.state()
+
+    def ended() -> dict[str, Any]:
+        until(lambda: tab.look()["batch"]["over"])
+        return dict(tab.look()["batch"])
+
+    with attempt(row, "label"):
+        out = yard.inside / "fresh"
+        out.mkdir()
+        (out / "deep").symlink_to(yard.outside / "deep")
+        assert tab.act("label_folder", folder=str(yard.inside), out=str(out))["done"]
+        assert "is a link to elsewhere" in ended()["message"]
+    with attempt(row, "export"):
+        out = write_outputs(yard.inside / "labelled", {"a.aedat4": SPANS})
+        (out / "export-csv").mkdir()
+        (out / "export-csv" / "README.txt").write_text("velora export: CSV\n")
+        (out / "export-csv" / "videos").symlink_to(yard.outside)
+        assert tab.act("export_folder", out=str(out), to="csv")["done"]
+        assert "is a link to elsewhere" in ended()["message"]
+    with attempt(row, "labels by hand"):
+        (yard.inside / "a.labels.csv").symlink_to(yard.outside / "labels.csv")
+        assert tab.act("open", address=str(yard.inside / "a.aedat4"))["done"]
+        assert SECRET not in json.dumps(tab.look()) and tab.http.get(f"labels/{tab.token}.csv").status_code == 404
+        told = tab.act("mark", start_us=1_000_000, end_us=1_100_000, label="x")
+        assert not told["done"] and "is a link to elsewhere" in told["message"]
+    tab.close()
+    assert yard.state() == before, "something outside has changed"
     row.check()
 
 

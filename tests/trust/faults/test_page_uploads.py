@@ -6,10 +6,14 @@ import struct
 import time
 from pathlib import Path
 
+import cv2
 import lz4.frame
+import numpy as np
 import zstandard
 
+from streams import EventPacket, RgbFrame, write_aedat4
 from streams.aedat4_reader import Aedat4Reader
+from tests.conftest import random_events
 from tests.trust.faults.page_tools import HttpTab, answer, attempt, hanging, held
 from tests.trust.faults.yard import Yard
 from tests.trust.ledger import Ledger
@@ -84,6 +88,40 @@ def test_uploads_stay_in_their_folder_and_within_bounds(yard: Yard, small_record
     for each in (*tabs, tab):
         each.close()
     assert yard.state() == before
+    row.check()
+
+
+def test_uploads_of_odd_shapes_take_little_memory(yard: Yard, tmp_path: Path, ledger: Ledger) -> None:
+    row = ledger.row(
+        "attack: odd shapes", "sensors that are huge, high or wide; snapshots; the longest stride", most_s=30
+    )
+    tab, before = HttpTab(yard.page), held().mb
+    tab.sees()
+    for width, height in ((4096, 4096), (4000, 2700), (1, 2000), (2000, 1), (1, 1)):
+        path = tmp_path / f"{width}x{height}.aedat4"
+        black = np.zeros((height, width, 3), np.uint8)
+        with write_aedat4(path, (width, height), (width, height)) as writer:
+            for k in range(3):
+                start = 1_000_000 + 33_333 * k
+                writer.write(
+                    EventPacket(start, start + 33_333, random_events(3, start, start + 33_333, (width, height)))
+                )
+                writer.write(RgbFrame(start + 5_000, start + 15_000, black))
+        with attempt(row, f"{width} x {height}"):
+            told = tab.http.post(f"upload/{tab.token}", params={"name": "x.aedat4"}, content=path.read_bytes()).json()
+            assert told["done"] == (width * height < 10_000_000), told
+            assert told["done"] or "at most 10 megapixels" in told["message"]
+        with attempt(row, f"a snapshot of {width} x {height}"):
+            tab.sees()
+            shown = np.frombuffer(tab.http.get(f"snapshot/{tab.token}").content, np.uint8)
+            high, wide = cv2.imdecode(shown, cv2.IMREAD_COLOR).shape[:2]
+            assert high <= 2500 and wide <= 6000
+    with attempt(row, "the longest stride"):
+        assert tab.act("stride", samples=1000)["done"]  # who reaches this page alone is an operator
+        tab.sees(2)
+    row.found = f"{held().mb - before:+.0f} MB (at most +400)"
+    assert held().mb - before < 400
+    tab.close()
     row.check()
 
 
