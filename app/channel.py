@@ -210,6 +210,8 @@ class Channel(Sink):
         self._start(self._recorder, path, labels=False)
 
     def _start(self, recorder: Recorder, path: Path, *, labels: bool) -> None:
+        if self.ended:
+            raise ValueError("the source has ended: open it again first")
         if recorder.under_way is not None:
             raise ValueError("it is being recorded already: end that first")
         recorder.start(path, labels=labels)
@@ -232,7 +234,7 @@ class Channel(Sink):
     @property
     def can_record(self) -> bool:
         """Whether there is something to record, and somewhere to."""
-        return self._recorder is not None and self._settings.record_to is not None
+        return self._recorder is not None and self._settings.record_to is not None and not self.ended
 
     @property
     def recorded(self) -> Recorded | None:
@@ -252,6 +254,7 @@ class Channel(Sink):
         """Stop and join the thread. Closing twice does nothing."""
         self.stop()
         self._thread.join(_CLOSE_TIMEOUT_S)
+        self.stop_recording()  # that was begun as the thread ended
 
     @property
     def ended(self) -> bool:

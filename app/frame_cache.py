@@ -7,6 +7,7 @@ begins and what they were made of. The second is written last, so a clip is ther
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -42,10 +43,17 @@ class CachedClip:
     offsets: NDArray[np.int64]  # [2 n + 1] of the images: RGB and events of the first sample, of the second, …
 
     def images(self, indices: Sequence[int]) -> NDArray[np.uint8]:
-        """RGB and event image of these samples, [k, 2, S, S, 3]. Raises OSError where the cache has gone."""
+        """RGB and event image of these samples, [k, 2, S, S, 3]. Raises OSError where they are gone or damaged."""
         with self.path.open("rb") as file:
-            pairs = [[_decode(self._read(file, 2 * index + m)) for m in range(2)] for index in indices]
+            pairs = [[self._image(file, 2 * index + m) for m in range(2)] for index in indices]
         return np.asarray(pairs, np.uint8)
+
+    def _image(self, file: Any, k: int) -> NDArray[np.uint8]:
+        image = cv2.imdecode(np.frombuffer(self._read(file, k), np.uint8), cv2.IMREAD_COLOR)
+        if image is None:
+            self.path.with_suffix(".json").unlink(missing_ok=True)  # without it the clip is not in the cache
+            raise OSError(errno.EIO, "is damaged; the same command makes it anew", str(self.path))
+        return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
     def _read(self, file: Any, k: int) -> bytes:
         file.seek(int(self.offsets[k]))
@@ -139,10 +147,3 @@ class FrameCache:
     def _paths(self, key: Mapping[str, Any]) -> tuple[Path, Path]:
         digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
         return self.folder / f"{digest}.json", self.folder / f"{digest}.frames"
-
-
-def _decode(png: bytes) -> NDArray[np.uint8]:
-    image = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
-    if image is None:
-        raise OSError("the cache of frames is damaged: delete it, it is made again")
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)

@@ -26,6 +26,7 @@ from app.cli import main as velora
 from app.pretrain import Pretraining, make_stills, pretrain
 from app.pretrain import Progress as Pretrained
 from app.train import SUMMARY
+from streams.files import replaced_when_whole
 from velora.checkpoint import CONFIG, load_checkpoint, load_config, save_checkpoint, save_tensors
 from velora.loading import DEMO
 from velora.vit import VisionTower
@@ -87,10 +88,13 @@ def main(argv: list[str] | None = None) -> int:
 def _begin(note: Path, plan: Pretraining) -> None:
     """Note what is made here; what others have begun is not gone on with."""
     text = json.dumps(asdict(plan), indent=1)
-    if note.exists() and note.read_text(encoding="utf-8") != text:
-        raise SystemExit(f"make_demo: {note.parent} holds a run with other settings: choose another --out")
+    if note.exists():
+        if note.read_text(encoding="utf-8") != text:
+            raise SystemExit(f"make_demo: {note.parent} holds a run with other settings: choose another --out")
+        return
     note.parent.mkdir(parents=True, exist_ok=True)
-    note.write_text(text, encoding="utf-8")
+    with replaced_when_whole(note) as part:
+        part.write_text(text, encoding="utf-8")
 
 
 def _install(out: Path) -> None:
@@ -104,7 +108,8 @@ def _install(out: Path) -> None:
         top1=summary["validation_top1"],
         mean=summary["nearest_class_mean"],
     )
-    shutil.copyfile(out / BACKBONE, BUNDLED)
+    with replaced_when_whole(BUNDLED) as part:
+        shutil.copyfile(out / BACKBONE, part)
     save_checkpoint(DEMO, load_checkpoint(out / "checkpoint"), card=card)
 
 

@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from app.pool import be_a_worker
 from streams.files import replaced_when_whole
 from streams.simulation.cards import LABELS, SENSOR
 from streams.simulation.stills import Stills
@@ -80,8 +81,9 @@ def make_stills(folder: Path, plan: Pretraining, told: Callable[[int], None]) ->
     missing = [job for job in wanted if not job[0].exists()]
     done = len(wanted) - len(missing)
     told(done * plan.chunk)
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=multiprocessing.get_context("spawn")) as pool:
-        for _ in pool.map(_make_chunk, *zip(*missing, strict=True)) if missing else ():
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=context, initializer=be_a_worker) as pool:
+        for _ in pool.map(_make_chunk, *zip(*missing, strict=True)) if missing else ():  # which cancels the rest
             done += 1
             told(done * plan.chunk)
 

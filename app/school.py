@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from app.channel import Channel
+from app.channel import Channel, one_line
 from app.data_folder import user_data_folder
 from app.lessons import LONGEST_S, Lessons
 from app.spans import SpanBook, SpanBooks
 from app.taught import models
 from app.teach import Teaching
 from streams import StreamError, open_source
+from streams.files import remove_abandoned
 
 _FRESH_S = 1.0  # how long what is on disk is taken to stay as it is
 _UPLOADS = "uploads"
 _END_S = 2.0  # for a training to tidy up
+_SPARE_S = 1.0  # for what comes while an example is ended: one that is too long is none
 
 
 class School:
@@ -82,10 +84,11 @@ class School:
                 if not label.strip():
                     raise ValueError("say first of what it is an example")
                 self.folder.mkdir(parents=True, exist_ok=True)
+                remove_abandoned(self.folder, ".example-", ".aedat4")
                 path = self.folder / f".example-{time.time_ns()}.aedat4"
                 channel.start_clip(path)
                 self._clip = channel, path, label.strip()
-                timer = threading.Timer(LONGEST_S, self._end, [self._clip])
+                timer = threading.Timer(LONGEST_S - _SPARE_S, self._end, [self._clip])
                 timer.daemon = True
                 timer.start()
                 return f"recording an example of {label}: press again to end it"
@@ -102,9 +105,11 @@ class School:
 
     def _end(self, clip: tuple[Channel, Path, str]) -> None:
         """An example that nobody ends: it is taken at its longest."""
-        with suppress(ValueError, StreamError, OSError):
+        try:
             if self._clip is clip:
                 self.clip(clip[0], clip[2])
+        except (ValueError, StreamError, OSError) as error:
+            print(f"velora: the example of {clip[2]} is lost: {one_line(error, clip[1])}", file=sys.stderr, flush=True)
 
     def _tidy(self) -> None:
         """Forget an example whose source has gone."""

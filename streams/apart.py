@@ -135,9 +135,7 @@ class Apart:
             if asked:
                 self._ask(process, number, asked)
             while not arrived:
-                answer = process.answer(self._timeout_s)
-                if (of := self._due.popleft()) in self._arrived:
-                    self._arrived[of].append(answer)
+                self._take_in(process)
             head, items = arrived.popleft()
             self._check(process, head)
             if not (end := "fault" in head or bool(head["end"])):
@@ -151,7 +149,15 @@ class Apart:
         self._count(head)
         return items, end
 
+    def _take_in(self, process: WorkerProcess) -> None:
+        """The answer that is due next, for whichever iteration it is."""
+        answer = process.answer(self._timeout_s)
+        if (of := self._due.popleft()) in self._arrived:
+            self._arrived[of].append(answer)
+
     def _ask(self, process: WorkerProcess, number: int, asked: Mapping[str, Any]) -> None:
+        while self._due:  # another iteration's: the next answer would lie where that one does
+            self._take_in(process)
         left, self._left = self._left, []
         process.ask({"next": number, "drop": left, **asked})
         self._due.append(number)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import glob
 import os
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from streams.errors import RecordingError, StreamError
 from streams.files import open_recording
 from streams.image_folder import ImageFolderSource
 from streams.source import kind_of
+from streams.text import printable, storable
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +108,14 @@ def _matching(matches: Sequence[str], out: Path, others: Counter[str]) -> Iterat
 def _sorted_out(paths: Iterable[Path], out: Path, others: Counter[str], seen: set[str]) -> Iterator[Path]:
     """The recordings among the paths, and below those that are folders; `others` counts what is none."""
     for path in paths:
-        if path.is_dir() and not ImageFolderSource.reads(b"", path):
-            yield from _walk(path, out, others, seen)
+        try:
+            shown = sorted(path.iterdir()) if path.is_dir() and not ImageFolderSource.reads(b"", path) else None
+        except PermissionError:
+            others["files"] += 1
+            print(f"velora: {printable(storable(str(path)))} may not be read, and is left alone", file=sys.stderr)
+            continue
+        if shown is not None:
+            yield from _below(path, shown, out, others, seen)
         elif path.is_dir() or _is_recording(path):
             yield path
         else:
@@ -115,13 +123,17 @@ def _sorted_out(paths: Iterable[Path], out: Path, others: Counter[str], seen: se
 
 
 def _walk(folder: Path, out: Path, others: Counter[str], seen: set[str]) -> Iterator[Path]:
-    """The recordings below a folder. Links are followed, each folder once; hidden ones are passed by."""
+    """The recordings below a folder. Raises OSError where it may not be read; what is in it is then left alone."""
+    yield from _below(folder, sorted(folder.iterdir()), out, others, seen)
+
+
+def _below(folder: Path, shown: Iterable[Path], out: Path, others: Counter[str], seen: set[str]) -> Iterator[Path]:
+    """The recordings among what a folder shows. Links are followed, each folder once; hidden ones are passed by."""
     real = os.path.realpath(folder)
     if real in seen or (not is_far(out) and real == os.path.realpath(out)):
         return
     seen.add(real)
-    shown = (path for path in sorted(folder.iterdir()) if not path.name.startswith("."))
-    yield from _sorted_out(shown, out, others, seen)
+    yield from _sorted_out((path for path in shown if not path.name.startswith(".")), out, others, seen)
 
 
 def _is_recording(path: Path) -> bool:

@@ -7,6 +7,7 @@ locks: see `far_lock`.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import platform
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from typing import IO
 
 from streams.files import naming
 
+#: What systems say of a file that somebody else has locked; Windows says the last one.
+_HELD = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
 _PLACE = 1 << 20  # of the byte that is locked: behind what the file holds, which others may read
 
 
@@ -45,7 +48,9 @@ def _locked_here(file: Path) -> Iterator[None]:
     with naming(file, file), open(file, "a+", encoding="utf-8") as held:
         try:
             lock(held)
-        except OSError:
+        except OSError as error:
+            if error.errno not in _HELD:
+                raise OSError(error.errno, os.strerror(error.errno or 0), str(file)) from None
             held.seek(0)
             raise in_use(file, held.read(200).strip() or "another process") from None
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,14 +89,16 @@ class Outputs(Sink):
             if self._failure is not None:
                 raise self._failure
             self._windows.close()
-        remarks = _kept_corrections(self._place)
+        spans = spans_of(self._said, self._settings.rules)
+        labels = labels_as_text(Path(self._place.name).name, spans)
+        remarks = _kept_corrections(self._place, labels)
         self._place.note.unlink(missing_ok=True)
         self._part.keep()
         for kind in FORMATS:
             if kind != self._settings.format:
                 self._place.windows(kind).unlink(missing_ok=True)
-        spans = spans_of(self._said, self._settings.rules)
-        write_labels(self._place.labels, Path(self._place.name).name, spans)
+        with replaced_when_whole(self._place.labels) as part:
+            part.write_text(labels, encoding="utf-8", newline="")
         return Written(self.windows, len(spans), digest_of(self._place.labels), remarks)
 
     def drop(self) -> None:
@@ -105,18 +108,25 @@ class Outputs(Sink):
         self._part.drop()
 
 
-def write_labels(path: Path, recording: str, spans: list[LabelSpan]) -> None:
+def labels_as_text(recording: str, spans: list[LabelSpan]) -> str:
     """A file of spans, in the one label format."""
+    text = io.StringIO()
     rows = [label_row(storable(recording), s.start_us, s.end_us, s.label, s.confidence) for s in spans]
-    with replaced_when_whole(path) as part, part.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([HEADINGS, *rows])
+    csv.writer(text).writerows([HEADINGS, *rows])
+    return text.getvalue()
 
 
-def _kept_corrections(place: Place) -> tuple[str, ...]:
-    """Spans that somebody has corrected since they were written are kept beside the new ones."""
+def _kept_corrections(place: Place, labels: str) -> tuple[str, ...]:
+    """Spans that somebody has corrected since they were written are kept beside the new ones.
+
+    Where no note tells what was written, whatever is not the new `labels` may be somebody's.
+    """
+    if not place.labels.is_file():
+        return ()
     note = read_note(place.note)
-    corrected = note is not None and place.labels.is_file() and digest_of(place.labels) != note.labels_digest
-    if not corrected:
+    if note is None and place.labels.read_bytes() == labels.encode():
+        return ()
+    if note is not None and digest_of(place.labels) == note.labels_digest:
         return ()
     number = 1
     while (kept := place.labels.with_name(f"{place.labels.name}.corrected-{number}")).exists():

@@ -63,6 +63,7 @@ class _Reader:
         """At once: it writes nothing but its memory."""
         self.process.kill()
         self.process.join(_END_S)
+        self.link.close()
         if self.scratch is not None:
             shutil.rmtree(self.scratch, ignore_errors=True)
 
@@ -71,7 +72,6 @@ class _Reader:
         if self.scratch is None and is_far(recording.path):
             self.scratch = own_scratch().new_folder()
         return Task(recording.path, self.scratch)
-        self.link.close()
 
 
 class Readers:

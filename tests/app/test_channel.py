@@ -12,7 +12,8 @@ import pytest
 from app.channel import Channel, Settings
 from app.channels import Channels
 from app.shared_step import SharedStep
-from streams import open_source
+from streams import StreamError, open_source
+from streams.items import Item
 from tests.app.fakes import LABELS, FakeCamera, FakeRecognizer, FakeSession, prediction, sample, until, viewer_threads
 
 
@@ -66,6 +67,20 @@ def test_a_bad_recording_becomes_one_line(tmp_path: Path) -> None:
     channel = Channel(path, FakeRecognizer(), SharedStep())
     until(lambda: channel.failure)
     assert channel.failure.startswith("bad.aedat4") and "\n" not in channel.failure and channel.ended
+    channel.close()
+
+
+def test_what_has_ended_is_not_recorded(tmp_path: Path) -> None:
+    class Broken(FakeCamera):
+        def __iter__(self) -> Iterator[Item]:
+            raise StreamError("it was unplugged")
+            yield
+
+    channel = Channel("dv:", FakeRecognizer(), SharedStep(), Settings(opened=lambda _: Broken(), record_to=tmp_path))
+    until(lambda: channel.failure)
+    with pytest.raises(ValueError, match="the source has ended"):
+        channel.start_recording()
+    assert not channel.can_record and not list(tmp_path.iterdir())
     channel.close()
 
 

@@ -112,6 +112,18 @@ def test_a_damaged_entry_is_made_again(tmp_path: Path, suffix: str, damage: str)
     assert len(cache.clip("a", {}, samples, SPANS).images([0, 4])) == 2
 
 
+def test_a_clip_whose_frames_are_damaged_inside_is_told_of_and_then_made_again(tmp_path: Path) -> None:
+    """As after a loss of power: all bytes are there, and some are none of what was written."""
+    cache = cache_in(tmp_path)
+    clip = cache.clip("a", {}, samples, SPANS)
+    clip.path.write_bytes(bytes(clip.path.stat().st_size))
+    with pytest.raises(OSError, match="makes it anew") as caught:
+        clip.images([2])
+    assert caught.value.filename == str(clip.path)
+    assert cache.find("a", {}, SPANS) is None
+    assert cache.clip("a", {}, samples, SPANS).images([2]).any()
+
+
 def test_a_source_without_samples_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="it holds no frames and no events"):
         cache_in(tmp_path).clip("a", {}, lambda: [], SPANS)

@@ -130,6 +130,17 @@ def test_a_failure_leaves_what_was_labelled_before(two: Path, tmp_path: Path) ->
     assert label(two, out)[0] == 0 and index(out)["a.aedat4"]["status"] == "done"
 
 
+def test_labels_of_which_no_note_is_left_are_kept_where_they_may_be_corrected(two: Path, tmp_path: Path) -> None:
+    out, copy = tmp_path / "out", tmp_path / "copy"
+    assert label(two, out)[0] == 0
+    shutil.copytree(out, copy, ignore=shutil.ignore_patterns(".velora"))
+    corrected = (copy / "a.aedat4.labels.csv").read_text() + "a.aedat4,1,2,waving,1\n"
+    (copy / "a.aedat4.labels.csv").write_text(corrected)
+    assert label(two, copy)[0] == 0
+    assert (copy / "a.aedat4.labels.csv.corrected-1").read_text() == corrected
+    assert not (copy / "b.aedat4.labels.csv.corrected-1").exists()  # which says the same anew
+
+
 def test_corrected_labels_are_kept_when_a_recording_is_done_again(two: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert label(two, out)[0] == 0

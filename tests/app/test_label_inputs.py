@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -67,6 +68,25 @@ def test_what_links_lead_to_outside_of_folders_can_be_left_out(drive: Path, tmp_
     assert {"link.aedat4", "links/secret.aedat4", "own.aedat4"} <= {own.name for own in found.recordings}
     assert [own.name for own in inside.recordings] == sorted([*ALL, "own.aedat4"])
     assert inside.others == found.others + 2
+
+
+def test_folders_that_may_not_be_read_stop_nothing_else(
+    drive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As lost+found, which is on each disk."""
+    (drive / "lost+found").mkdir()
+    iterate = Path.iterdir
+
+    def refuse(path: Path) -> Iterator[Path]:
+        if path.name == "lost+found":
+            raise PermissionError(13, "Permission denied", str(path))
+        return iterate(path)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    assert names("drive") == ALL
+    assert "lost+found may not be read, and is left alone" in capsys.readouterr().err
+    with pytest.raises(PermissionError):
+        names("drive/lost+found")
 
 
 def test_paths_are_absolute_and_names_are_what_they_end_with(drive: Path) -> None:

@@ -32,7 +32,7 @@ def test_a_quick_recipe_makes_a_checkpoint_and_a_backbone(made: Path) -> None:
 
 
 def test_what_is_done_is_not_done_again(made: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    files = [made / BACKBONE, *(made / "stills").iterdir(), *(made / "frames").iterdir()]
+    files = [made / BACKBONE, made / "recipe.json", *(made / "stills").iterdir(), *(made / "frames").iterdir()]
     before = {path: path.stat().st_mtime_ns for path in files}
     assert main(["--out", str(made), "--quick"]) == 0
     assert {path: path.stat().st_mtime_ns for path in files} == before

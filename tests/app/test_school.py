@@ -62,6 +62,16 @@ def test_closing_keeps_nothing_that_is_half_done(school: School, camera: Channel
     assert not left_over(school) and camera.recorded is None
 
 
+def test_an_example_that_nobody_ends_is_taken_at_its_longest(
+    school: School, camera: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("school", "lessons"):
+        monkeypatch.setattr(f"app.{module}.LONGEST_S", 3)
+    school.clip(camera, "wave")
+    until(lambda: school.recording is None and school.counts() == {"wave": 1})
+    assert not left_over(school)
+
+
 def test_an_example_needs_a_label(school: School, camera: Channel) -> None:
     with pytest.raises(ValueError, match="say first of what"):
         school.clip(camera, " ")

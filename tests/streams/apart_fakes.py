@@ -54,6 +54,11 @@ class Decoder:
         """How many packets there were until now, as the time of a frame."""
         yield RgbFrame(self.counts["seen"], self.counts["seen"], frame(1).image)
 
+    def many(self, colour: int) -> Iterator[Item]:
+        """Frames of one colour, several to an answer."""
+        image = np.full((512, 512, 3), colour, np.uint8)
+        yield from (RgbFrame(k, k + 1, image) for k in range(100))
+
     def bad(self, path: str) -> Iterator[Item]:
         """A packet, and then what the file says."""
         yield packet(0)

@@ -130,6 +130,15 @@ def test_iterations_go_on_side_by_side_and_may_be_left(opened: Open) -> None:
     assert_same(list(apart.read("items", 2)), [packet(0), packet(1), frame(0), frame(1)])
 
 
+def test_iterations_side_by_side_never_get_one_anothers_items(opened: Open) -> None:
+    """However fast the process answers: frames are made at once, and each answer is there before it is asked for."""
+    apart = opened()
+    kinds = [apart.read("many", colour) for colour in (1, 2, 3)]
+    for images in zip(*kinds, strict=True):
+        for colour, item in zip((1, 2, 3), images, strict=True):
+            assert isinstance(item, RgbFrame) and (item.image == colour).all()
+
+
 def test_it_reads_on_ahead_by_one_answer(opened: Open) -> None:
     apart = opened()
     items = apart.read("items", 1_000)
@@ -304,6 +313,7 @@ def test_closing_ends_what_reads_it_elsewhere(others: set[psutil.Process], opene
 
 
 def test_nothing_is_left_behind(others: set[psutil.Process], opened: Open, idle: Idle) -> None:
+    gc.collect()  # of what tests before have left
     descriptors = psutil.Process().num_fds() if hasattr(psutil.Process(), "num_fds") else 0
     for text in ("", "open crash", "open refuse", "read crash"):
         try:

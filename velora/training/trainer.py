@@ -381,8 +381,9 @@ def _read(loader: Iterable[Any]) -> Iterator[Any]:
 
 
 def _heed_no_interrupt(_: int) -> None:
-    """In the processes that read windows: Ctrl-C is for the one that trains."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """In the processes that read windows: Ctrl-C, and a request to all to end, are for the one that trains."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _workers(device: torch.device, processes: int) -> int:
