@@ -365,39 +365,6 @@ def test_what_the_command_itself_labelled_is_exported(two: Path, tmp_path: Path)
     assert min(float(row["start_s"]) for row in spans(tmp_path)) == 0.0, "it begins with the first picture"
 
 
-@pytest.mark.parametrize(
-    ("part", "told"),
-    [
-        ({"settings": {"feed": {"rgb": "/home/somebody/pictures"}}}, "settings.feed.rgb: Extra inputs"),
-        ({"settings": {"feed": {"rgb_homography": "/etc/passwd"}}}, "settings.feed.rgb_homography"),
-        ({"settings": {"feed": {"rotate": 45}}}, "settings.feed.rotate"),
-        ({"settings": {"feed": None}}, "settings.feed"),
-        ({"settings": {"feed": [1]}}, "settings.feed"),
-        ({"model": {"labels": 5}}, "model.labels"),
-        ({"command": None}, "command"),
-        ([], "Input should be an object"),
-    ],
-    ids=str,
-)
-def test_a_run_json_that_nobody_has_written_is_one_line(tmp_path: Path, part: object, told: str) -> None:
-    """It may be a stranger's: what would show other files, or is of another kind, is not taken."""
-    out = write_outputs(tmp_path, {"a.aedat4": SPANS})
-    (out / "run.json").write_text(json.dumps(part))
-    for line in (["export", out, "--to", "csv", "--out", tmp_path / "ex"], ["report", out]):
-        code, _, stderr = run(*line)
-        assert code == 1 and stderr.startswith(f"velora: {out}/run.json cannot be read ({told}"), stderr
-    assert not (out / "report.html").exists() and not (tmp_path / "ex" / "spans.csv").exists()
-
-
-def test_within_folders_nothing_leads_elsewhere(tmp_path: Path) -> None:
-    out, within = write_outputs(tmp_path, {"a.aedat4": SPANS}), ["--within", tmp_path / "out"]
-    code, _, said = run("export", out, "--to", "csv", "--no-video", "--out", out / "ex", *within)
-    assert code == 1 and "a.aedat4 is not in a folder that may be opened here" in said
-    (out / "elsewhere").symlink_to(tmp_path)
-    code, _, said = run("export", out, "--to", "csv", "--no-video", "--out", out / "ex", *within)
-    assert code == 1 and said.startswith(f"velora: {out}/elsewhere is a link to elsewhere: remove it")
-
-
 def test_labels_are_the_models_then_those_of_people(tmp_path: Path) -> None:
     out = write_outputs(tmp_path, {"a.aedat4": SPANS})
     correct(out, "a.aedat4", LabelRow("a.aedat4", at(0), at(4), "drink"), LabelRow("a.aedat4", at(5), at(6), "climb"))
