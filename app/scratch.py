@@ -32,7 +32,7 @@ class Scratch:
     def new_folder(self) -> Path:
         """An empty folder of this machine. Raises OSError where there is no room."""
         with self._making:
-            if self._own is None:
+            if self._own is None or not self._own.is_dir():  # systems remove what was not used for days
                 self._own = self._make()
         folder = self._own / uuid.uuid4().hex
         folder.mkdir()

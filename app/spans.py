@@ -25,6 +25,7 @@ from pathlib import Path
 import recordings
 from app.label_file import LabelRow, check_span, read_label_rows, write_label_rows
 from streams import RecordingError
+from streams.files import reason
 from streams.record import labels_of
 from velora.config import check_labels
 
@@ -127,7 +128,7 @@ class SpanBook:
             self._put(path, spans)
         except OSError as error:
             if error.errno not in _NOT_OURS or path in (labels_of(self._link), self._named):
-                raise RecordingError(f"{path} cannot be written ({error.strerror}); free some space there") from None
+                raise RecordingError(f"{path} cannot be written: {reason(error)}") from None
             path = self._elsewhere(spans)
         self._spans, self._seen = spans, (path, _state(path))
 

@@ -48,6 +48,9 @@ class Uploads:
         Raises ValueError, one line, for what is too large, and TimeoutError for a sender that is silent for a minute;
         OSError. Nothing stays of what was not received whole.
         """
+        with self._lock:
+            if not self.folder.is_dir():  # removed with the system's old temporary files
+                self.folder = self._scratch.new_folder()
         self._check(size, size)
         folder = Path(tempfile.mkdtemp(dir=self.folder))
         recording = folder / _plain(name)

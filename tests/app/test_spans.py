@@ -227,7 +227,7 @@ def test_where_nothing_can_be_written_nothing_changes(
     book.mark(0, 10, "a")
     with monkeypatch.context() as patch:
         forbid(patch, recording.parent, errno.ENOSPC)
-        with pytest.raises(RecordingError, match="walk.labels.csv cannot be written .*; free some space"):
+        with pytest.raises(RecordingError, match="walk.labels.csv cannot be written: .*; make room"):
             book.mark(20, 30, "b")
     assert shown(book) == [(0, 10, "a")]
     forbid(monkeypatch, recording.parent)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterable, Iterator
@@ -41,6 +42,11 @@ def test_what_is_sent_lies_in_a_folder_of_its_own(uploads: Uploads) -> None:
     assert first.read_bytes() == b"".join(parts) and not second.read_bytes()
     assert first.name == second.name == "a.aedat4" and first.parent != second.parent
     assert first.parent.parent == second.parent.parent == uploads.folder
+
+
+def test_a_folder_that_the_system_has_cleaned_away_is_made_again(uploads: Uploads) -> None:
+    shutil.rmtree(uploads.folder.parent)
+    assert receive(uploads, "a.aedat4", [b"x"]).read_bytes() == b"x"
 
 
 @pytest.mark.parametrize(
