@@ -12,7 +12,8 @@ from unittest.mock import patch
 
 from tests.app.conftest import write_square
 from tests.trust.fuzz.child import DATA
-from tests.trust.fuzz.routes import command, line
+from tests.trust.fuzz.routes import command as any_command
+from tests.trust.fuzz.routes import line
 from velora.backbones import BACKBONES, Backbone
 from velora.checkpoint import load_checkpoint
 from velora.convert import convert as make
@@ -23,6 +24,8 @@ from velora.weights import read_weights
 #: What hostile pickles would make, in whatever folder is the current one.
 MARKER = "velora-fuzz-has-run-code"
 Ended = TypeVar("Ended")
+#: As any other one, but the end of it is waited for: until a model is read, nothing is said.
+command = functools.partial(any_command, enough_s=60.0)
 SMALL = Backbone("small", 64, 2, 2, 8, 32, 16, True, "somebody/small")
 
 

@@ -138,11 +138,11 @@ def line(text: str) -> str:
     return REFUSED
 
 
-def command(*arguments: object) -> str:
-    """Run a command, and judge by its exit code and all that it prints."""
+def command(*arguments: object, enough_s: float = _ENOUGH_S) -> str:
+    """Run a command, and judge by its exit code and all that it prints; it is interrupted after `enough_s`."""
     from app.cli import main
 
-    with _captured() as streams, _interrupted_after(_ENOUGH_S):
+    with _captured() as streams, _interrupted_after(enough_s):
         try:
             code = main([str(argument) for argument in arguments])
         except SystemExit as error:
