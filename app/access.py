@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from streams.files import is_within
 from streams.source import kind_of
 
 OPERATOR = "operator"
@@ -78,7 +79,7 @@ class Access:
     def keeps(self, path: Path) -> bool:
         """Whether a path below a folder that may be opened is no link to anywhere else; others are not judged."""
         lies = Path(os.path.abspath(path))
-        return not self._holds(lies) or self._holds(lies.resolve())
+        return not any(map(lies.is_relative_to, self.folders)) or is_within(lies, self.folders)
 
     def folders_below(self) -> list[str]:
         """The folders that may be opened, and those in them; not more than a person looks through."""
@@ -91,12 +92,9 @@ class Access:
             path = Path(address).expanduser().resolve()
         except (OSError, ValueError, RuntimeError) as error:  # too long, with a null byte, of a user who is not there
             raise ValueError(f"{address}: is no path ({error}); give that of a file or folder") from None
-        if not self._holds(path):
+        if not is_within(path, self.folders):
             raise ValueError(f"{address}: not in a folder that may be opened here; start velora with --allow FOLDER")
         return path
-
-    def _holds(self, path: Path) -> bool:
-        return any(path.is_relative_to(folder) for folder in self.folders)
 
 
 def _given(headers: Mapping[str, str]) -> tuple[str, str]:

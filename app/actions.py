@@ -215,10 +215,11 @@ class Actions(FolderActions):
 
     def stride(self, token: str, samples: int = 0) -> str:
         """Samples from one of a window to the next; 0: as the model was trained."""
-        most = MAX_STRIDE if self._tab(token).operator else _GUESTS_STRIDE
+        tab = self._tab(token)
+        most = MAX_STRIDE if tab.operator else _GUESTS_STRIDE
         if not 0 <= samples <= most:
             raise ValueError(f"the stride is 1 to {most} samples, or 0: as the model was trained")
-        self._tab(token).viewer.decide().set_stride(samples or None)
+        tab.viewer.decide().set_stride(samples or None)
         return ""
 
     def denoise(self, token: str, on: bool = True) -> str:

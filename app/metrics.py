@@ -30,11 +30,8 @@ def _lines(viewers: list[Viewer], named: bool) -> Iterator[str]:
     yield f"velora_viewers {len(viewers)}"
     yield from _head("velora_resident_memory_bytes", "gauge", "Of the program.")
     yield f"velora_resident_memory_bytes {memory_mb() * 1e6:.0f}"
-    sources = [f',source="{_escaped(viewer.channel.name)}"' if named else "" for viewer in viewers]
-    states = [
-        (f'tab="{k}"{source}', viewer.figures())
-        for k, (viewer, source) in enumerate(zip(viewers, sources, strict=True))
-    ]
+    names = [f',source="{_escaped(viewer.channel.name)}"' if named else "" for viewer in viewers]
+    states = [(f'tab="{k}"{names[k]}', viewer.figures()) for k, viewer in enumerate(viewers)]
     for name, (metric, text) in _FIGURES.items():
         yield from _head(metric, "gauge", text)
         yield from (f"{metric}{{{labels}}} {state[name]}" for labels, state in states)

@@ -65,10 +65,9 @@ class Moment:
 
     def panes(self, view: View) -> list[Image]:
         """Uint8 [H, W, 3] of one height, RGB order. Motion is black where there is nothing to compare with."""
-        now = (self.sample.rgb, self.sample.event_image)
         images = {
-            "rgb": lambda: now[0],
-            "events": lambda: now[1],
+            "rgb": lambda: self.sample.rgb,
+            "events": lambda: self.sample.event_image,
             "motion": self._motion,
         }
         return [_of_height(images[name](), self._height(view)) for name in view.panes]

@@ -8,7 +8,7 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
@@ -103,6 +103,12 @@ def append_whole(file: FileIO, data: bytes) -> None:
         file.truncate(end)
         file.seek(end)
         raise
+
+
+def is_within(path: Path, folders: Iterable[Path]) -> bool:
+    """Whether what a path leads to, through whatever links, lies in one of the folders, or is one."""
+    real = path.resolve()
+    return any(real.is_relative_to(folder.resolve()) for folder in folders)
 
 
 def reason(error: OSError) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from app.labelling.notes import Note, state_of
+from streams.files import is_within
 
 _COPIED = ("size", "head")  # what stays equal when a recording is copied
 
@@ -24,14 +25,13 @@ class Places:
         """Those outside of all folders `within` are not found. Raises ValueError where `root` is no folder."""
         if root is not None and not root.is_dir():
             raise ValueError(f"{root} is no folder: --recordings names one that holds the recordings")
-        self.root, self._within = root, [folder.resolve() for folder in within] if within else None
+        self.root, self._within = root, within
         self._by_name: dict[str, list[Path]] | None = None
 
     def find(self, note: Note) -> Path | None:
         """The recording of a note; None where it is not to be found, or is not what was labelled."""
         found = self._find(note)
-        stays = self._within is None or (found and any(map(found.resolve().is_relative_to, self._within)))
-        return found if stays else None
+        return found if found is None or self._within is None or is_within(found, self._within) else None
 
     def missing(self, note: Note) -> str:
         """What to say of a recording that is not to be found."""

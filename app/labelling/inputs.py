@@ -22,7 +22,7 @@ from pathlib import Path
 from app.labelling.far_inputs import ALWAYS, expand_far
 from app.labelling.storage import is_far, is_url, place
 from streams.errors import RecordingError, StreamError
-from streams.files import open_recording
+from streams.files import is_within, open_recording
 from streams.image_folder import ImageFolderSource
 from streams.source import kind_of
 from streams.text import printable, storable
@@ -58,17 +58,15 @@ def find(inputs: Sequence[str], listed: Path | None, out: Path) -> Found:
 
 def within(found: Found, folders: Sequence[Path]) -> Found:
     """Without what links lead to outside of the folders, which counts as other files."""
-    real = [folder.resolve() for folder in folders]
-    stay = tuple(own for own in found.recordings if any(own.path.resolve().is_relative_to(folder) for folder in real))
+    stay = tuple(own for own in found.recordings if is_within(own.path, folders))
     return Found(stay, found.others + len(found.recordings) - len(stay))
 
 
 def check_no_way_out(out: Path, folders: Sequence[Path]) -> None:
     """Raises ValueError where a link in an output folder leads out of `folders`: what is written would be elsewhere."""
-    real = [folder.resolve() for folder in folders]
     below = ((Path(root), name) for root, inner, files in os.walk(out) for name in (*inner, *files))
     for path in (out, *(root / name for root, name in below)):
-        if path.is_symlink() and not any(path.resolve().is_relative_to(folder) for folder in real):
+        if path.is_symlink() and not is_within(path, folders):
             raise ValueError(f"{path} is a link to elsewhere: remove it, or put there what it leads to")
 
 
@@ -88,7 +86,7 @@ def _expand(text: str, out: Path, others: Counter[str], *, listed: bool = False)
         return
     text = str(place(text)) if is_url(text) else text
     path = _absolute(text)
-    if path.is_dir() and not ImageFolderSource.reads(b"", path):
+    if _is_folder_of_others(path):
         yield from ((path, found) for found in _walk(path, out, others, set()))
     elif path.exists():
         yield path.parent, path
@@ -109,13 +107,13 @@ def _sorted_out(paths: Iterable[Path], out: Path, others: Counter[str], seen: se
     """The recordings among the paths, and below those that are folders; `others` counts what is none."""
     for path in paths:
         try:
-            shown = sorted(path.iterdir()) if path.is_dir() and not ImageFolderSource.reads(b"", path) else None
+            below = [*_walk(path, out, others, seen)] if _is_folder_of_others(path) else None
         except PermissionError:
             others["files"] += 1
             print(f"velora: {printable(storable(str(path)))} may not be read, and is left alone", file=sys.stderr)
             continue
-        if shown is not None:
-            yield from _below(path, shown, out, others, seen)
+        if below is not None:
+            yield from below
         elif path.is_dir() or _is_recording(path):
             yield path
         else:
@@ -123,17 +121,21 @@ def _sorted_out(paths: Iterable[Path], out: Path, others: Counter[str], seen: se
 
 
 def _walk(folder: Path, out: Path, others: Counter[str], seen: set[str]) -> Iterator[Path]:
-    """The recordings below a folder. Raises OSError where it may not be read; what is in it is then left alone."""
-    yield from _below(folder, sorted(folder.iterdir()), out, others, seen)
+    """The recordings below a folder. Links are followed, each folder once; hidden ones are passed by.
 
-
-def _below(folder: Path, shown: Iterable[Path], out: Path, others: Counter[str], seen: set[str]) -> Iterator[Path]:
-    """The recordings among what a folder shows. Links are followed, each folder once; hidden ones are passed by."""
+    Raises OSError where it may not be read; folders in it that may not are left alone.
+    """
     real = os.path.realpath(folder)
     if real in seen or (not is_far(out) and real == os.path.realpath(out)):
         return
     seen.add(real)
-    yield from _sorted_out((path for path in shown if not path.name.startswith(".")), out, others, seen)
+    shown = (path for path in sorted(folder.iterdir()) if not path.name.startswith("."))
+    yield from _sorted_out(shown, out, others, seen)
+
+
+def _is_folder_of_others(path: Path) -> bool:
+    """Whether recordings may lie below it: it is a folder, and no recording itself."""
+    return path.is_dir() and not ImageFolderSource.reads(b"", path)
 
 
 def _is_recording(path: Path) -> bool:

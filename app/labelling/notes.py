@@ -147,7 +147,12 @@ def is_done(place: Place) -> bool:
 
 def digest_of(path: Path) -> str:
     """Of a small file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    return digest(path.read_bytes())
+
+
+def digest(content: bytes) -> str:
+    """Of what a small file holds."""
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def read_notes(out: Path) -> Iterator[Note]:

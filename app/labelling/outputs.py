@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from app.labelling.engine import Digests
-from app.labelling.notes import FORMATS, Place, digest_of, read_note
+from app.labelling.notes import FORMATS, Place, digest, digest_of, read_note
 from app.labelling.settings import Settings
 from app.labelling.storage import copy, make_folder, named, part_of, replaced_when_whole
 from app.labelling.windows import window_writer
@@ -99,7 +99,7 @@ class Outputs(Sink):
                 self._place.windows(kind).unlink(missing_ok=True)
         with replaced_when_whole(self._place.labels) as part:
             part.write_text(labels, encoding="utf-8", newline="")
-        return Written(self.windows, len(spans), digest_of(self._place.labels), remarks)
+        return Written(self.windows, len(spans), digest(labels.encode()), remarks)
 
     def drop(self) -> None:
         """Leave nothing behind. Does nothing once it is finished."""
@@ -121,12 +121,9 @@ def _kept_corrections(place: Place, labels: str) -> tuple[str, ...]:
 
     Where no note tells what was written, whatever is not the new `labels` may be somebody's.
     """
-    if not place.labels.is_file():
-        return ()
     note = read_note(place.note)
-    if note is None and place.labels.read_bytes() == labels.encode():
-        return ()
-    if note is not None and digest_of(place.labels) == note.labels_digest:
+    written = digest(labels.encode()) if note is None else note.labels_digest
+    if not place.labels.is_file() or digest_of(place.labels) == written:
         return ()
     number = 1
     while (kept := place.labels.with_name(f"{place.labels.name}.corrected-{number}")).exists():

@@ -67,6 +67,7 @@ class FakeCamera(Source):
     """A live source that only one may open at a time."""
 
     live, opened = True, 0
+    period_us = 20_000  # by its own clock, in 20 ms of ours
 
     def __init__(self) -> None:
         super().__init__()
@@ -76,7 +77,7 @@ class FakeCamera(Source):
         self._closed = threading.Event()
 
     def __iter__(self) -> Iterator[Item]:
-        for item in moving_square(100_000, period_us=20_000):
+        for item in moving_square(100_000, period_us=self.period_us):
             if self._closed.wait(0.01):
                 return
             yield item

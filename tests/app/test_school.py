@@ -11,9 +11,7 @@ import pytest
 from app.channel import Channel, Settings
 from app.school import School
 from app.shared_step import SharedStep
-from streams.items import Item
 from tests.app.fakes import FakeCamera, FakeRecognizer, until
-from tests.conftest import moving_square
 
 
 @pytest.fixture
@@ -67,11 +65,7 @@ def test_closing_keeps_nothing_that_is_half_done(school: School, camera: Channel
 class FastCamera(FakeCamera):
     """Its clock runs ahead of ours by a fifth."""
 
-    def __iter__(self) -> Iterator[Item]:
-        for item in moving_square(100_000, period_us=24_000):
-            if self._closed.wait(0.01):
-                return
-            yield item
+    period_us = 24_000
 
 
 def test_an_example_that_nobody_ends_is_taken_at_its_longest(school: School, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Fixtures that several tests of streams share: a camera of iniVation, and what it yields."""
+"""Fixtures that several tests of streams share: a camera of iniVation, what it yields, and files read apart."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import pytest
 
 from streams.dv_camera import DvCameraSource
 from tests.fake_dv import FakeCamera, FakeDriver
+from tests.streams.apart_tools import idle, opened, others
 from tests.streams.dv_feed import Taken
+
+__all__ = ["camera", "driver", "idle", "opened", "others", "taken"]
 
 
 @pytest.fixture
