@@ -44,6 +44,7 @@ from streams.items import Events, RgbFrame
 from streams.packet_cache import Decoded, Packet, PacketCache
 
 MAX_HEADER_BYTES = 1 << 20
+_LARGE = 1 << 16  # a packet, in bytes
 _LZ4_MAGIC, _ZSTD_MAGIC = b"\x04\x22\x4d\x18", b"\x28\xb5\x2f\xfd"
 
 
@@ -57,6 +58,7 @@ class Aedat4Reader:
         self.path = Path(path)
         self.counts: Counter[str] = Counter()
         self.cache: PacketCache | None = None  # of whole packets; corrupt ones are met, and counted, in each pass
+        self._corrupt: dict[int, tuple[int, ...]] = {}  # where large ones start, and which state of the file it was
         self._file = open_recording(self.path)
         try:
             self.size = os.fstat(self._file.fileno()).st_size
@@ -109,11 +111,16 @@ class Aedat4Reader:
         return decoded
 
     def _peek(self, entry: np.void, decode: Callable[[Buffer], Decoded]) -> Decoded | None:
+        state, offset = self._state(), int(entry["offset"])
+        if self._corrupt.get(offset) == state:
+            return None
         try:
             if self.cache is None:
                 return self._read(entry, decode)[0]
-            return self.cache.get((*self._state(), int(entry["offset"]), decode), lambda: self._read(entry, decode))
+            return self.cache.get((*state, offset, decode), lambda: self._read(entry, decode))
         except DECODE_ERRORS:
+            if entry["size"] >= _LARGE:  # it may have unpacked to much, in vain, and is asked for again and again
+                self._corrupt[offset] = state
             return None
 
     def _read(self, entry: np.void, decode: Callable[[Buffer], Decoded]) -> tuple[Decoded, int]:

@@ -43,11 +43,16 @@ class Ledger:
         self._began, self._started = time.monotonic(), _now()
         self._due = self._read_s = 0.0
         self.done: list[Note] = []  # in this run
-        self.failed: list[Note] = []
+        self._failed: list[Note] = []
+
+    @property
+    def failed(self) -> list[Note]:
+        """In this run, in order of their names: which one ends first is chance."""
+        return sorted(self._failed, key=lambda note: note.recording)
 
     def add(self, note: Note) -> None:
         """Enter how a recording went, and write the books where that was long ago."""
-        (self.failed if note.failed else self.done).append(note)
+        (self._failed if note.failed else self.done).append(note)
         self._notes[note.recording] = note
         self._read_s += note.read_s
         if time.monotonic() >= self._due:

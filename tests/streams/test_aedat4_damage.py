@@ -9,6 +9,7 @@ import sys
 import time
 import tracemalloc
 from pathlib import Path
+from unittest.mock import Mock
 
 import lz4.frame
 import numpy as np
@@ -133,6 +134,28 @@ def test_a_decompression_bomb_is_refused(pack, code: int) -> None:
     assert len(bomb) < 1_000_000
     with pytest.raises(CorruptPacketError):
         decompress(bomb, code)
+
+
+def test_bombs_are_unpacked_once_however_often_they_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "a.aedat4")
+    with Aedat4Reader(tmp_path / "a.aedat4") as reader:
+        first_frame = int(reader.of(reader.header.streams[1])["offset"][0])
+    bomb = lz4.frame.compress(bytes(MAX_PACKET_BYTES))
+    packets = 4 * (struct.pack("<ii", 1, len(bomb)) + bomb)
+    data = bytearray((tmp_path / "a.aedat4").read_bytes()[: first_frame - 8] + packets)
+    struct.pack_into("<q", data, _TABLE_POSITION_AT, -1)
+    (tmp_path / "bombs.aedat4").write_bytes(data)
+    unpack = Mock(wraps=decompress)
+    monkeypatch.setattr("streams.aedat4_reader.decompress", unpack)
+    with Aedat4Reader(tmp_path / "bombs.aedat4") as reader:
+        events_of, frames_of = reader.header.streams
+        assert not reader.is_readable(frames_of) and reader.times(reader.of(frames_of)[0], frames_of) is None
+        assert [reader.frame(entry) for entry in reader.of(frames_of)] == [None] * 4
+        assert reader.counts["corrupt packets skipped"] == 4
+        assert unpack.call_count == 4
+        assert reader.is_readable(events_of)
 
 
 @pytest.mark.parametrize("compression", ["none", "lz4", "zstd"])
