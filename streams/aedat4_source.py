@@ -23,7 +23,6 @@ from streams.items import (
     in_order,
     is_sound,
     join_events,
-    no_events,
 )
 from streams.packet_cache import PacketCache
 from streams.source import DEFAULT_PERIOD_US, JUMP_US, Source
@@ -208,20 +207,24 @@ class Spans:
         """With the `size` of the sensor, packets are `sound_for` it where all is well."""
         self.counts = counts
         self._size = size
-        self._held = no_events()
+        self._held: list[Events] = []  # of one moment, each more than the next
 
     def push(self, *stored: Events) -> Iterator[EventPacket]:
         """`stored` are packets as a file or a feed has them, one after the other, none empty."""
         size = self._size
-        if size is None or not self._continues(stored[0]):
+        if size is None or not self._continues(stored[0]) or self._lasts(stored[-1]):
             yield from self._push_each(stored)
-        elif len(stored) == 1 and self._is_large(stored[0]) and is_sound(self._held, size):
+        elif len(stored) == 1 and self._is_large(stored[0]) and all(is_sound(held, size) for held in self._held):
             yield from self._push_large(stored[0], size) if is_sound(stored[0], size) else self._push_each(stored)
-        elif is_sound(whole := join_events([self._held, *stored]), size):
-            self._held = no_events()
+        elif is_sound(whole := join_events([*self._held, *stored]), size):
+            self._held = []
             yield from self._cut(whole, size)
         else:
             yield from self._push_each(stored)
+
+    def _lasts(self, events: Events) -> bool:
+        """Whether it is still the moment of what is held, if events are in order."""
+        return len(self._held) > 0 and bool(events["t"][-1] == self._held[0]["t"][0])
 
     def _is_large(self, events: Events) -> bool:
         """Whether joining events of more than one moment with what is held is worth avoiding."""
@@ -239,34 +242,41 @@ class Spans:
         """Only the first moment is joined with what is held, so that most of it is not copied."""
         following = int(events["t"][0]) + 1
         first = count_before(events, following)
-        yield EventPacket(int(self._held["t"][0]), following, join_events([self._held, events[:first]]), None, size)
-        self._held = no_events()
+        start = int(self._held[0]["t"][0])
+        yield EventPacket(start, following, join_events([*self._held, events[:first]]), None, size)
+        self._held = []
         yield from self._cut(events[first:], size, following)
 
     def _continues(self, events: Events) -> bool:
         """Whether what is held and events that follow can be of one packet."""
-        return not len(self._held) or 0 <= int(events["t"][0]) - int(self._held["t"][0]) <= _QUIET_US
+        return not self._held or 0 <= int(events["t"][0]) - int(self._held[0]["t"][0]) <= _QUIET_US
 
     def _cut(self, events: Events, size: tuple[int, int] | None, start: int | None = None) -> Iterator[EventPacket]:
         """What is held and events in order that follow, all but those of the last moment."""
         if start is None:
-            start = int((self._held if len(self._held) else events)["t"][0])
+            start = int((self._held[0] if self._held else events)["t"][0])
         last = int(events["t"][-1])
         if start < last:
             cut = count_before(events, last)
-            yield EventPacket(start, last, join_events([self._held, events[:cut]]), None, size)
-            self._held = _copied(events[cut:])  # a view would keep the whole packet alive
+            yield EventPacket(start, last, join_events([*self._held, events[:cut]]), None, size)
+            self._held = [_copied(events[cut:])]  # a view would keep the whole packet alive
         else:
-            self._held = join_events([self._held, events])
-        if len(self._held) > _MAX_HELD_EVENTS:
+            self._hold(events)
+        if sum(map(len, self._held)) > _MAX_HELD_EVENTS:
             yield from self.flush()
+
+    def _hold(self, events: Events) -> None:
+        """More events of the moment. Joined as they come, thousands of packets of one moment would take a square."""
+        while self._held and len(self._held[-1]) <= len(events):
+            events = join_events([self._held.pop(), events])
+        self._held.append(events)
 
     def flush(self) -> Iterator[EventPacket]:
         """What was held back, where nothing can follow at its time."""
-        if len(self._held):
-            at = int(self._held["t"][0])
-            yield EventPacket(at, at + 1, self._held)
-            self._held = no_events()
+        if self._held:
+            at = int(self._held[0]["t"][0])
+            yield EventPacket(at, at + 1, join_events(self._held))
+            self._held = []
 
 
 def _copied(events: Events) -> Events:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -126,3 +127,20 @@ def test_events_of_one_moment_are_not_held_without_end() -> None:
     spans, events = Spans(Counter()), np.zeros(1 << 20, EVENT_DTYPE)
     packets = [packet for _ in range(3) for packet in spans.push(events)]
     assert [(packet.t_start_us, packet.t_end_us, len(packet.events)) for packet in packets] == [(0, 1, 3 << 20)]
+
+
+@pytest.mark.parametrize("size", [None, SIZE])
+def test_packets_of_one_moment_are_not_joined_anew_with_each_that_follows(
+    monkeypatch: pytest.MonkeyPatch, size: tuple[int, int] | None
+) -> None:
+    copied: list[int] = []
+
+    def counted(parts: Sequence[Events]) -> Events:
+        copied.append(sum(map(len, parts)))
+        return join_events(parts)
+
+    monkeypatch.setattr("streams.aedat4_source.join_events", counted)
+    spans, events, later = Spans(Counter(), size), np.zeros(100, EVENT_DTYPE), random_events(100, 5, 10, SIZE)
+    packets = [packet for stored in [*1_000 * [events], later] for packet in spans.push(stored)]
+    assert [len(packet.events) for packet in packets][0] >= 100_000
+    assert sum(copied) < 15 * 100_000  # each with each that came before: 500 times as many
