@@ -42,17 +42,17 @@ class Parts:
     ) -> bytes:
         """Put it together: `packed` makes a packet of its number, stream and packed payload; others change parts."""
         code = self.compression if code is None else code
-        data, rows = MAGIC + encode_header(code, -1, self.xml), []
+        data, rows = bytearray(MAGIC + encode_header(code, -1, self.xml)), []
         for number, (stream, payload) in enumerate(self.packets):
             payload = compress(payload, self.compression)
             rows.append((len(data) + 8, stream, len(payload), *_told(self.packets[number][1])))
             plain = struct.pack("<ii", stream, len(payload)) + payload
             data += plain if packed is None else packed(number, stream, payload)
         if not self.table:
-            return data
+            return bytes(data)
         end = table(encode_table(index(np.array(rows, INDEX_DTYPE))))
         head = MAGIC + encode_header(code, position(len(data)), self.xml)
-        return head + data[len(head) :] + compress(end, self.compression)
+        return head + bytes(data[len(head) :]) + compress(end, self.compression)
 
 
 def _told(payload: bytes) -> tuple[int, int, int]:
