@@ -33,6 +33,7 @@ from app.cli_options import (
     seed,
     speed,
 )
+from streams.endings import heeded
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _LONGEST = 800  # characters of an error
@@ -43,7 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     arguments = _parser().parse_args(argv)
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops as cleanly as Ctrl-C
+        for number in heeded():
+            signal.signal(number, signal.default_int_handler)  # all stop as cleanly as Ctrl-C
     # torch's compute threads would wait by spinning: a fifth faster alone, twenty times slower beside another program.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from streams import Source, open_source
+from streams.endings import heeded
 from streams.filters import filtered
 from streams.homography import load_homography
 from streams.reconstruct import Reconstructed
@@ -92,11 +93,9 @@ def stopping(stop: Callable[[], None]) -> Iterator[Interrupt]:
         interrupt.asked = True
         _thread.start_new_thread(stop, ())  # which takes no lock that the one who was interrupted may hold
 
-    before: dict[int, Any] = {}
+    before: dict[signal.Signals, Any] = {}
     if threading.current_thread() is threading.main_thread():  # signals reach no other
-        for number in (int(signal.SIGINT), int(signal.SIGTERM)):
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                before[number] = signal.signal(number, heed)
+        before = {number: signal.signal(number, heed) for number in heeded()}
     try:
         yield interrupt
     finally:

@@ -7,13 +7,16 @@ import os
 import signal
 import threading
 
+from streams.endings import FROM_TERMINALS
+
 
 def be_a_worker() -> None:
     """In a worker: Ctrl-C is for the parent, which lets it finish what it is at; and it ends when the parent has gone.
 
     The processes of a pool whose parent was killed would wait for work for ever.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in FROM_TERMINALS:
+        signal.signal(number, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent,), name="parent", daemon=True).start()

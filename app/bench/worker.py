@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from streams.endings import FROM_TERMINALS
+
 if TYPE_CHECKING:
     from app.bench.book import Book
 
@@ -101,7 +103,8 @@ class Worker:
 
 def _serve(link: Connection, work: Callable[..., Any]) -> None:
     """The process's work, until nobody asks any more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # which is for the one that asks
+    for number in FROM_TERMINALS:
+        signal.signal(number, signal.SIG_IGN)  # which is for the one that asks
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
     with contextlib.suppress(EOFError, OSError):
         while True:

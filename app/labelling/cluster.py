@@ -24,10 +24,10 @@ from app.labelling.engine import Facts, Headway
 from app.labelling.inputs import Recording
 from app.labelling.notes import Note
 from app.labelling.ray_driver import Failed, Going, Message, Ready, Wanted, drive
-from app.labelling.readers import deaf_to_interrupts
 from app.labelling.settings import Settings
 from app.labelling.storage import is_far
 from app.scratch import own_scratch
+from streams.endings import FROM_TERMINALS, deaf_to
 
 _LISTEN_S = 0.2
 _SLOW_S, _END_S = 30.0, 15.0
@@ -51,7 +51,7 @@ class Cluster:
         self._link, theirs = context.Pipe()
         arguments = (theirs, _anywhere(self.settings), self._wanted, self._log)
         self._process = context.Process(target=drive, args=arguments, name="ray", daemon=True)
-        with deaf_to_interrupts():
+        with deaf_to(FROM_TERMINALS):
             self._process.start()
         theirs.close()
         try:

@@ -19,7 +19,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from multiprocessing import connection, resource_tracker
+from multiprocessing import connection
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -32,6 +32,7 @@ from app.labelling.inputs import Recording
 from app.labelling.reader import Ended, Look, Message, Seen, Task, serve
 from app.labelling.storage import is_far
 from app.scratch import own_scratch
+from streams.endings import FROM_TERMINALS, deaf_to
 
 _AHEAD = 2  # recordings that a worker knows of: it goes on while its owner is busy
 _START_S, _END_S = 60.0, 5.0
@@ -195,26 +196,12 @@ class Readers:
         ours, theirs = self._context.Pipe()
         memory: Any = self._context.RawArray("B", self._look.nbytes)  # has no name, so that no kill leaves it behind
         process = self._context.Process(target=serve, args=(theirs, memory, self._look), name="reader", daemon=True)
-        with deaf_to_interrupts():
+        with deaf_to(FROM_TERMINALS):
             process.start()
         theirs.close()
         reader = _Reader(process, ours, self._look.images(memory))
         self._readers.append(reader)
         return reader
-
-
-@contextlib.contextmanager
-def deaf_to_interrupts() -> Iterator[None]:
-    """Processes that are started here do not heed Ctrl-C, which a terminal sends to all: it is for their owner."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    resource_tracker.ensure_running()  # which, when it starts, lets interrupts through again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _how_it_ended(code: int | None) -> str:

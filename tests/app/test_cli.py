@@ -19,6 +19,7 @@ from app.cli import main
 from app.page import free_port
 from streams import EventPacket, open_source, synchronize, write_aedat4
 from streams.aedat4_reader import Aedat4Reader
+from streams.endings import ENDINGS
 from tests.conftest import random_events
 
 
@@ -261,9 +262,9 @@ def test_the_bundled_recording_holds_what_its_page_says() -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", ENDINGS)
 def test_a_signal_stops_the_demo_cleanly(tmp_path: Path, number: signal.Signals) -> None:
-    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # ignored in a background job
+    heed = f"import signal; signal.signal({int(number)}, signal.SIG_DFL)"  # it may be ignored in a background job
     port = free_port("127.0.0.1", None)
     code = f"{heed}; import sys; from app.cli import main; sys.exit(main(['demo', '--port', '{port}']))"
     environment = {**os.environ, "TMPDIR": str(tmp_path)}

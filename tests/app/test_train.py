@@ -14,6 +14,7 @@ import pytest
 
 from app.cli import main
 from app.train import is_worse
+from streams.endings import ENDINGS
 from velora.checkpoint import load_checkpoint
 
 QUICK = ["--backbone", "demo", "--sampling", "clip", "--epochs", "1", "--batch", "4"]
@@ -125,13 +126,15 @@ def test_what_training_made_worse_is_not_kept(best: float | None, baseline: floa
     assert is_worse(best, baseline) == worse and not is_worse(best, None)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", ENDINGS)
 def test_ctrl_c_or_a_request_to_all_of_it_stops_cleanly_and_the_run_goes_on(
-    images: Path, tmp_path: Path, number: int
+    images: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     line = ["train", "--data", str(images), "--out", str(tmp_path / "run"), *QUICK, "--epochs", "40", "--patience", "0"]
     line += ["--cache", str(images.parent / "checkpoint" / ".frames")]
-    program = [sys.executable, "-c", "import sys; from app.cli import main; sys.exit(main(sys.argv[1:]))", *line]
+    heed = f"import signal; signal.signal({int(number)}, signal.SIG_DFL)"  # it may be ignored in a background job
+    code = f"{heed}; import sys; from app.cli import main; sys.exit(main(sys.argv[1:]))"
+    program = [sys.executable, "-c", code, *line]
     root = Path(__file__).parents[2]
     running = subprocess.Popen(program, cwd=root, stderr=subprocess.PIPE, text=True, start_new_session=True)
     deadline = time.monotonic() + 120

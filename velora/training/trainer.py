@@ -7,20 +7,19 @@ same weights as one that was not.
 from __future__ import annotations
 
 import contextlib
-import os
 import pickle
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
+from streams.endings import heeded
 from streams.files import replaced_when_whole
 from velora.checkpoint import Checkpoint, build_trainable, trained_tensors
 from velora.clora import CLoRA
@@ -29,6 +28,7 @@ from velora.errors import ModelError
 from velora.model import VELoRA
 from velora.training.batches import Augmentation, EpochBatches, Windows, batches_an_epoch, load_window, only
 from velora.training.clips import ClipSet
+from velora.training.loader import loader_of, read, workers_for
 from velora.training.objective import Losses, Objective
 from velora.training.plan import Plan
 from velora.training.windows import Slot, Window
@@ -147,18 +147,10 @@ class Trainer:
         places = EpochBatches(len(self.data.slots), plan.batch, plan.seed, done * count, self.progress.steps * count)
         augmentation = Augmentation(plan.flip and self.data.train.mirrors, plan.crop, plan.drop_modality, plan.modality)
         windows = Windows(self.data.train.clips, self.data.slots, self.config.frames, augmentation, plan.seed)
-        workers = _workers(self.accelerator.device, self.accelerator.num_processes)
-        loader = self.accelerator.prepare(
-            DataLoader(
-                windows,
-                batch_sampler=places,
-                num_workers=workers,
-                multiprocessing_context=_spawn(workers),
-                worker_init_fn=_heed_no_interrupt,
-            )
-        )
+        workers = workers_for(self.accelerator.device, self.accelerator.num_processes)
+        loader = self.accelerator.prepare(loader_of(windows, places, workers))
         group: list[tuple[Tensor, Tensor]] = []
-        for images, labels in _read(loader):
+        for images, labels in read(loader):
             group.append((images, labels))
             if len(group) == plan.accumulate:
                 yield self.progress.step, group
@@ -356,7 +348,7 @@ class _Stop:
         if threading.current_thread() is not threading.main_thread():  # signals reach the main thread alone
             yield
             return
-        before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, self._ask) for number in heeded()}
         try:
             yield
         finally:
@@ -367,32 +359,3 @@ class _Stop:
         """Raise KeyboardInterrupt if one was noted."""
         if self._asked:
             raise KeyboardInterrupt
-
-
-def _read(loader: Iterable[Any]) -> Iterator[Any]:
-    """Its batches. What a process that reads windows has raised comes with a traceback in its words."""
-    try:
-        yield from loader
-    except OSError as error:
-        *_, last = str(error).strip().splitlines() or [""]
-        raise ModelError(
-            f"frames of a clip cannot be read any more ({last[:300]}); the same command goes on, and makes them again"
-        ) from None
-
-
-def _heed_no_interrupt(_: int) -> None:
-    """In the processes that read windows: Ctrl-C, and a request to all to end, are for the one that trains."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-
-
-def _workers(device: torch.device, processes: int) -> int:
-    """Processes that read windows: one core's worth keeps a CPU fed, a GPU wants more."""
-    share = (os.cpu_count() or 1) // processes
-    if device.type == "cpu":
-        return 1 if torch.get_num_threads() > 1 else 0
-    return max(1, min(8, share - 1))
-
-
-def _spawn(workers: int) -> str | None:
-    return "spawn" if workers else None
