@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import glob
 import hashlib
 import os
@@ -42,12 +43,13 @@ _FIXES: Mapping[int | None, str] = {
 class PartFile:
     """A temporary name beside `path` to write to, until `keep` lets it take the place of `path`, or `drop` removes it.
 
-    What a killed process left under such a name is removed where nobody has written to it for an hour.
+    What a process that was killed before left under such a name is removed where nobody has written to it for an hour.
     """
 
     def __init__(self, path: Path) -> None:
         """Raises OSError, which names `path`."""
-        remove_abandoned(path.parent, f".{path.name}.", ".part")
+        if any(name.startswith(f".{path.name}.") for name in _parts_in(path.parent)):
+            remove_abandoned(path.parent, f".{path.name}.", ".part")
         self._whole = path
         self.path = path.with_name(f".{path.name}.{os.getpid()}.part")  # another process may write the same file
         with naming(path, self.path):
@@ -121,6 +123,15 @@ def reason(error: OSError) -> str:
 def in_words(error: OSError) -> str:
     """The file that it is about, if it tells, what is wrong, and what to do about it."""
     return reason(error) if error.filename is None else f"{error.filename}: {reason(error)}"
+
+
+@functools.lru_cache(maxsize=256)
+def _parts_in(folder: Path) -> tuple[str, ...]:
+    """Temporary names in a folder when it was first written to: to list one of 100,000 files takes half a second."""
+    try:
+        return tuple(name for name in os.listdir(folder) if name.startswith(".") and name.endswith(".part"))
+    except OSError:
+        return ()
 
 
 def remove_abandoned(folder: Path, begins: str, ends: str = "") -> None:

@@ -8,6 +8,7 @@ import os
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -103,3 +104,18 @@ def test_what_is_abandoned_is_removed_folders_too_and_nothing_else(tmp_path: Pat
     remove_abandoned(tmp_path, ".a.", ".part")
     assert sorted(path.name for path in tmp_path.iterdir()) == [".a.2.part", ".a.keep", "a.part"]
     remove_abandoned(tmp_path / "nowhere", ".a.", ".part")
+
+
+def test_a_folder_is_listed_once_however_many_files_are_written_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (".a.1.part", ".b.1.part", ".ab.1.part"):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (time.time() - 7_200,) * 2)
+    listed = Mock(wraps=os.listdir)
+    monkeypatch.setattr(os, "listdir", listed)
+    for name in ("a", "b", "c"):
+        with replaced_when_whole(tmp_path / name) as path:
+            path.write_bytes(b"whole")
+    assert listed.call_count == 1
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == [".ab.1.part"]
