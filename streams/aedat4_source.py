@@ -207,7 +207,7 @@ class Spans:
         """With the `size` of the sensor, packets are `sound_for` it where all is well."""
         self.counts = counts
         self._size = size
-        self._held: list[Events] = []  # of one moment, each more than the next
+        self._held: list[Events] = []  # of one moment
 
     def push(self, *stored: Events) -> Iterator[EventPacket]:
         """`stored` are packets as a file or a feed has them, one after the other, none empty."""
@@ -266,8 +266,8 @@ class Spans:
             yield from self.flush()
 
     def _hold(self, events: Events) -> None:
-        """More events of the moment. Joined as they come, thousands of packets of one moment would take a square."""
-        while self._held and len(self._held[-1]) <= len(events):
+        """More events of the moment. Only a few are joined with as few before them: all together would take a square."""
+        while self._held and len(self._held[-1]) <= len(events) < _RUN_EVENTS:
             events = join_events([self._held.pop(), events])
         self._held.append(events)
 
