@@ -266,7 +266,7 @@ class Spans:
             yield from self.flush()
 
     def _hold(self, events: Events) -> None:
-        """More events of the moment. Only a few are joined with as few before them: all together would take a square."""
+        """More events of the moment. Only a few are joined with as few before them: all at once would be a square."""
         while self._held and len(self._held[-1]) <= len(events) < _RUN_EVENTS:
             events = join_events([self._held.pop(), events])
         self._held.append(events)
