@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import os
+import posixpath
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -35,11 +36,13 @@ from streams.image_folder import image_pairs, span_of
 from streams.simulation.cards import LABELS
 from streams.simulation.scenes import CardScene, scene
 from streams.text import printable
-from velora.config import MAX_LABELS
+from velora.config import MAX_LABELS, check_labels
 from velora.training.clips import ClipSet, Span
 
 SPLITS = ("train", "val", "test")
 _ENDS = (0.7, 0.85, 1.0)  # of the shares of recordings that are not in folders of their own
+CLASSES = "classes.txt"  # of a folder of images
+_PLACES = 1 << 48
 _FEW = 60  # recordings: their splits are dealt out, since by chance one might be empty
 _BROKEN = 0.05  # of the clips: more than so many end it
 _VAL_EVERY = 10  # of training clips, where nothing is set apart for validation
@@ -98,8 +101,13 @@ def open_dataset(
     clips, skipped = _read(entries, FrameCache(cache, size, rendering or {}), f"reading {split} clips", told)
     if not clips or len(skipped) > max(1, _BROKEN * len(entries)):
         raise ValueError(f"{len(skipped)} of {len(entries)} clips of {address} cannot be read; the first: {skipped[0]}")
-    mirrors = address != "cards" and not any(re.search("left|right", name, re.IGNORECASE) for name in names)
-    return ClipSet(tuple(names), tuple(clips), tuple(skipped), mirrors)
+    return ClipSet(tuple(names), tuple(clips), tuple(skipped), _mirrors(address, names))
+
+
+def _mirrors(address: str, names: Sequence[str]) -> bool:
+    """Whether a flip keeps the labels true, for all that is known: HARDVS's folders do not say left or right."""
+    nameless = is_rendered(address) and not (Path(address) / CLASSES).exists()
+    return address != "cards" and not nameless and not any(re.search("left|right", name, re.I) for name in names)
 
 
 def is_rendered(address: str) -> bool:
@@ -131,19 +139,23 @@ def _images(folder: Path, split: str, labels: Sequence[str] | None) -> tuple[tup
     """A folder as HARDVS and PokerEvent have it."""
     lists = {name: _listed(folder / f"{name}_label.txt") for name in SPLITS if (folder / f"{name}_label.txt").exists()}
     if "val" not in lists:
-        apart = _apart([path for path, _ in lists["train"]])
+        apart = _apart([(path, path) for path, _ in lists["train"]])
         lists |= {"val": [row for row in lists["train"] if row[0] in apart]}
         lists |= {"train": [row for row in lists["train"] if row[0] not in apart]}
     rows = [row for own in lists.values() for row in own]
+    trained = {path for path, _ in lists["train"]}
+    for name in ("val", "test"):
+        if both := [path for path, _ in lists.get(name, []) if path in trained]:
+            raise ValueError(f"{folder / f'{name}_label.txt'}: {both[0]} is trained on, too: it is in train_label.txt")
     names = _class_names(folder, rows)
     if labels is not None and tuple(labels) != names:
         raise ValueError(f"{folder} has other classes than the model: train with --new-labels")
     return names, [entry for row in lists.get(split, []) for entry in _image_clip(folder, *row)]
 
 
-def _apart(clips: Sequence[Any]) -> set[Any]:
-    """A tenth of the training clips, one at least where there are two, for validation where nothing else is."""
-    dealt = sorted(clips, key=lambda clip: _place(Path(clip).name))
+def _apart(clips: Sequence[tuple[str, Any]]) -> set[Any]:
+    """A tenth of the named training clips, one at least where there are two, for validation where nothing else is."""
+    dealt = [clip for _, clip in sorted(clips, key=lambda own: _place(own[0]))]
     return set(dealt[:: min(_VAL_EVERY, len(dealt))]) if len(dealt) > 1 else set()
 
 
@@ -156,12 +168,12 @@ def _listed(path: Path) -> list[tuple[str, int]]:
         numbers = len(parts) == 3 and all(re.fullmatch("[0-9]{1,6}", part) for part in parts[1:])
         if not numbers or ".." in parts[0] or parts[0].startswith("/") or not parts[0].isprintable():
             raise ValueError(f"{path}, line {number}: must be `class_dir/clip frames label`")
-        rows.append((parts[0], int(parts[2])))
+        rows.append((posixpath.normpath(parts[0]), int(parts[2])))
     return rows
 
 
 def _class_names(folder: Path, rows: Sequence[tuple[str, int]]) -> tuple[str, ...]:
-    file = folder / "classes.txt"
+    file = folder / CLASSES
     if not rows:
         raise ValueError(f"{folder} lists no clips")
     largest = max(label for _, label in rows)
@@ -178,7 +190,10 @@ def _class_names(folder: Path, rows: Sequence[tuple[str, int]]) -> tuple[str, ..
         names = tuple(by_label.get(label, f"class {label}") for label in range(largest + 1))
     if largest >= len(names):
         raise ValueError(f"{folder}: label {largest} is in a list, but {file.name} names {len(names)} classes")
-    return names
+    try:
+        return check_labels(names)
+    except ValueError as error:
+        raise ValueError(f"{file if file.exists() else folder}: {error}") from None
 
 
 def _image_clip(folder: Path, path: str, label: int) -> Iterator[Entry]:
@@ -201,7 +216,7 @@ def _recordings(folder: Path, split: str, labels: Sequence[str] | None) -> tuple
     read = {name: _read_labels(place, labels) for name, place in (parts or {"": folder}).items()}
     names = tuple(labels or sorted({row[2] for rows in read.values() for own in rows.values() for row in own}))
     if "train" in parts and "val" not in parts:
-        apart = _apart(sorted(read["train"]))
+        apart = _apart([(_name_in(parts["train"], path), path) for path in read["train"]])
         read |= {"val": {p: r for p, r in read["train"].items() if p in apart}}
         read |= {"train": {p: r for p, r in read["train"].items() if p not in apart}}
     if parts:
@@ -253,12 +268,17 @@ def _share(paths: Sequence[Path], split: str, folder: Path) -> list[Path]:
     """The recordings of a split, by a hash of their names: more recordings move few of them."""
     if len(paths) < len(SPLITS):
         raise ValueError(f"{folder} has {len(paths)} recordings, too few for three splits: make train/, val/, test/")
+    places = {path: _place(_name_in(folder, path)) for path in paths}
     if len(paths) < _FEW:
-        dealt = sorted(paths, key=lambda path: _place(path.name))
+        dealt = sorted(paths, key=places.__getitem__)
         ends = [0, max(1, round(0.7 * len(paths)) - 1), len(paths) - max(1, round(0.15 * len(paths))), len(paths)]
         k = SPLITS.index(split)
         return sorted(dealt[ends[k] : ends[k + 1]])
-    return [path for path in paths if SPLITS[_below(_place(path.name) % 1000 / 1000)] == split]
+    return [path for path in paths if SPLITS[_below(places[path] / _PLACES)] == split]
+
+
+def _name_in(folder: Path, path: Path) -> str:
+    return path.relative_to(folder).as_posix()
 
 
 def _below(share: float) -> int:

@@ -51,14 +51,20 @@ class CachedClip:
     def _image(self, file: Any, k: int) -> NDArray[np.uint8]:
         image = cv2.imdecode(np.frombuffer(self._read(file, k), np.uint8), cv2.IMREAD_COLOR)
         if image is None:
-            self.path.with_suffix(".json").unlink(missing_ok=True)  # without it the clip is not in the cache
-            raise OSError(errno.EIO, "is damaged; the same command makes it anew", str(self.path))
+            raise self._damaged()
         return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
     def _read(self, file: Any, k: int) -> bytes:
         file.seek(int(self.offsets[k]))
-        data: bytes = file.read(int(self.offsets[k + 1] - self.offsets[k]))
+        size = int(self.offsets[k + 1] - self.offsets[k])
+        data: bytes = file.read(size)
+        if len(data) < max(1, size):
+            raise self._damaged()
         return data
+
+    def _damaged(self) -> OSError:
+        self.path.with_suffix(".json").unlink(missing_ok=True)  # without it the clip is not in the cache
+        return OSError(errno.EIO, "is damaged; the same command makes it anew", str(self.path))
 
 
 @dataclass(frozen=True)
@@ -90,9 +96,12 @@ class FrameCache:
         try:
             stored = json.loads(note.read_text(encoding="utf-8"))
             offsets = np.array(stored["offsets"], np.int64)
-            whole = stored["key"] == key and frames.stat().st_size == offsets[-1]
             times, present = np.array(stored["times"], np.int64), np.array(stored["present"], bool)
             breaks = np.array(stored["breaks"], bool)
+            count = len(offsets) // 2
+            shapes = [array.shape for array in (offsets, times, present, breaks)]
+            whole = shapes == [(2 * count + 1,), (count, 2), (count, 2), (count,)] and stored["key"] == key
+            whole = whole and frames.stat().st_size == offsets[-1]
             own = [Span(*row) for row in stored["spans"]] if callable(spans) else spans
         except (OSError, ValueError, KeyError, IndexError, TypeError):
             return None

@@ -11,6 +11,7 @@ About a quarter of each label's clips are for validation, at least one where the
 
 from __future__ import annotations
 
+import filecmp
 import re
 import shutil
 import threading
@@ -23,7 +24,7 @@ from app.label_file import LabelRow, check_span, read_label_rows, write_label_ro
 from streams import Source, open_source
 from streams.cut import write_cut
 from streams.record import labels_of
-from velora.config import check_labels
+from velora.config import check_label
 
 CACHE = ".frames"
 TRAIN, VAL = "train", "val"
@@ -107,11 +108,20 @@ class Lessons:
         return f"mark or record another clip of {few[0]}: each label needs two at least" if few else ""
 
     def _cut(self, source: Source, span: tuple[int, int] | None, label: str) -> Path:
-        (label,) = check_labels([label.strip()])
+        label = check_label(label.strip())
         with self._placed(label) as path:
             held = write_cut(path, source, *(span or _ALL), lead_us=_LEAD_US)
+            if self._has(path, label):
+                path.unlink()
+                raise ValueError(f"this is a clip of {label} already: mark another one")
             write_label_rows(labels_of(path), [LabelRow(path.name, *(span or held), label)])
         return path
+
+    def _has(self, new: Path, label: str) -> bool:
+        """Whether a label has a clip of the same bytes: one would be learned, and the other held out."""
+        with self._lock:
+            clips = [path for path, own in self._clips() if own == label and path.exists()]
+            return any(filecmp.cmp(new, path, shallow=False) for path in clips)
 
     @contextmanager
     def _placed(self, label: str) -> Iterator[Path]:

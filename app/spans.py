@@ -27,7 +27,7 @@ from app.label_file import LabelRow, check_span, read_label_rows, write_label_ro
 from streams import RecordingError
 from streams.files import reason
 from streams.record import labels_of
-from velora.config import check_labels
+from velora.config import check_label
 
 LABELS = "labels"  # the folder in the user's data folder
 _MOST_UNDONE = 200
@@ -82,7 +82,7 @@ class SpanBook:
     def mark(self, start_us: int, end_us: int, label: str) -> None:
         """Say what a span shows. Raises ValueError for a span or a label that is none."""
         check_span(start_us, end_us)
-        (label,) = check_labels([label.strip()])
+        label = check_label(label.strip())
         with self._lock:
             self._look()
             self._change([*without(self._spans, start_us, end_us), LabelSpan(start_us, end_us, label)])
@@ -208,7 +208,6 @@ def _read(path: Path, name: str) -> tuple[LabelSpan, ...]:
 
 
 def _check(row: LabelRow, before: LabelRow | None, name: str) -> None:
-    check_labels([row.label])
     if row.recording != name:
         raise ValueError(f"it is of {row.recording!r}, not of {name}")
     if before is not None and row.start_us < before.end_us:

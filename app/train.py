@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import json
 import sys
+import zlib
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -19,9 +20,19 @@ from torch import Tensor
 
 from app.datasets import CardOptions, is_rendered, open_dataset
 from app.train_progress import Told, memory_gb, watching
+from streams import RenderConfig
 from streams.files import replaced_when_whole
 from velora.backbones import backbone
-from velora.checkpoint import Checkpoint, build_model, load_checkpoint, save_checkpoint, trained_tensors
+from velora.checkpoint import (
+    ADAPTER,
+    CARD,
+    CONFIG,
+    Checkpoint,
+    build_model,
+    load_checkpoint,
+    save_checkpoint,
+    trained_tensors,
+)
 from velora.config import VELoRAConfig
 from velora.devices import choose_device
 from velora.loading import DEMO, Weights, check_digest
@@ -64,7 +75,9 @@ def train(arguments: argparse.Namespace) -> int:
         check_digest(config, tower)
         config = dataclasses.replace(config, weights_digest=tower.digest())
     data = _data(sets["train"], sets["val"], config, arguments.sampling)
-    _begin(out, plan, config, _origin(arguments, data))
+    if plan.flip and not sets["train"].mirrors:
+        _say("--flip is left out: labels of this data set may say left or right")
+    _begin(out, plan, config, _origin(arguments, data, base))
     checkpoint, is_new = _start(config, base, tower, data, plan)
     baseline = _baseline(out, checkpoint, tower, data, plan.modality, is_new)
     told.say("starting", nearest_class_mean=baseline)
@@ -121,7 +134,12 @@ def _base(arguments: argparse.Namespace) -> Checkpoint | None:
         if arguments.new_labels:
             raise ValueError("--new-labels needs --from CHECKPOINT, whose adapters it keeps")
         return None
-    return load_checkpoint(DEMO if arguments.base == "demo" else Path(arguments.base))
+    found = load_checkpoint(DEMO if arguments.base == "demo" else Path(arguments.base))
+    try:
+        RenderConfig(**found.config.rendering)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{arguments.base}: its config.json has a rendering that cannot be used ({error})") from None
+    return found
 
 
 def _rendering(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -170,32 +188,58 @@ def _plan(arguments: argparse.Namespace) -> Plan:
     return Plan(**given)
 
 
-def _origin(arguments: argparse.Namespace, data: loop.Data) -> dict[str, Any]:
+def _origin(arguments: argparse.Namespace, data: loop.Data, base: Checkpoint | None) -> dict[str, Any]:
     """What else the weights depend on."""
-    clips = [clip.name for found in (data.train, data.val) for clip in found.clips]
+    clips = [
+        (clip.name, zlib.crc32(clip.times.tobytes()), [dataclasses.astuple(span) for span in clip.spans])
+        for found in (data.train, data.val)
+        for clip in found.clips
+    ]
     return {
         "data": arguments.data,
         "sampling": arguments.sampling,
         "from": arguments.base,
+        "weights of --from": None if base is None else _digest(base.tensors),
         "weights": "random" if arguments.random_weights else arguments.weights,
         "dtype": arguments.dtype,
         "processes": _processes().num_processes,
-        "clips": hashlib.sha256("\n".join(clips).encode()).hexdigest()[:16],
-        "windows": len(data.slots),
+        "clips or their labels": hashlib.sha256(json.dumps(clips).encode()).hexdigest()[:16],
+        "windows": [len(data.slots), len(data.windows)],
     }
 
 
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    found = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"{name} {tuple(tensor.shape)} ".encode())
+        found.update(tensor.contiguous().view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()[:16]
+
+
 def _begin(out: Path, plan: Plan, config: VELoRAConfig, origin: Mapping[str, Any]) -> None:
-    """Note what the run is; refuse to go on with another one."""
+    """Note what the run is; refuse to go on with another one, and to overwrite what no run has written."""
     out.mkdir(parents=True, exist_ok=True)
     note = out / NOTE
-    text = plan.describe({"config": json.loads(config.to_json()), **origin})
-    if note.exists() and note.read_text(encoding="utf-8") != text:
-        old, new = json.loads(note.read_text(encoding="utf-8")), json.loads(text)
-        odd = sorted(name for name in new if old.get(name) != new[name])
-        raise ValueError(f"{out} holds a run with another {', '.join(odd)}: choose another --out, or the same options")
+    new = {**dataclasses.asdict(plan), "config": json.loads(config.to_json()), **origin}
+    if note.exists():
+        old = _noted(note)
+        if odd := ", ".join(sorted(name for name in {*old, *new} if old.get(name) != new.get(name))):
+            raise ValueError(f"{out} holds a run with another {odd}: choose another --out, or the same options")
+    elif found := [name for name in (CONFIG, ADAPTER, CARD) if (out / name).exists()]:
+        raise ValueError(f"{out} holds a {found[0]} that no training has written: choose another --out")
     with replaced_when_whole(note) as part:
-        part.write_text(text, encoding="utf-8")
+        part.write_text(json.dumps(new, indent=1, sort_keys=True), encoding="utf-8")
+
+
+def _noted(note: Path) -> dict[str, Any]:
+    """What a run was. Raises ValueError, and OSError."""
+    try:
+        old = json.loads(note.read_text(encoding="utf-8"))
+    except ValueError:
+        old = None
+    if not isinstance(old, dict):
+        raise ValueError(f"{note} is damaged: choose another --out")
+    return old
 
 
 def _tower(config: VELoRAConfig, arguments: argparse.Namespace) -> VisionTower:
@@ -244,7 +288,12 @@ def _baseline(
             part.write_text(json.dumps(found), encoding="utf-8")
     if not _processes().is_main_process:
         return None
-    share: float | None = json.loads(note.read_text(encoding="utf-8"))
+    try:
+        share = json.loads(note.read_text(encoding="utf-8"))
+    except ValueError:
+        share = note
+    if not isinstance(share, float | None):
+        raise ValueError(f"{note} is damaged: remove it, and the same command makes it anew")
     return share
 
 

@@ -8,6 +8,7 @@ import glob
 import hashlib
 import os
 import shutil
+import stat
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -168,6 +169,8 @@ def open_recording(path: Path, buffering: int = 0) -> BinaryIO:
 def file_fingerprint(path: Path) -> dict[str, Any]:
     """What changes when a file does: its place, size, time of change, and beginning."""
     state = path.stat()
+    if not stat.S_ISREG(state.st_mode):  # to open a pipe would wait for its other end
+        raise OSError(errno.EINVAL, "is not a regular file", str(path))
     with path.open("rb") as file:
         head = hashlib.sha1(file.read(_HEAD_BYTES), usedforsecurity=False).hexdigest()
     return {"path": str(path.resolve()), "size": state.st_size, "mtime_ns": state.st_mtime_ns, "head": head}

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,7 @@ STREAMS = ("rgb", "event", "diff")  # an image's stream is its position here
 MAX_STRIDE = 1000  # a window of 8 then keeps some 7,000 samples
 MAX_JSON_CHARS = 4_000_000
 MAX_LABELS, _MAX_LABEL_CHARS = 20_000, 200
+_JOINERS = {0x200C: None, 0x200D: None}
 
 #: field: (type, smallest, largest)
 _RANGES: dict[str, tuple[type, float, float]] = {
@@ -154,13 +156,19 @@ def check_labels(value: Any) -> tuple[str, ...]:
     """Labels as a config takes them. Raises ValueError that says which one is wrong."""
     if isinstance(value, str) or not isinstance(value, Sequence) or not 1 <= len(value) <= MAX_LABELS:
         raise ValueError(f"labels must be a list of 1 to {MAX_LABELS} names, not {_show(value)}")
-    for i, label in enumerate(value):
-        plain = isinstance(label, str) and label.isprintable() and label.strip() and len(label) <= _MAX_LABEL_CHARS
-        if not plain:
-            raise ValueError(
-                f"labels[{i}] must be printable text of at most {_MAX_LABEL_CHARS} characters, not {_show(label)}"
-            )
-    return tuple(value)
+    return tuple(check_label(label, f"labels[{i}]") for i, label in enumerate(value))
+
+
+def check_label(label: Any, name: str = "a label") -> str:
+    """A label as a config takes it, in Unicode's normal form C: what looks alike is alike. Raises ValueError."""
+    if not (isinstance(label, str) and len(label) <= _MAX_LABEL_CHARS and _is_shown(label)):
+        raise ValueError(f"{name} must be printable text of at most {_MAX_LABEL_CHARS} characters, not {_show(label)}")
+    return unicodedata.normalize("NFC", label)
+
+
+def _is_shown(label: str) -> bool:
+    """Printable, with something to see; joiners, which many scripts are written with, are not printable to Python."""
+    return label.translate(_JOINERS).isprintable() and bool(label.translate(_JOINERS).strip())
 
 
 def _number(name: str, value: Any, kind: type, low: float, high: float) -> int | float:

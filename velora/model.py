@@ -73,12 +73,12 @@ class VELoRA(nn.Module):
         """Logits [B, C] of windows of normalised images, both float [B, T, 3, H, W]."""
         return self.fuse(*self.pooled(rgb, event))
 
-    def with_reconstruction(self, rgb: Tensor, event: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits [B, C] and the reconstruction loss L_rec, a scalar: for training, from one encoding of the images."""
+    def with_reconstruction(self, rgb: Tensor, event: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits [B, C], and the scalars L_rec and L_mean: for training, from one encoding of the images."""
         pooled = self.pooled(rgb, event)
         if isinstance(self.fuser, ZeroShotFusion):
             raise ValueError("zero-shot recognition is not trained: it has no reconstruction loss")
-        return self.fuse(*pooled), self.fuser.reconstruction(self.encoders, *pooled[:2])
+        return self.fuse(*pooled), *self.fuser.reconstruction(self.encoders, *pooled[:2])
 
     def pooled(self, rgb: Tensor, event: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Encodings of windows, pooled over time; those of the motion are None where there are none."""

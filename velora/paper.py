@@ -77,13 +77,17 @@ class PaperFusion(nn.Module):
         logits: Tensor = self.head(features.flatten(1).to(self.head.weight.dtype))
         return logits
 
-    def reconstruction(self, encoders: Encoders, rgb: Tensor, event: Tensor) -> Tensor:
-        """L_rec: how far S(Z_e) is from Z_r, and S(Z_r) from Z_e, after LN; the targets take no gradient."""
+    def reconstruction(self, encoders: Encoders, rgb: Tensor, event: Tensor) -> tuple[Tensor, Tensor]:
+        """L_rec: how far S(Z_e) is from Z_r, and S(Z_r) from Z_e, after LN; the targets take no gradient. And L_mean.
+
+        L_mean is how far their mean token is from the targets: L_rec below it has learned something.
+        """
         tokens = self._together(rgb, event, None).to(encoders.tower.dtype)
         z_r, z_e = tokens.chunk(2, dim=1)
         route = encoders.route_fusion(2 * len(z_r))
         from_e, from_r = encoders.tower.blocks[-1](torch.cat([z_e, z_r]), route).chunk(2)
-        return F.mse_loss(_norm(from_e), _norm(z_r).detach()) + F.mse_loss(_norm(from_r), _norm(z_e).detach())
+        r, e = _norm(z_r).detach(), _norm(z_e).detach()
+        return F.mse_loss(_norm(from_e), r) + F.mse_loss(_norm(from_r), e), spread(r) + spread(e)
 
     def _together(self, rgb: Tensor, event: Tensor, diff: Tensor | None) -> Tensor:
         """[Z_f ; Z_r ; Z_e], or [Z_r ; Z_e]."""
@@ -95,6 +99,12 @@ class PaperFusion(nn.Module):
         """What Y_r and Y_e [B, 2, d] add to the feed-forward output of the top blocks, [B, 2, d]."""
         normed = _norm(shared.to(self.head.weight.dtype))
         return torch.stack([self.top[name](normed[:, m]) for m, name in enumerate(MODALITIES)], dim=1)
+
+
+def spread(tokens: Tensor) -> Tensor:
+    """How far tokens [B, N, d] are from their mean, in the square; it takes no gradient."""
+    own = tokens.detach()
+    return (own - own.mean(dim=(0, 1))).square().mean()
 
 
 def _norm(x: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from velora.adapter import Route
 from velora.backbones import backbone
 from velora.config import VELoRAConfig
 from velora.encoders import Encoders
+from velora.paper import spread
 from velora.vit import Block as ClipBlock
 from velora.vit import Tower, split_heads
 
@@ -67,11 +68,11 @@ class ReleasedFusion(nn.Module):
         s_r, s_e = self.attention(rows, o).chunk(2, dim=1)
         return F.log_softmax(self.head((s_r + s_e).flatten(1)), dim=1)
 
-    def reconstruction(self, encoders: Encoders, rgb: Tensor, event: Tensor) -> Tensor:
-        """L_rec: how far the reconstruction block's image of each modality is from the other one."""
+    def reconstruction(self, encoders: Encoders, rgb: Tensor, event: Tensor) -> tuple[Tensor, Tensor]:
+        """L_rec: how far the reconstruction block's image of each modality is from the other one; and L_mean."""
         z_r, z_e = self._embed("rgb", rgb), self._embed("event", event)
         from_r, from_e = self.norm(self.blocks(torch.cat([z_r, z_e]))).chunk(2)
-        return F.mse_loss(from_e, z_r) + F.mse_loss(from_r, z_e)
+        return F.mse_loss(from_e, z_r) + F.mse_loss(from_r, z_e), spread(z_r) + spread(z_e)
 
     def _embed(self, stream: str, pooled: Tensor) -> Tensor:
         """Z_m [B, N, d]."""

@@ -128,7 +128,7 @@ def released_steps(name: str, _way: str, steps: int, device: str, _dtype: str, _
         normal = normalize(images.permute(1, 0, 4, 2, 3).unsqueeze(1).to(place), config.mean, config.std)
         pooled = pooled_one_by_one(model, normal[0], normal[1])
         loss = torch.nn.functional.nll_loss(model.fuse(*pooled), truth)
-        loss = loss + model.fuser.reconstruction(model.encoders, *pooled[:2])
+        loss = loss + model.fuser.reconstruction(model.encoders, *pooled[:2])[0]
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()

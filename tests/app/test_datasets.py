@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import cv2
 import numpy as np
 import pytest
 
-from app.datasets import CardOptions, open_dataset
+from app.datasets import SPLITS, CardOptions, _mirrors, _recordings, open_dataset
 from app.spans import SpanBook
 from streams import EventPacket, RgbFrame, write_aedat4
+from streams.files import file_fingerprint
 from streams.items import EVENT_DTYPE
 from streams.simulation.cards import T_START_US
 from velora.training.clips import ClipSet
@@ -324,3 +326,55 @@ def test_simulated_scenes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert len(found.labels) == 15 and not found.mirrors and len(found.clips[0].times) == 6
     events = found.clips[0].images([3])[0, 1]
     assert events.max() == 255 and events.min() < 225
+
+
+def test_the_folder_of_a_recording_counts_for_its_split(tmp_path: Path) -> None:
+    """Cameras write each recording under one name, into a folder of its own."""
+    rows = []
+    for k in range(100):
+        (tmp_path / f"take_{k:03}").mkdir()
+        rows.append(f"take_{k:03}/recording.aedat4,0,1000,card {k % 2}\n")
+    (tmp_path / "labels.csv").write_text("recording,start_us,end_us,label\n" + "".join(rows))
+    counts = [len(_recordings(tmp_path, split, None)[1]) for split in SPLITS]
+    assert sum(counts) == 100 and counts[0] > 50 and min(counts) > 5
+
+
+def test_more_recordings_move_few_to_another_split(tmp_path: Path) -> None:
+    def splits(count: int) -> dict[str, str]:
+        rows = "".join(f"{k}.aedat4,0,1000,card {k % 2}\n" for k in range(count))
+        (tmp_path / "labels.csv").write_text("recording,start_us,end_us,label\n" + rows)
+        return {entry.name: split for split in SPLITS for entry in _recordings(tmp_path, split, None)[1]}
+
+    for count in (30, 59, 60, 120):
+        before, after = splits(count), splits(count + 1)
+        assert sum(after[name] != split for name, split in before.items()) <= count / 10
+
+
+def test_a_clip_that_is_trained_on_is_not_asked_about(tmp_path: Path) -> None:
+    (tmp_path / "train_label.txt").write_text("wave/a 8 0\nclap/b 8 1\n")
+    (tmp_path / "val_label.txt").write_text("clap/c 8 1\n")
+    (tmp_path / "test_label.txt").write_text("wave/./a 8 0\n")
+    with pytest.raises(ValueError, match="test_label.txt: wave/a is trained on, too"):
+        open_dataset(str(tmp_path), "train", tmp_path / "cache", size=32)
+
+
+@pytest.mark.parametrize("label", ["L" * 201, "x\x1b[2Jy", "\u200d"])
+def test_labels_that_no_model_can_have_are_named_before_anything_is_read(tmp_path: Path, label: str) -> None:
+    (tmp_path / "labels.csv").write_text(f"recording,start_us,end_us,label\na.aedat4,0,1000,{label}\n")
+    with pytest.raises(ValueError, match="labels.csv, line 2: a label must be printable text"):
+        open_dataset(str(tmp_path), "train", tmp_path / "cache", size=32)
+
+
+def test_images_without_names_of_classes_are_not_flipped(tmp_path: Path) -> None:
+    assert not _mirrors(str(tmp_path), ("left", "up")) and _mirrors(str(tmp_path), ("down", "up"))
+    (tmp_path / "train_label.txt").touch()
+    assert not _mirrors(str(tmp_path), ("action_001", "action_002"))
+    (tmp_path / "classes.txt").touch()
+    assert _mirrors(str(tmp_path), ("down", "up"))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_among_the_recordings_is_left_out(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.aedat4")
+    with pytest.raises(OSError, match="is not a regular file"):
+        file_fingerprint(tmp_path / "pipe.aedat4")

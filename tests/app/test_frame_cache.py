@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import os
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
@@ -137,3 +139,22 @@ def test_a_file_is_told_by_its_beginning_size_and_time(tmp_path: Path) -> None:
     assert file_fingerprint(path) == first
     path.write_bytes(b"two")
     assert file_fingerprint(path) != first
+
+
+@pytest.mark.parametrize("name", ["times", "present", "breaks", "offsets"])
+def test_a_note_that_says_less_than_the_frames_is_none(tmp_path: Path, name: str) -> None:
+    cache = cache_in(tmp_path)
+    cache.clip("a", {}, samples, SPANS)
+    (note,) = tmp_path.glob("*.json")
+    stored = json.loads(note.read_text())
+    note.write_text(json.dumps(stored | {name: stored[name][-1:]}))
+    assert cache.find("a", {}, SPANS) is None
+
+
+def test_a_clip_that_is_cut_off_meanwhile_is_told_of_and_then_made_again(tmp_path: Path) -> None:
+    cache = cache_in(tmp_path)
+    clip = cache.clip("a", {}, samples, SPANS)
+    os.truncate(clip.path, 0)
+    with pytest.raises(OSError, match="makes it anew"):
+        clip.images([2])
+    assert cache.find("a", {}, SPANS) is None

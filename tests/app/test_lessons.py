@@ -75,8 +75,8 @@ def test_labels_that_differ_in_what_no_file_name_holds_are_kept_apart(
 
 
 def test_labels_are_forgotten_one_by_one_or_all(lessons: Lessons, opened: Callable[[], Source]) -> None:
-    for label in ("wave", "stand", "wave"):
-        lessons.add(opened, START_US, START_US + 100_000, label)
+    for k, label in enumerate(("wave", "stand", "wave")):
+        lessons.add(opened, START_US, START_US + 100_000 + 10_000 * k, label)
     (lessons.cache).mkdir()
     assert lessons.remove("wave") == 2 and lessons.remove("wave") == 0
     assert lessons.counts() == {"stand": 1} and not lessons.cache.exists()
@@ -91,7 +91,7 @@ def test_no_clip_goes_while_a_model_learns_from_it(lessons: Lessons, opened: Cal
         for call in (lessons.clear, lambda: lessons.remove("wave")):
             with pytest.raises(ValueError, match="a model is learning from these clips"):
                 call()
-        lessons.add(opened, START_US, START_US + 100_000, "wave")
+        lessons.add(opened, START_US, START_US + 200_000, "wave")
     assert lessons.remove("wave") == 2
 
 
@@ -99,15 +99,16 @@ def test_they_are_there_again_next_time(lessons: Lessons, opened: Callable[[], S
     first = lessons.add(opened, START_US, START_US + 100_000, "wave")
     again = Lessons(lessons.folder)
     assert again.counts() == {"wave": 1}
-    assert again.add(opened, START_US, START_US + 100_000, "wave") != first
+    assert again.add(opened, START_US, START_US + 200_000, "wave") != first
 
 
 def test_clips_that_are_added_at_once_get_places_of_their_own(lessons: Lessons, opened: Callable[[], Source]) -> None:
     paths: list[Path] = []
-    threads = [
-        threading.Thread(target=lambda: paths.append(lessons.add(opened, START_US, START_US + 300_000, "wave")))
-        for _ in range(8)
-    ]
+
+    def add(end_us: int) -> None:
+        paths.append(lessons.add(opened, START_US, end_us, "wave"))
+
+    threads = [threading.Thread(target=add, args=(START_US + 300_000 + 10_000 * k,)) for k in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -127,20 +128,42 @@ def test_a_clip_that_is_just_being_listed_counts_once(
         listed.append(path)
         if len(listed) == 2:
             assert path.parent.name == "val"
-            for _ in range(4):
-                lessons.add(opened, START_US, START_US + 300_000, "wave")
+            for k in range(4):
+                lessons.add(opened, START_US, START_US + 400_000 + 10_000 * k, "wave")
 
     monkeypatch.setattr("app.lessons.write_label_rows", put)
-    for _ in range(2):
-        lessons.add(opened, START_US, START_US + 300_000, "wave")
+    for k in range(2):
+        lessons.add(opened, START_US, START_US + 300_000 + 10_000 * k, "wave")
     assert lessons.counts() == {"wave": 6}
     assert sum(path.parent.name == "val" for path in listed) == 2
 
 
+def test_one_clip_twice_would_be_learned_and_held_out(
+    lessons: Lessons, opened: Callable[[], Source], small_recording: Path
+) -> None:
+    lessons.add(opened, START_US, START_US + 100_000, "wave")
+    lessons.take(small_recording, "wave")
+    for again in (
+        lambda: lessons.add(opened, START_US, START_US + 100_000, "wave"),
+        lambda: lessons.take(small_recording, "wave"),
+    ):
+        with pytest.raises(ValueError, match="this is a clip of wave already"):
+            again()
+    lessons.add(opened, START_US, START_US + 100_000, "stand")
+    assert lessons.counts() == {"stand": 1, "wave": 2} and len(list(lessons.folder.rglob("*.aedat4"))) == 3
+
+
+def test_labels_that_look_alike_are_one(lessons: Lessons, opened: Callable[[], Source]) -> None:
+    lessons.add(opened, START_US, START_US + 100_000, "caf\u00e9")
+    lessons.add(opened, START_US, START_US + 200_000, "cafe\u0301")
+    lessons.add(opened, START_US, START_US + 100_000, "\u0645\u06cc\u200c\u0631\u0648\u062f")  # a joiner
+    assert lessons.counts() == {"caf\u00e9": 2, "\u0645\u06cc\u200c\u0631\u0648\u062f": 1}
+
+
 def test_what_lacks_for_teaching_is_said(lessons: Lessons, opened: Callable[[], Source]) -> None:
     assert "clips of two labels at least" in lessons.untaught()
-    for label in ("wave", "wave", "stand"):
-        lessons.add(opened, START_US, START_US + 100_000, label)
+    for k, label in enumerate(("wave", "wave", "stand")):
+        lessons.add(opened, START_US, START_US + 100_000 + 10_000 * k, label)
     assert lessons.untaught() == "mark or record another clip of stand: each label needs two at least"
     lessons.add(opened, START_US, START_US + 100_000, "stand")
     assert lessons.untaught() == ""

@@ -77,6 +77,43 @@ def test_the_same_command_goes_on_and_another_is_refused(
     assert "holds a run with another rate: choose another --out" in capsys.readouterr().err
 
 
+def test_labels_that_were_corrected_are_another_run(
+    trained: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = (images / "train_label.txt").read_text()
+    swapped = [line.rsplit(None, 1)[0] + f" {1 - min(1, int(line.rsplit(None, 1)[1]))}" for line in rows.splitlines()]
+    (images / "train_label.txt").write_text("\n".join(swapped))
+    try:
+        assert main(["train", "--data", str(images), "--out", str(trained), *QUICK]) == 1
+    finally:
+        (images / "train_label.txt").write_text(rows)
+    assert "holds a run with another clips or their labels" in capsys.readouterr().err
+
+
+def test_a_folder_with_somebodys_files_is_not_overwritten(
+    trained: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "README.md").write_text("my thesis")
+    line = ["train", "--data", str(images), "--out", str(tmp_path), *QUICK, "--cache", str(trained / ".frames")]
+    assert main([*line, "--flip"]) == 1
+    said = capsys.readouterr().err
+    assert "holds a README.md that no training has written: choose another --out" in said
+    assert (tmp_path / "README.md").read_text() == "my thesis"
+
+
+@pytest.mark.parametrize("name", ["training.json", "nearest_class_mean.json"])
+def test_a_note_that_is_cut_off_is_named(
+    trained: Path, images: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = (trained / name).read_bytes()
+    (trained / name).write_bytes(b"[")
+    try:
+        assert main(["train", "--data", str(images), "--out", str(trained), *QUICK]) == 1
+    finally:
+        (trained / name).write_bytes(whole)
+    assert f"{name} is damaged" in capsys.readouterr().err
+
+
 def test_new_labels_start_from_the_demo(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--from", "demo", "--sampling", "clip", "--epochs", "1", "--cache", str(images.parent / "cache")]
     assert main(["train", "--data", str(images), "--out", str(tmp_path / "a"), *options, "--adapter", "clora"]) == 1

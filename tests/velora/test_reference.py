@@ -55,7 +55,7 @@ def converted(file: Path, **switches: object) -> VELoRA:
 @torch.no_grad()
 def test_released(file: Path, attend_over: str, batch: int) -> None:
     model = converted(file, attend_over=attend_over)
-    logits, reconstruction = model.with_reconstruction(*windows(batch))
+    logits, reconstruction, _ = model.with_reconstruction(*windows(batch))
     parts = torch.load(file, weights_only=True)
     expected = released(parts, *windows(batch), heads=DEEP.heads, attend_over=attend_over)
     torch.testing.assert_close(logits, expected[0], atol=1e-6, rtol=0)
@@ -78,7 +78,7 @@ PAPER = [("shared", 1, 8), ("shared", 3, 8), ("shared", 2, 1), ("head", 3, 8), (
 def test_paper(motion: str, batch: int, frames: int) -> None:
     config = make_config(motion=motion, frames=frames)
     checkpoint, model = make_checkpoint(config), make_model(config).double()
-    logits, reconstruction = model.with_reconstruction(*windows(batch, frames))
+    logits, reconstruction, _ = model.with_reconstruction(*windows(batch, frames))
     tower = model.tower.state_dict()
     expected = paper(tower, checkpoint.tensors, *windows(batch, frames), heads=TINY.heads, motion=motion)
     torch.testing.assert_close(logits, expected[0], atol=1e-6, rtol=0)

@@ -13,7 +13,7 @@ from tests.velora.conftest import TINY, VARIANTS, make_config, make_trainable
 from velora.adapter import Adapter
 from velora.errors import ModelError
 from velora.model import VELoRA
-from velora.training import trainer
+from velora.training import loader
 
 TRAINED = {name: changes for name, changes in VARIANTS.items() if name != "zero-shot"}
 
@@ -25,7 +25,7 @@ def trainable_variant(variant: str) -> VELoRA:
 def loss_of(model: VELoRA) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     rgb, event = torch.randn(2, 2, 3, 3, TINY.image_size, TINY.image_size, generator=generator)
-    logits, reconstruction = model.with_reconstruction(rgb, event)
+    logits, reconstruction, _ = model.with_reconstruction(rgb, event)
     return F.cross_entropy(logits, torch.tensor([0, 2])) + reconstruction
 
 
@@ -106,7 +106,7 @@ def test_the_targets_of_the_papers_reconstruction_take_no_gradient(trainable: VE
     normed = [F.layer_norm(z, z.shape[-1:]) for z in embedded]
     rebuilt = [F.layer_norm(y, y.shape[-1:]) for y in map(block, embedded)]  # B = 0: no adapter yet
     expected = F.mse_loss(rebuilt[1], normed[0].detach()) + F.mse_loss(rebuilt[0], normed[1].detach())
-    loss = fuser.reconstruction(trainable.encoders, z_r, z_e)
+    loss, _ = fuser.reconstruction(trainable.encoders, z_r, z_e)
     torch.testing.assert_close(loss, expected)
     parameters = [fuser.embedding["rgb"], fuser.embedding["event"]]
     for ours, theirs in zip(*(torch.autograd.grad(x, parameters) for x in (loss, expected)), strict=True):
@@ -179,5 +179,5 @@ def test_what_a_process_that_reads_windows_raises_is_one_line() -> None:
         )
 
     with pytest.raises(ModelError) as told:
-        list(trainer._read(batches()))
+        list(loader.read(batches()))
     assert "'a.frames'); the same command goes on" in str(told.value) and "\n" not in str(told.value)

@@ -28,13 +28,13 @@ class Augmentation:
     drop_modality: float = 0.0  # of windows: how often the RGB or the event images are blank
     modality: str = "both"  # the other one is always blank
 
-    def apply(self, images: Tensor, rng: np.random.Generator) -> Tensor:
-        """Images uint8 [T, 2, 3, S, S] to the same, changed."""
+    def apply(self, images: Tensor, rng: np.random.Generator, *, both: bool = True) -> Tensor:
+        """Images uint8 [T, 2, 3, S, S] to the same, changed; one that has not `both` modalities keeps its only one."""
         if self.crop < 1:
             images = _cropped(images, self.crop, rng)
         if self.flip and rng.random() < 0.5:
             images = images.flip(-1)
-        if self.modality == "both" and rng.random() < self.drop_modality:
+        if self.modality == "both" and rng.random() < self.drop_modality and both:
             return blank(images, int(rng.integers(2)))
         return only(images, self.modality)
 
@@ -66,7 +66,8 @@ class Windows(Dataset[tuple[Tensor, int]]):
     def __getitem__(self, place: Place) -> tuple[Tensor, int]:
         rng = np.random.default_rng([self._seed, *place])
         window = self._slots[place[1]].window(self._frames, rng)
-        return self._augmentation.apply(load_window(self._clips, window), rng), window.label
+        both = bool(self._clips[window.clip].present[list(window.indices)].any(axis=0).all())
+        return self._augmentation.apply(load_window(self._clips, window), rng, both=both), window.label
 
 
 class EpochBatches(Sampler[list[Place]]):

@@ -18,7 +18,7 @@ class Losses(NamedTuple):
     """The sum that is minimised, and what it consists of; scalars, and logits [B, C]."""
 
     total: Tensor
-    parts: Mapping[str, Tensor]
+    parts: Mapping[str, Tensor]  # and "reconstruction_gain", over predicting the mean token
     logits: Tensor
 
 
@@ -40,7 +40,8 @@ class Objective(nn.Module):
         rgb, event = self._normal(images)
         parts: dict[str, Tensor] = {}
         if self._w_rec:
-            logits, parts["reconstruction"] = self.model.with_reconstruction(rgb, event)
+            logits, parts["reconstruction"], mean = self.model.with_reconstruction(rgb, event)
+            parts["reconstruction_gain"] = 1 - parts["reconstruction"].detach() / mean.clamp(min=1e-9)
         else:
             logits = self.model(rgb, event)
         parts["cross_entropy"] = F.cross_entropy(logits.float(), labels)

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from velora.training.batches import MODALITIES
 
@@ -22,7 +19,7 @@ class Plan:
     rate: float = 1e-3
     weight_decay: float = 1e-4  # as the authors
     warmup: float = 0.05  # of all steps, or of `max_minutes`
-    clip: float = 1.0  # norm of the gradient of all that is trained
+    clip: float = 1.0  # norm of the gradient of all that is trained; 0: any
     w_rec: float = 0.1
     sade: float = 0.0
     sade_normalize: bool = False
@@ -59,7 +56,3 @@ class Plan:
         if spent < self.warmup:
             return spent / self.warmup
         return 0.5 * (1 + math.cos(math.pi * min(1.0, (spent - self.warmup) / max(1e-9, 1 - self.warmup))))
-
-    def describe(self, more: Mapping[str, Any]) -> str:
-        """All of it as JSON, to compare a resumed run with."""
-        return json.dumps(dataclasses.asdict(self) | dict(more), indent=1, sort_keys=True)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from velora.checkpoint import Checkpoint, build_model
@@ -63,10 +64,17 @@ def new_head(checkpoint: Checkpoint, tower: VisionTower | None, data: Data, moda
 
 
 def _chosen(data: Data, frames: int) -> list[Window]:
-    """Windows of the training set, not too many, of all slots alike."""
-    count = len(data.slots)
-    some = np.unique(np.linspace(0, count - 1, min(count, _MOST)).astype(int))
-    return [data.slots[k].window(frames, None) for k in some]
+    """Windows of the training set, not too many: of each label as many, however few of it there are."""
+    labels = np.array([slot.label for slot in data.slots])
+    shown = np.unique(labels)
+    some = [_spread(np.flatnonzero(labels == label), max(1, _MOST // len(shown))) for label in shown]
+    return [data.slots[k].window(frames, None) for k in np.sort(np.concatenate(some))]
+
+
+def _spread(numbers: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """So many of them at most, as far apart as can be."""
+    places = np.unique(np.linspace(0, len(numbers) - 1, min(len(numbers), most)).astype(int))
+    return np.asarray(numbers[places], np.int64)
 
 
 def class_means(features: Tensor, truth: Tensor, classes: int) -> tuple[Tensor, Tensor]:
@@ -80,12 +88,11 @@ def class_means(features: Tensor, truth: Tensor, classes: int) -> tuple[Tensor, 
     centre = means[counts > 0].mean(dim=0)
     away = means - centre
     bias = -away @ centre - 0.5 * (away**2).sum(dim=1)
-    spread = float((features @ away.T + bias)[:, counts > 0].std()) or 1.0
+    spread = float((features @ away.T + bias)[:, counts > 0].std(correction=0)) or 1.0
     scale = 3.0 / spread  # logits of a few units, as training would make them
     return away * scale, bias * scale - 1e3 * (counts == 0)  # what was never seen is never said
 
 
-@torch.inference_mode()
 def _features(model: VELoRA, clips: ClipSet, windows: Sequence[Window], modality: str) -> tuple[Tensor, Tensor]:
     """What the head reads of windows, [n, F], and their labels."""
     kept: list[Tensor] = []
@@ -93,12 +100,12 @@ def _features(model: VELoRA, clips: ClipSet, windows: Sequence[Window], modality
     handle = head.register_forward_pre_hook(lambda _, read: kept.append(read[0].float().cpu()))
     config, device = model.config, choose_device("auto")
     dtype = choose_dtype("auto", device)
-    model.to(device)
+    model.to(device)  # not below: weights that are moved in inference mode can be trained no more
     fast = torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
     for start in range(0, len(windows), _BATCH):
         images = torch.stack([load_window(clips.clips, window) for window in windows[start : start + _BATCH]])
         normal = normalize(only(images, modality).to(device), config.mean, config.std)
-        with fast:
+        with fast, torch.inference_mode():
             model(normal[:, :, 0], normal[:, :, 1])
     handle.remove()
     return torch.cat(kept), torch.tensor([window.label for window in windows])

@@ -7,6 +7,7 @@ same weights as one that was not.
 from __future__ import annotations
 
 import contextlib
+import math
 import pickle
 import signal
 import threading
@@ -35,6 +36,7 @@ from velora.training.windows import Slot, Window
 from velora.vit import VisionTower
 
 STATE = "training.pt"
+_NOT_A_STATE = (RuntimeError, LookupError, ValueError, TypeError, AttributeError, EOFError, pickle.PickleError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +164,7 @@ class Trainer:
         torch.manual_seed(hash((plan.seed, number, self.accelerator.process_index)) & (2**63 - 1))
         self._wrapped.train()
         for group in self.optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * plan.share(progress.spent)
+            group["lr"] = group["initial_lr"] * plan.share(progress.spent + 0.5 / progress.steps)  # amid the step
         self._stepper.zero_grad()
         right = []
         for k, (images, labels) in enumerate(batches):
@@ -170,7 +172,8 @@ class Trainer:
                 losses = self._losses(images, labels)
                 self.accelerator.backward(losses.total / len(batches))
             right.append((losses.logits.argmax(dim=1) == labels).float().mean())
-        norm = self.accelerator.clip_grad_norm_([p for p in self.objective.parameters() if p.requires_grad], plan.clip)
+        trained = [p for p in self.objective.parameters() if p.requires_grad]
+        norm = self.accelerator.clip_grad_norm_(trained, plan.clip or math.inf)
         if not torch.isfinite(torch.as_tensor(norm)) or not torch.isfinite(losses.total):
             raise _not_finite(number)
         self._stepper.step()
@@ -270,6 +273,7 @@ class Trainer:
             "spent_s": self.spent_s,
         }
         try:
+            self.folder.mkdir(parents=True, exist_ok=True)
             with replaced_when_whole(self.folder / STATE) as part:
                 torch.save(state, part)
         except RuntimeError as error:  # torch's word for a disk that is full
@@ -290,8 +294,16 @@ class Trainer:
             self._best, self.progress = state["best"], Progress(**state["progress"])
             self.spent_s = state["spent_s"]
             self.progress.spent = self._spent()
-        except (RuntimeError, KeyError, ValueError, TypeError, EOFError, pickle.UnpicklingError) as error:
-            reason = str(error).partition("\n")[0][:200]
+        except (
+            RuntimeError,
+            LookupError,
+            ValueError,
+            TypeError,
+            AttributeError,
+            EOFError,
+            pickle.PickleError,
+        ) as error:
+            reason = str(error).partition("\n")[0][:200] or "it is cut off"
             raise ModelError(f"{path} cannot be resumed from ({reason}): choose another --out") from None
 
 

@@ -46,7 +46,7 @@ class MadeClip:
             label = next((s.label for s in self.spans if s.start_us <= self.times[index, 0] < s.end_us), None)
             if label is not None:
                 image[:, :, 10 * label : 10 * label + 10] = 220
-            image[:, 0, :, :] = index  # says which sample it is
+            image[:, 0, :, :] = index % 256  # says which sample it is
         return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,14 +18,13 @@ from tests.velora.training.made import LABELS, clip, clip_set, config_of, data_o
 from velora.checkpoint import build_model, load_checkpoint, save_checkpoint
 from velora.errors import ModelError
 from velora.recognizer import Recognizer
-from velora.training.batches import load_window
+from velora.training.batches import Augmentation, Windows, blank, load_window
 from velora.training.clips import ClipSet, Span
 from velora.training.evaluate import answer
 from velora.training.objective import Losses, Objective
 from velora.training.plan import Plan
-from velora.training.start import class_means, nearest_class_mean, new_head
 from velora.training.trainer import STATE, Data, Progress, Trainer
-from velora.training.windows import fixed_windows
+from velora.training.windows import fixed_windows, slots
 
 QUICK = Plan(epochs=12, batch=4, rate=1e-2, drop_modality=0.0, patience=0)
 
@@ -139,7 +139,7 @@ def test_the_rate_rises_and_falls_within_the_time_that_is_given(tmp_path: Path) 
     plan = Plan(epochs=100_000, batch=4, patience=0, max_minutes=0.05, warmup=0.3, validate_every=1000)
     train(tmp_path, plan, lambda progress: rates.append(progress.rate / plan.rate))
     top = rates.index(max(rates))
-    assert rates[0] == 0 and max(rates) > 0.9 and rates[-1] < 0.3
+    assert rates[0] < 1e-4 and max(rates) > 0.9 and rates[-1] < 0.3
     assert rates[: top + 1] == sorted(rates[: top + 1]) and rates[top:] == sorted(rates[top:], reverse=True)
 
 
@@ -218,32 +218,6 @@ def test_the_saved_checkpoint_says_what_the_trained_model_said(tmp_path: Path) -
     assert found.truth.tolist() == truth.tolist()
     theirs = torch.log_softmax(torch.from_numpy(found.logits), dim=1)
     assert torch.allclose(torch.log_softmax(logits.double(), dim=1), theirs, atol=1e-3)
-
-
-def test_few_shot_starts_from_the_nearest_class_mean(tmp_path: Path) -> None:
-    config = config_of()
-    data = data_of(config)
-    baseline = nearest_class_mean(start(config), tower(), data)
-    begun = new_head(start(config), tower(), data)
-    model = build_model(begun, tower())
-    found = answer(Recognizer("it", model), data.val, "stream", most=2)
-    assert baseline is not None and baseline > 0.5
-    assert (found.logits.argmax(axis=1) == found.truth).mean() == pytest.approx(baseline, abs=0.01)
-    assert nearest_class_mean(begun, tower(), data, new_head=True) == baseline
-    untouched = {name for name in begun.tensors if not name.startswith("fuser.head")}
-    assert all(torch.equal(begun.tensors[name], start(config).tensors[name]) for name in untouched)
-
-
-def test_what_classes_share_does_not_drown_what_tells_them_apart_in_half_precision() -> None:
-    generator = torch.Generator().manual_seed(0)
-    shared, own = 3 * torch.randn(64, generator=generator), 0.1 * torch.randn(4, 64, generator=generator)
-    truth = torch.arange(40) % 4
-    features = shared + own[truth] + 0.02 * torch.randn(40, 64, generator=generator)
-    weight, bias = class_means(features, truth, 5)
-    with torch.autocast("cpu", torch.bfloat16):
-        logits = torch.nn.functional.linear(features, weight, bias).float()
-    assert (logits.argmax(dim=1) == truth).all()
-    assert 1 < logits[:, :4].std() < 5 and (logits[:, 4] < -900).all()  # what was never seen is never said
 
 
 @pytest.mark.parametrize("adapter", ["lora", "clora"])
@@ -344,3 +318,53 @@ def test_released_without_its_loss_leaves_out_what_that_alone_reads(tmp_path: Pa
     config = config_of(preset="released")
     trainer = Trainer(start(config), tower(), data_of(config), Plan(w_rec=0.0), tmp_path)
     assert not any(p.requires_grad for p in trainer.objective.model.fuser.blocks.parameters())
+
+
+def test_one_modality_alone_is_never_left_out() -> None:
+    """Else windows of a camera without frames, or without events, would be blank, and labelled."""
+    made = clip(1)
+    for modality in (0, 1):
+        made.present[:] = [modality == 0, modality == 1]
+        places = slots((made,), config_of(), "stream")
+        windows = Windows((made,), places, 2, Augmentation(drop_modality=1.0), seed=0)
+        assert all(
+            not torch.equal(images, blank(images, modality))
+            for images, _ in (windows[0, k] for k in range(len(places)))
+        )
+    made.present[:] = True
+    images, _ = windows[0, 0]
+    assert any(torch.equal(images, blank(images, modality)) for modality in (0, 1))
+
+
+def test_a_run_of_one_step_learns(tmp_path: Path) -> None:
+    trainer, tensors = train(tmp_path, Plan(epochs=0.01, batch=4, patience=0))
+    before = start(config_of()).tensors
+    assert trainer.progress.steps == 1
+    assert any(not torch.equal(tensor, before[name]) for name, tensor in tensors.items())
+
+
+def test_gradients_may_be_of_any_size(tmp_path: Path) -> None:
+    _, tensors = train(tmp_path, Plan(epochs=1, batch=4, clip=0.0))
+    before = start(config_of()).tensors
+    assert any(not torch.equal(tensor, before[name]) for name, tensor in tensors.items())
+
+
+@pytest.mark.parametrize("damage", [b"", b"no state", {"tensors": [1]}, {}])
+def test_a_state_that_is_none_is_named(tmp_path: Path, damage: bytes | dict[str, object]) -> None:
+    if isinstance(damage, bytes):
+        (tmp_path / STATE).write_bytes(damage)
+    else:
+        torch.save(damage, tmp_path / STATE)
+    with pytest.raises(ModelError, match=r"training.pt cannot be resumed from \(.+\): choose another --out"):
+        train(tmp_path)
+
+
+def test_a_folder_that_is_removed_meanwhile_is_made_anew(tmp_path: Path) -> None:
+    train(tmp_path / "run", told=lambda _: shutil.rmtree(tmp_path / "run", ignore_errors=True))
+    assert (tmp_path / "run" / STATE).exists()
+
+
+def test_the_gain_over_the_mean_token_is_told(tmp_path: Path) -> None:
+    gains: list[float] = []
+    train(tmp_path, QUICK, lambda progress: gains.append(progress.parts["reconstruction_gain"]))
+    assert all(gain < 1 for gain in gains) and gains[-1] > gains[0]
