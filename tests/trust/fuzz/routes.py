@@ -23,8 +23,8 @@ from typing import IO, Any
 from streams import StreamError, open_source, synchronize
 from tests.trust.fuzz.child import DATA, REFUSED
 
-#: A label now and then: what these take is what the model takes, and the files are what is tried.
-HOP = ("--hop", "64")
+#: A label now and then, of a tiny model: the files are what is tried, and the demo would take most of the time.
+_SELDOM = ("--stride", "1", "--hop", "64")
 _PICTURE_S = 20.0  # of wall time
 _SAMPLES = 3_000  # of a recording: a small file may say that it lasts for hours
 _ENOUGH_S = 2.5  # of processor time, after which a command is interrupted: by then it has given data, and ends at once
@@ -48,7 +48,7 @@ def decoder(path: Path) -> str:
 
 def replay(path: Path) -> str:
     """velora replay --json."""
-    return command("replay", "--json", "--speed", "max", "--stride", "1", *HOP, path)
+    return command("replay", "--json", "--speed", "max", "--model", tiny_model(), *_SELDOM, path)
 
 
 def info(path: Path) -> str:
@@ -59,7 +59,7 @@ def info(path: Path) -> str:
 def label(path: Path) -> str:
     """velora label."""
     with tempfile.TemporaryDirectory() as out, _readers_in_threads():
-        ended = command("label", path, "--out", out, "--jobs", "1", "--stride", "1", *HOP)
+        ended = command("label", path, "--out", out, "--jobs", "1", "--model", tiny_model(), *_SELDOM)
         if not (Path(out) / "run.json").exists():
             assert ended == REFUSED, "it labels, and writes nothing"
             return ended
@@ -109,6 +109,22 @@ def _seek(channel: Any) -> None:
 
 
 @functools.cache
+def tiny_model() -> Path:
+    """A checkpoint with an encoder of its own, of three small blocks."""
+    import torch
+
+    from velora.backbones import BACKBONES, Backbone
+    from velora.checkpoint import Checkpoint, random_tensors, save_checkpoint
+    from velora.config import VELoRAConfig
+
+    BACKBONES["tiny"] = Backbone("tiny", 64, 3, 2, 8, 32, 16, True, None)
+    config = VELoRAConfig(("left", "right"), "tiny", adapter="full", trained=True)
+    folder = Path(tempfile.mkdtemp(prefix="tiny-"))
+    save_checkpoint(folder, Checkpoint(config, random_tensors(config, torch.Generator().manual_seed(0))), card="")
+    return folder
+
+
+@functools.cache
 def _page() -> tuple[Any, str]:
     """The tabs of a page, and the token of one."""
     from app.channel import Settings
@@ -117,7 +133,7 @@ def _page() -> tuple[Any, str]:
     from recordings import bundled
     from velora import load_recognizer
 
-    viewers = Viewers(load_recognizer("demo"), Channels(Settings()))
+    viewers = Viewers(load_recognizer(tiny_model()), Channels(Settings()))
     token = viewers.open("tab", bundled()["cards"])
     viewers.get(token).pause()  # type: ignore[union-attr]  (it was just opened)
     return viewers, token
