@@ -18,6 +18,8 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from streams.cores import usable_cores
+
 _END_S = 30.0  # for a process that has said its last
 
 
@@ -25,7 +27,7 @@ class Child:
     """One command, started. Raises OSError where it cannot be."""
 
     def __init__(self, line: Sequence[str]) -> None:
-        spare = max(1, (os.cpu_count() or 1) - 1)  # a core is left to what goes on meanwhile
+        spare = max(1, usable_cores() - 1)  # a core is left to what goes on meanwhile
         self._errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 (as long as this)
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "app.child_process", *line],

@@ -6,7 +6,6 @@ Exit codes: 0 done, 1 a one-line error, 2 wrong usage, 130 interrupted. A traceb
 from __future__ import annotations
 
 import argparse
-import contextlib
 import errno
 import os
 import signal
@@ -33,6 +32,7 @@ from app.cli_options import (
     seed,
     speed,
 )
+from app.output import let_go_of_stdout
 from streams.endings import heeded
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader of our output has left, as in `velora replay … | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        let_go_of_stdout()
         return 0
     except Exception as error:
         if arguments.debug:
@@ -68,8 +68,7 @@ def _named(error: Exception) -> Exception:
     """A full disk that no file is named of is that of our output; what is left of it is forgotten."""
     if not isinstance(error, OSError) or error.filename is not None or error.errno not in _FULL or sys.stdout.isatty():
         return error
-    with contextlib.suppress(OSError):  # it may be none of the system's
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    let_go_of_stdout()
     return OSError(error.errno, os.strerror(error.errno), "standard output")
 
 
@@ -163,6 +162,7 @@ def _add_simulate(commands: _Commands[argparse.ArgumentParser]) -> None:
     simulate.add_argument("--light", choices=["normal", "dim", "dark"], help="of all scenes of a set (default: any)")
     simulate.add_argument("--speed", choices=["slow", "medium", "fast"], help="of all hands in a set (default: any)")
     simulate.add_argument("--grey", action="store_true", help="grey frames of the cards")
+    simulate.add_argument("--force", action="store_true", help="replace FILE, and labels beside it")
     simulate.add_argument("--ranks", type=ranks, help="only these cards, such as A,7,JOKER (default: all)")
     simulate.set_defaults(command=_simulate)
 

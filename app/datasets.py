@@ -31,6 +31,7 @@ from app.frame_cache import CachedClip, FrameCache, Spans
 from app.label_file import lines_of, read_label_rows
 from app.pool import be_a_worker
 from streams import StreamError
+from streams.cores import usable_cores
 from streams.files import GENERAL
 from streams.image_folder import image_pairs, span_of
 from streams.simulation.cards import LABELS
@@ -319,7 +320,7 @@ def _make(
     entries: Sequence[Entry], missing: Sequence[int], cache: FrameCache, title: str
 ) -> Iterator[tuple[int, CachedClip | str]]:
     context = multiprocessing.get_context("spawn")
-    workers = min(os.cpu_count() or 1, len(missing))
+    workers = min(usable_cores(), len(missing))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with (
         ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare) as pool,

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import os
 import platform
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
+
+from streams.cores import usable_cores
 
 _LIBRARIES = (
     "torch",
@@ -80,7 +81,7 @@ def _compute() -> Iterator[Finding]:
 
     from velora.devices import cpu_has_bf16
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = usable_cores()
     bf16 = "bf16 instructions" if cpu_has_bf16() else "no bf16 instructions (fp32 is used)"
     yield Finding("ok", "processor", f"{cores} cores, {bf16}, {torch.get_num_threads()} threads")
     if torch.cuda.is_available():

@@ -29,12 +29,13 @@ from app.labelling.engine import Engine, engine_for
 from app.labelling.inputs import Recording, check_no_way_out, find, within
 from app.labelling.ledger import LOCK, Ledger
 from app.labelling.lock import locked
-from app.labelling.notes import why_again
+from app.labelling.notes import named_as_before, why_again
 from app.labelling.progress import Display, Weights, display
 from app.labelling.settings import Settings, settings_of
 from app.labelling.shards import remove_shards, write_shards
 from app.labelling.storage import is_far, place
 from app.labelling.windows import check_format
+from app.output import let_go_of_stdout
 from streams.text import printable, storable
 
 _LOOKERS = 16  # of which each waits for a disk, or for far storage
@@ -54,8 +55,11 @@ def label(arguments: argparse.Namespace) -> int:
     if arguments.within:
         found = within(found, arguments.within)
         check_no_way_out(out, arguments.within)
+    found = named_as_before(found, out)
     if found.others:
         print(f"velora: {found.others:,} other files in the folders are left alone", file=sys.stderr)
+    if not found.recordings and out.resolve() in (Path(given).resolve() for given in arguments.inputs):
+        raise ValueError(f"{out} is both an input and --out, in which nothing is looked for: choose another --out")
     if not found.recordings:
         raise ValueError("there is no recording among the inputs: give files, or folders that hold some")
     if arguments.dry_run:
@@ -64,6 +68,9 @@ def label(arguments: argparse.Namespace) -> int:
     with locked(out / LOCK):
         try:
             return _run(arguments, settings, found.recordings)
+        except BrokenPipeError:
+            let_go_of_stdout()
+            raise ValueError("it was stopped: nobody reads its output any more; the same command goes on") from None
         finally:
             if arguments.engine != "local":  # whose labellers may have been killed
                 _clear_parts(out)

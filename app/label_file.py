@@ -6,6 +6,7 @@ It is `labels.csv` of a folder of recordings, or NAME.labels.csv beside one of t
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ class LabelRow:
 
 def read_label_rows(path: Path) -> list[LabelRow]:
     """The rows of a label file as they stand. Raises ValueError, one line that names file and line."""
-    table = csv.DictReader(lines_of(path))
+    table = csv.DictReader(io.StringIO(_text_of(path), newline=""))
     try:
         if missing := set(HEADINGS[:4]) - set(table.fieldnames or ()):
             raise ValueError(f"it lacks the column {sorted(missing)[0]}")
@@ -56,13 +57,17 @@ def write_label_rows(path: Path, rows: Iterable[LabelRow]) -> None:
 
 def lines_of(path: Path) -> list[str]:
     """Lines of a text that came from somebody. Raises ValueError that names it, and OSError."""
+    return [line.rstrip("\n") for line in io.StringIO(_text_of(path), newline=None)]
+
+
+def _text_of(path: Path) -> str:
     if path.stat().st_size > _LARGEST_TEXT:
         raise ValueError(f"{path} is larger than any list of labels")
     data = path.read_bytes()
     if data.count(b"\n") > _MOST_LINES:
         raise ValueError(f"{path} has more lines than any list of labels; {_MOST_LINES:,} are read")
     try:
-        return data.decode("utf-8-sig").splitlines()
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise ValueError(f"{path} is not UTF-8 text: save it as such") from None
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from streams import RenderConfig
+from streams.cores import usable_cores
 from velora.config import check_labels
 from velora.errors import ModelError
 
@@ -101,7 +102,7 @@ def leave_a_core() -> None:
     import torch
 
     if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) - 1)))
+        torch.set_num_threads(max(1, min(torch.get_num_threads(), usable_cores() - 1)))
 
 
 def random_note(recognizer: Recognizer) -> str | None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import multiprocessing
-import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -26,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from app.pool import be_a_worker
+from streams.cores import usable_cores
 from streams.files import replaced_when_whole
 from streams.simulation.cards import LABELS, SENSOR
 from streams.simulation.stills import Stills
@@ -82,7 +82,7 @@ def make_stills(folder: Path, plan: Pretraining, told: Callable[[int], None]) ->
     done = len(wanted) - len(missing)
     told(done * plan.chunk)
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=context, initializer=be_a_worker) as pool:
+    with ProcessPoolExecutor(usable_cores(), mp_context=context, initializer=be_a_worker) as pool:
         for _ in pool.map(_make_chunk, *zip(*missing, strict=True)) if missing else ():  # which cancels the rest
             done += 1
             told(done * plan.chunk)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import takewhile
+from pathlib import Path
 
 from rich.console import Console
 from rich.live import Live as Display
@@ -25,6 +26,9 @@ from velora import Recognizer
 def record(arguments: argparse.Namespace) -> int:
     """Record until the source ends, for `--seconds`, or until interrupted. Raises StreamError and ModelError."""
     recognizer = None if arguments.model is None else load_model(arguments)
+    for given in filter(None, (arguments.source, arguments.rgb)):
+        if arguments.out.exists() and Path(given).exists() and arguments.out.samefile(given):
+            raise ValueError(f"{arguments.out} is what is to be recorded: choose another name")
     with open_feed(arguments, arguments.source) as source, ExitStack() as stack:
         tee = Tee(source)
         recorder, progress = Recorder(tee), Progress(tee, arguments.seconds)

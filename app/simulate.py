@@ -27,6 +27,13 @@ def simulate(arguments: argparse.Namespace) -> int:
     out: Path = arguments.out
     if out.is_dir() or not out.name:
         raise ValueError(f"{out}: is a folder; --out takes the name of a file in it")
+    if arguments.layout != "recordings":
+        raise ValueError("--layout is for a set of scenes: add --scenes N")
+    for path in (out, labels_of(out)):
+        if path.exists() and Path(arguments.scene).exists() and path.samefile(arguments.scene):
+            raise ValueError(f"{path} is the video itself: choose another name")
+        if path.exists() and not arguments.force:
+            raise ValueError(f"{path} is there already: choose another name, or say --force")
     if arguments.scene == "cards":
         _simulate_cards(out, arguments)
     else:

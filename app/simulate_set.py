@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import os
 import shutil
 import sys
 import tempfile
@@ -26,6 +25,7 @@ from rich.progress import Progress
 from app.pool import be_a_worker
 from app.simulate import write_labels
 from streams import Sample, open_source, synchronize, write_aedat4
+from streams.cores import usable_cores
 from streams.files import naming, remove_abandoned, replaced_when_whole
 from streams.simulation.cards import LABELS, SENSOR
 from streams.simulation.scenes import SECONDS, CardScene, scene
@@ -45,7 +45,7 @@ def simulate_set(arguments: argparse.Namespace) -> int:
     scenes = _scenes(arguments)
     _begin(out, arguments)
     make = make_images if arguments.layout == "images" else make_recording
-    workers, context = min(os.cpu_count() or 1, len(scenes)), multiprocessing.get_context("spawn")
+    workers, context = min(usable_cores(), len(scenes)), multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=be_a_worker) as pool:
         waiting = [pool.submit(make, scene, out) for scene in scenes]
         try:
@@ -67,9 +67,9 @@ def simulate_set(arguments: argparse.Namespace) -> int:
 
 def _scenes(arguments: argparse.Namespace) -> list[CardScene]:
     """The scenes of all splits; the same that `--data cards` trains and evaluates on, with seed 0."""
-    for option in ("ranks", "lamp", "grey"):
+    for option in ("ranks", "lamp", "grey", "sensor", "force"):
         if getattr(arguments, option):
-            raise ValueError(f"--{option} is for a single recording: scenes of a set differ in all of that")
+            raise ValueError(f"--{option} is for a single recording")
     count, first = arguments.scenes, arguments.seed * _APART
     ends = [0, *(round(share * count) for share in _SHARES)]
     return [

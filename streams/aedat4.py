@@ -42,7 +42,7 @@ _COUNT = struct.Struct("<I")
 _STORED_DTYPE = np.dtype([("t", np.uint64), ("x", np.uint16), ("y", np.uint16), ("p", np.uint8)], align=True)
 PACKET_HEADER = struct.Struct("<ii")  # stream, size of the payload
 #: What decoding bytes from strangers may raise (LZ4 raises RuntimeError).
-DECODE_ERRORS = (ValueError, RuntimeError, zstandard.ZstdError, MemoryError)
+DECODE_ERRORS = (ValueError, RuntimeError, zstandard.ZstdError)
 
 #: One packet of a file: where its payload starts, its stream, its size, and what the table says of its content
 #: (-1 where there is no table).

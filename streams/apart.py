@@ -102,7 +102,7 @@ class Apart:
         try:
             process, head = self._opened(IDLE.take(), request)
         except WorkerEnded as ended:
-            raise RecordingError(f"{self._path}: {ended}") from None
+            raise ended.of(self._path) from None
         except OSError as error:
             raise RecordingError(f"{self._path}: cannot be read: no process starts for it ({error.strerror})") from None
         self._check(process, head)
@@ -143,7 +143,7 @@ class Apart:
         except WorkerEnded as ended:
             if self._process is None:  # closed meanwhile
                 return [], True
-            raise RecordingError(f"{self._path}: {ended}") from None
+            raise ended.of(self._path) from None
         if "fault" in head:
             raise self._fault(head)
         self._count(head)

@@ -10,3 +10,7 @@ class StreamError(Exception):
 
 class RecordingError(StreamError):
     """A recording is missing, unreadable, of another format, or holds nothing to show."""
+
+
+class CutShortError(RecordingError):
+    """Reading was ended by something else than the recording, perhaps: memory ran out, or it took too long."""

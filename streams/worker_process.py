@@ -13,8 +13,10 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from mmap import mmap
+from pathlib import Path
 from typing import Any
 
+from streams.errors import CutShortError, RecordingError
 from streams.parcels import Parcel, receive
 
 _START_S, _END_S = 60.0, 5.0
@@ -29,9 +31,13 @@ _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "OPENCV_FFM
 class WorkerEnded(Exception):
     """It has ended, or was ended; why, in words that follow the name of a file."""
 
-    def __init__(self, why: str, *, hung: bool = False) -> None:
+    def __init__(self, why: str, *, hung: bool = False, killed: bool = False) -> None:
         super().__init__(why)
-        self.hung = hung
+        self.hung, self.killed = hung, killed
+
+    def of(self, path: Path) -> RecordingError:
+        """The error of a file: of one that may be sound, where the process hung or was killed."""
+        return (CutShortError if self.hung or self.killed else RecordingError)(f"{path}: {self}")
 
 
 class WorkerProcess:
@@ -124,7 +130,9 @@ class WorkerProcess:
         if self._overdue or code in TOO_LONG:
             return WorkerEnded("its decoder hung, and was ended; copy the file again, or leave it out", hung=True)
         how = signal.Signals(-code).name if code is not None and -code in set(signal.Signals) else f"code {code}"
-        return WorkerEnded(f"its decoder crashed ({how}); copy the file again, or leave it out")
+        killed = how == "SIGKILL"  # as by a system that runs out of memory
+        fix = "make room in memory, or leave the file out" if killed else "copy the file again, or leave it out"
+        return WorkerEnded(f"its decoder {'was killed' if killed else 'crashed'} ({how}); {fix}", killed=killed)
 
 
 class Idle:

@@ -63,9 +63,10 @@ def read_results(folder: Path, *, strict: bool) -> Results:
         raise ValueError(f"{folder}: holds nothing that `velora label --out` wrote ({BOOKS}/notes); check the path")
     labelled = {note.recording: Labelled(note) for note in sorted(notes, key=lambda note: note.recording)}
     results = Results(folder, read_run(folder / RUN), [], [], [])
+    by_name = {storable(name): found for name, found in labelled.items()}
     for own in labelled.values():
         if not own.note.failed:
-            _add_rows(own, folder, labelled, results.strangers, strict)
+            _add_rows(own, folder, by_name, results.strangers, strict)
     for own in labelled.values():
         own.rows.sort(key=lambda row: (row.start_us, row.end_us, row.label))
         if own.note.failed and not own.rows:
@@ -75,9 +76,7 @@ def read_results(folder: Path, *, strict: bool) -> Results:
     return results
 
 
-def _add_rows(
-    own: Labelled, folder: Path, labelled: Mapping[str, Labelled], strangers: list[str], strict: bool
-) -> None:
+def _add_rows(own: Labelled, folder: Path, by_name: Mapping[str, Labelled], strangers: list[str], strict: bool) -> None:
     """Deal out the rows of a label file: to its recording, or to the others that it names."""
     path = folder / own.note.labels_file
     try:
@@ -94,7 +93,6 @@ def _add_rows(
         if strict:
             raise ValueError(own.trouble)
         return
-    by_name = {storable(other): found for other, found in labelled.items()}
     for row in rows:
         meant = _meant(own, row.recording, by_name)
         if meant is None:

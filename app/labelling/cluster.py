@@ -22,9 +22,11 @@ from typing import Any
 
 from app.labelling.engine import Facts, Headway
 from app.labelling.inputs import Recording
+from app.labelling.ledger import LOCK
+from app.labelling.lock import seal_of
 from app.labelling.notes import Note
 from app.labelling.ray_driver import Failed, Going, Message, Ready, Wanted, drive
-from app.labelling.settings import Settings
+from app.labelling.settings import FILES, Settings
 from app.labelling.storage import is_far
 from app.scratch import own_scratch
 from streams.endings import FROM_TERMINALS, deaf_to
@@ -78,7 +80,10 @@ class Cluster:
         """See `Engine`. Raises ValueError for what concerns all recordings."""
         if not recordings or self._stopped.is_set():
             return
-        self._link.send(list(recordings))
+        try:
+            self._link.send(list(recordings))
+        except OSError:
+            raise self._has_ended() from None
         while not self._stopped.is_set():
             if self._link.poll(_LISTEN_S):
                 message = self._next()
@@ -115,10 +120,13 @@ class Cluster:
         try:
             message: Message = self._link.recv()
         except (EOFError, OSError):
-            raise ValueError(f"Ray has ended unforeseen: {self._last_words()}") from None
+            raise self._has_ended() from None
         if isinstance(message, Failed):
             raise ValueError(message.reason)
         return message
+
+    def _has_ended(self) -> ValueError:
+        return ValueError(f"Ray has ended unforeseen: {self._last_words()}")
 
     def _last_words(self) -> str:
         try:
@@ -139,13 +147,13 @@ class Cluster:
 
 def _anywhere(settings: Settings) -> Settings:
     """The same settings for processes that have another current folder."""
-    model = {name: _absolute(value) for name, value in settings.model.items()}
+    model = {name: _absolute(value) if name in FILES else value for name, value in settings.model.items()}
     out = settings.out if is_far(settings.out) else Path(os.path.abspath(settings.out))
-    return dataclasses.replace(settings, out=out, model=model)
+    return dataclasses.replace(settings, out=out, model=model, seal=seal_of(out / LOCK))
 
 
 def _absolute(value: Any) -> Any:
-    """A path if it is one, else what it was."""
-    if isinstance(value, str | Path) and value != "" and os.path.exists(value):
+    """A path if it is one, else what it was: "demo" is the model of that name, also beside such a folder."""
+    if isinstance(value, str | Path) and str(value) not in ("", "demo") and os.path.exists(value):
         return type(value)(os.path.abspath(value))
     return value

@@ -6,7 +6,6 @@ Either takes recordings and gives notes, in the order in which they are finished
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from typing import Any, Protocol
 from app.labelling.inputs import Recording
 from app.labelling.notes import Note
 from app.labelling.settings import Settings
+from streams.cores import usable_cores
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,4 +84,4 @@ def engine_for(arguments: argparse.Namespace, settings: Settings) -> AbstractCon
 
 def default_jobs() -> int:
     """Processes that read ahead: one less than there are cores."""
-    return max(1, (os.cpu_count() or 1) - 1)
+    return max(1, usable_cores() - 1)

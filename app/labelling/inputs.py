@@ -80,6 +80,8 @@ def _lines(listed: Path) -> list[str]:
 
 def _expand(text: str, out: Path, others: Counter[str], *, listed: bool = False) -> Iterator[tuple[Path, Path]]:
     """What one input means: pairs of a folder and a recording below it, both absolute."""
+    if not text.strip():
+        raise ValueError("an input is an empty text: give a file, a folder or a pattern")
     text = text.removeprefix("hardvs:") if not os.path.exists(text) else text
     if is_url(text) and is_far(far := place(text)):
         yield from expand_far(far, out, others, listed=listed)

@@ -32,6 +32,14 @@ def locked(file: Path) -> AbstractContextManager[None]:
     return locked_far(file)
 
 
+def seal_of(file: Path) -> str:
+    """What a lock that is a file says now; empty where nobody holds it, and for far storage."""
+    try:
+        return file.read_text(encoding="utf-8") if isinstance(file, Path) else ""
+    except OSError:
+        return ""
+
+
 def owner() -> str:
     """This process, in words."""
     return f"process {os.getpid()} on {platform.node()} since {datetime.now():%Y-%m-%d %H:%M:%S}"
@@ -57,6 +65,7 @@ def _locked_here(file: Path) -> Iterator[None]:
             held.truncate(0)
             held.write(f"{owner()}\n")
             held.flush()
+            os.fsync(held.fileno())  # that other machines see it
             yield
         finally:
             with contextlib.suppress(OSError):

@@ -9,13 +9,14 @@ import dataclasses
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
-from app.labelling.inputs import Recording
+from app.labelling.inputs import Found, Recording
 from app.labelling.storage import (
     contents_below,
     fingerprint,
@@ -122,8 +123,7 @@ def _fits(own: dataclasses.Field[Any], value: object) -> bool:
 
 def _stays(name: str) -> bool:
     """Whether a path stays below the folder that it is relative to: somebody else may have written the note."""
-    parts = re.split(r"[/\\]", name)
-    return ".." not in parts and not (len(parts) > 1 and not parts[0])
+    return ".." not in re.split(r"[/\\]", name) and not PurePath(name).anchor and not name.startswith("\\\\")
 
 
 def failed_note(recording: Recording, model: str, settings: str, reason: str) -> Note:
@@ -196,3 +196,14 @@ def why_again(recording: Recording, out: Path, model: str, settings: str) -> str
         return "" if state_of(recording.path) == note.state else "it has changed"
     except OSError:
         return "it cannot be read"
+
+
+def named_as_before(found: Found, out: Path) -> Found:
+    """With the names that a run into `out` before gave to the same files: other inputs beside them may change names."""
+    if is_far(out):
+        return found
+    before = {note.source: note.recording for note in read_notes(out)}
+    names = {own: before.get(str(own.path), own.name) for own in found.recordings}
+    counts = Counter(names.values())
+    kept = (Recording(own.path, name if counts[name] == 1 else own.name) for own, name in names.items())
+    return Found(tuple(sorted(kept, key=lambda own: own.name)), found.others)

@@ -160,7 +160,9 @@ def _connect(address: str) -> None:
             socket.create_connection((there[1], int(there[2])), _KNOCK_S).close()
         ray.init(address, log_to_driver=False, **own)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        raise ValueError(f"{address}: no Ray cluster can be reached there ({_first_line(error)})") from None
+        raise ValueError(
+            f"{address}: no Ray cluster can be reached there ({' '.join(str(error).split())[:300]})"
+        ) from None
     signal.signal(signal.SIGTERM, _stop)  # Ray has put its own there
 
 

@@ -25,6 +25,8 @@ import ray
 from app.labelling.engine import Digests, Facts
 from app.labelling.inbox import Inbox
 from app.labelling.inputs import Recording
+from app.labelling.ledger import LOCK
+from app.labelling.lock import seal_of
 from app.labelling.notes import Note
 from app.labelling.settings import Settings
 from streams.files import GENERAL, reason
@@ -158,6 +160,7 @@ class _Desk:
         from velora import ModelError
 
         try:
+            _check_shared(settings)
             if not ray.get(self._register.start.remote()):
                 raise ValueError("labellers end again and again, and finish nothing: see the logs of Ray")
             with labeller_class(settings, jobs) as labeller:
@@ -188,8 +191,16 @@ class _Desk:
 def facts_of(settings: Settings) -> Facts:
     """What a labeller is on the machine where this runs. Raises what making one raises."""
     labeller_class = _prepared()
+    _check_shared(settings)
     with labeller_class(settings) as labeller:
         return dataclasses.replace(labeller.facts, engine={})
+
+
+def _check_shared(settings: Settings) -> None:
+    """Raise ValueError where the output folder is not the one of the command: its labels would be lost here."""
+    if seal_of(settings.out / LOCK) != settings.seal:
+        node = ray.util.get_node_ip_address()
+        raise ValueError(f"{node} does not see {settings.out}: choose an --out that all nodes share, or a URL")
 
 
 def _prepared() -> type[Labeller]:

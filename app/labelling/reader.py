@@ -26,7 +26,10 @@ from numpy.typing import NDArray
 from app.feed import open_feed
 from app.labelling.storage import fetched
 from streams import RenderConfig, Sample, Source, StreamError, synchronize
+from streams.errors import CutShortError
+from streams.source import kind_of
 
+_UNTOLD = ("size", "chip")  # options of kinds that do not tell it
 _ALONE = (EOFError, BrokenPipeError, ConnectionResetError)  # of a pipe whose other end, the owner, has ended
 
 
@@ -174,17 +177,23 @@ def _read(task: Task, desk: _Desk, images: NDArray[np.uint8], look: Look) -> Non
     try:
         with contextlib.ExitStack() as stack:
             here = stack.enter_context(fetched(task.path, lambda: desk.tell(None), task.scratch))
-            source = stack.enter_context(open_feed(argparse.Namespace(**look.feed), here))
+            source = stack.enter_context(open_feed(_options(look.feed, here), here))
             counts = source.counts
             _samples(source, desk, images, look, busy_s)
     except _ALONE:
         raise
     except StreamError as error:
-        failure, damaged = str(error), True
+        failure, damaged = str(error), not isinstance(error, CutShortError)
     except Exception as error:
         failure = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
     failure = failure.replace(str(here), str(task.path))
     desk.tell(Ended(Counter(counts), busy_s[0], failure, damaged))
+
+
+def _options(feed: Mapping[str, Any], path: Path) -> argparse.Namespace:
+    """Those of a recording: what is said for where it does not tell is nothing to one that does."""
+    known = kind_of(path).options
+    return argparse.Namespace(**{k: None if k in _UNTOLD and k not in known else v for k, v in feed.items()})
 
 
 def _samples(source: Source, desk: _Desk, images: NDArray[np.uint8], look: Look, busy_s: list[float]) -> None:

@@ -82,6 +82,7 @@ class Readers:
         self._jobs, self._look = jobs, look
         self._context = multiprocessing.get_context("spawn")
         self._readers: list[_Reader] = []
+        self._listened = time.monotonic()
         self._reads: dict[Recording, _Reader] = {}  # who read what is not finished yet, also after its end
 
     def __enter__(self) -> Readers:
@@ -131,6 +132,11 @@ class Readers:
 
     def messages(self, timeout_s: float) -> Iterator[tuple[Recording, Message]]:
         """What the workers have told, after waiting for something for a while."""
+        now = time.monotonic()
+        if now - self._listened > self._look.timeout_s / 2:  # all of it was stopped for a while, as by Ctrl-Z
+            for reader in self._readers:
+                reader.heard = now
+        self._listened = now
         links = {reader.link: reader for reader in self._readers}
         for link in connection.wait(list(links), timeout_s):
             assert isinstance(link, Connection)

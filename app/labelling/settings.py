@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from velora import Recognizer
 
 VERSION = 1  # of what labels and files are made like; another one, and all is done again
-_MODEL = ("model", "labels", "weights", "device", "dtype", "random_weights")
+FILES = ("model", "labels", "weights")  # of a model's options, where they are no names
+_MODEL = (*FILES, "device", "dtype", "random_weights")
 _FEED = ("size", "chip", "rgb_from", "denoise", "roi", "flip", "rotate")
 _GPU_BATCH, _CPU_BATCH = 64, 8
 
@@ -38,6 +39,7 @@ class Settings:
     format: str = "jsonl"  # of the windows
     timeout_s: float = 120.0  # after so long without a sample a recording is given up
     batch: int | None = None  # samples in a step; None: as the device likes it
+    seal: str = ""  # what the lock of `out` says: who finds another text there looks into another folder
 
     def batch_for(self, recognizer: Recognizer) -> int:
         """Samples in a step of a recogniser."""

@@ -7,6 +7,7 @@ pyarrow.dataset.dataset(sorted(glob.glob("labels/windows-*.parquet"))).to_table(
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -25,7 +26,10 @@ def remove_shards(out: Path) -> None:
 
 def write_shards(out: Path, *, many: int = MANY, rows: int = ROWS) -> int:
     """Write the windows of all finished recordings, if these are `many`; how many files that took."""
-    names = sorted(note.windows_file for note in read_notes(out) if note.windows_file.endswith(".parquet"))
+    found = sorted(note.windows_file for note in read_notes(out) if note.windows_file.endswith(".parquet"))
+    names = [name for name in found if (out / name).exists()]
+    if missing := len(found) - len(names):
+        print(f"velora: windows of {missing:,} recordings are gone, and in none of the shards", file=sys.stderr)
     if len(names) < many:
         return 0
     shards = list(_portions(out, names, rows))

@@ -322,9 +322,31 @@ def test_simulate_turns_a_video_into_a_recording_that_replays(tmp_path: Path, ca
     assert len(lines(captured.out)) == 29 - 14 and "29 samples" in captured.err
 
 
+def test_simulate_and_record_replace_nothing_unasked(tmp_path: Path, capsys, small_recording: Path) -> None:
+    from tests.streams.test_video import bar, write_video
+
+    out, video = tmp_path / "a.aedat4", write_video(tmp_path / "bar.avi", bar(8, step=2))
+    mine = out.with_name("a.labels.csv")
+    mine.write_text("by hand")
+    line = ["simulate", "cards", "--seconds", "0.2", "--out", str(out)]
+    assert main(line) == 1 and f"{mine} is there already" in capsys.readouterr().err
+    assert main([*line, "--force"]) == 0 and "recording,start_us" in mine.read_text()
+    assert main(line) == 1 and f"{out} is there already" in capsys.readouterr().err
+    before = video.read_bytes()
+    for command in (
+        ["simulate", str(video), "--out", str(video), "--force"],
+        ["record", str(small_recording), str(video), "--rgb", str(video), "--force"],
+    ):
+        assert main(command) == 1 and "choose another name" in capsys.readouterr().err
+        assert video.read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ("cards --layout images", "--layout is for a set of scenes: add --scenes N"),
+        ("nowhere.mp4 --layout images", "--layout is for a set of scenes"),
+        ("cards --scenes 3 --sensor ideal", "--sensor is for a single recording"),
         ("nowhere.mp4", "nowhere.mp4: no such file; simulate takes `cards` or a video"),
         ("cards --sensor ideal", "--sensor is for videos"),
         ("nowhere.mp4 --ranks A", "--ranks is for `simulate cards`"),

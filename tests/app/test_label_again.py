@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from app.export.results import read_results
 from app.labelling.ledger import Ledger
 from app.labelling.notes import Note
 from tests.app.conftest import write_square
-from tests.app.test_label import index, label
+from tests.app.test_label import OPTIONS, index, label, run
 
 
 def test_a_folder_that_somebody_removes_meanwhile_is_told(
@@ -172,3 +176,57 @@ def test_a_recording_that_has_moved_is_not_done_again(two: Path, tmp_path: Path)
     two.rename(tmp_path / "elsewhere")
     code, _, stderr = label(tmp_path / "elsewhere", out)
     assert (code, done_now(stderr)) == (0, 0)
+
+
+def test_the_same_files_beside_others_keep_their_names(two: Path, tmp_path: Path) -> None:
+    """Two inputs may hold files of one name, for which all are named by longer paths."""
+    out, other = tmp_path / "out", tmp_path / "other"
+    assert label(two, out)[0] == 0
+    write_square(other / "a.aedat4", 13)
+    write_square(other / "c.aedat4", 9)
+    line = ["label", str(two), str(other), "--out", str(out), *OPTIONS]
+    code, _, stderr = run(line)
+    assert (code, done_now(stderr)) == (0, 2)
+    assert set(index(out)) == {"a.aedat4", "b.aedat4", "other/a.aedat4", "other/c.aedat4"}
+    code, _, stderr = run(line)
+    assert (code, done_now(stderr)) == (0, 0)
+
+
+def test_an_input_that_is_the_output_is_said(two: Path) -> None:
+    code, _, stderr = label(two, two)
+    assert code == 1 and "is both an input and --out" in stderr
+
+
+def test_an_input_that_is_an_empty_text_is_not_this_folder(tmp_path: Path) -> None:
+    code, _, stderr = run(["label", "", "--out", str(tmp_path / "out")])
+    assert code == 1 and "an input is an empty text" in stderr
+
+
+def test_what_old_recordings_do_not_tell_is_nothing_to_those_that_do(two: Path, tmp_path: Path) -> None:
+    code, _, stderr = label(two, tmp_path / "out", "--size", "346x260", "--chip", "DVS128")
+    assert (code, done_now(stderr)) == (0, 2)
+
+
+def test_names_that_spreadsheets_and_shells_dislike_are_read_back(two: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    names = ["line\nend.aedat4", "line\u2028separator.aedat4", "\\back.aedat4", "tab\t.aedat4", 'a,b".aedat4']
+    for name, path in zip(names, list(two.iterdir()) + names[2:], strict=False):
+        write_square(two / name, 10) if isinstance(path, str) else path.rename(two / name)
+    assert label(two, out)[0] == 0
+    found = read_results(out, strict=False)
+    assert not found.strangers and all(own.rows and not own.trouble for own in found.labelled)
+    assert len(found.labelled) == len(names)
+    code, _, stderr = label(two, out)
+    assert (code, done_now(stderr)) == (0, 0)
+
+
+def test_a_run_whose_output_nobody_reads_any_more_has_not_gone_well(two: Path, tmp_path: Path) -> None:
+    code = "import sys; from app.cli import main; sys.exit(main(sys.argv[1:]))"
+    line = [sys.executable, "-c", code, "label", str(two), "--out", str(tmp_path / "out"), "--json", *OPTIONS]
+    root = Path(__file__).parents[2]
+    ours, theirs = os.pipe()
+    os.close(ours)
+    ended = subprocess.run(line, stdout=theirs, stderr=subprocess.PIPE, text=True, timeout=120, cwd=root)
+    os.close(theirs)
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1].endswith("nobody reads its output any more; the same command goes on")

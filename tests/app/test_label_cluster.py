@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 import time
@@ -15,6 +16,8 @@ from app.labelling import cluster
 from app.labelling.cluster import Cluster
 from app.labelling.engine import Digests, Facts
 from app.labelling.inputs import Recording
+from app.labelling.ledger import LOCK
+from app.labelling.lock import locked
 from app.labelling.notes import DONE, Note
 from app.labelling.ray_driver import (
     LONELY_ROUNDS,
@@ -159,3 +162,36 @@ def test_only_labellers_that_die_while_their_node_lives_are_held_against_a_recor
     assert not is_given_up(["n1"] * (TRIES - 1), alive, 2)
     assert not is_given_up(["gone", "n1", "gone", "n2"], alive, 3)
     assert is_given_up(["gone"], alive, LONELY_ROUNDS) and not is_given_up([], alive, LONELY_ROUNDS)
+
+
+def test_a_driver_that_has_ended_before_it_is_told_anything_is_one_line() -> None:
+    with driven("works") as engine:
+        engine._process.kill()
+        engine._process.join()
+        with pytest.raises(ValueError, match="Ray has ended unforeseen"):
+            list(engine.label_all(RECORDINGS))
+
+
+def test_names_of_models_are_no_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("demo", "auto", "cpu", "mine"):
+        (tmp_path / name).mkdir()
+    for model in ("demo", "mine"):
+        given = Settings(Path("out"), {"model": model, "device": "cpu", "dtype": "auto", "labels": None})
+        placed = cluster._anywhere(given)
+        own = model if model == "demo" else str(tmp_path / model)
+        assert placed.model == {"model": own, "device": "cpu", "dtype": "auto", "labels": None}
+        assert placed.out == tmp_path / "out"
+
+
+def test_a_node_with_another_folder_in_the_place_of_out_is_refused(tmp_path: Path) -> None:
+    """Its labels would be in a folder that nobody looks into."""
+    labeller = pytest.importorskip("app.labelling.ray_labeller")
+    monkeypatch = pytest.MonkeyPatch()
+    monkeypatch.setattr(labeller.ray.util, "get_node_ip_address", lambda: "10.0.0.7")
+    with monkeypatch.context(), locked(tmp_path / "here" / LOCK):
+        settings = cluster._anywhere(Settings(tmp_path / "here", {}))
+        labeller._check_shared(settings)
+        with pytest.raises(ValueError, match="10.0.0.7 does not see .*elsewhere: choose an --out that all nodes share"):
+            labeller._check_shared(dataclasses.replace(settings, out=tmp_path / "elsewhere"))
+    monkeypatch.undo()

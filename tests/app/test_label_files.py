@@ -164,7 +164,7 @@ def test_the_digest_of_settings_changes_with_what_changes_labels() -> None:
     assert len({settings.digest(recognizer) for settings in (base, *others)}) == 1 + len(others)
 
 
-def test_large_sets_in_parquet_get_shards(tmp_path: Path) -> None:
+def test_large_sets_in_parquet_get_shards(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for k in range(5):
         place = Place(tmp_path, f"{k}.aedat4")
         file = ParquetWindows(place.windows("parquet"))
@@ -182,3 +182,5 @@ def test_large_sets_in_parquet_get_shards(tmp_path: Path) -> None:
     assert told == [(f"{k}.aedat4", row) for k in range(5) for row in range(10 * k)]
     remove_shards(tmp_path)
     assert len(list(tmp_path.glob("*.parquet"))) == 5
+    Place(tmp_path, "3.aedat4").windows("parquet").unlink()
+    assert write_shards(tmp_path, many=4) == 1 and "windows of 1 recordings are gone" in capsys.readouterr().err

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +18,8 @@ from app.labelling.notes import Note
 from app.labelling.reader import Ended, Look, Message, Opened, Seen
 from app.labelling.readers import Readers
 from app.labelling.settings import Settings
-from streams import RenderConfig, open_source, synchronize
+from streams import RenderConfig, Sample, open_source, synchronize
+from streams.errors import CutShortError
 from tests.app.conftest import write_square
 from velora.preprocess import resize
 
@@ -164,3 +167,38 @@ def test_what_cannot_be_written_fails_alone(tmp_path: Path, readers_in_threads: 
     with Labeller(settings(tmp_path / "out")) as labeller:
         told = notes(labeller, recordings)
     assert told["sub/x"].failed and "sub" in told["sub/x"].reason and not told["y"].failed
+
+
+def test_a_run_that_was_suspended_goes_on(tmp_path: Path, readers_in_threads: None) -> None:
+    """As by Ctrl-Z: the clock went on, and nobody could tell anything."""
+    recording = Recording(write_square(tmp_path / "a.aedat4", 20), "a")
+    with Readers(1, dataclasses.replace(look(), timeout_s=1.0)) as readers:
+        readers.give(recording)
+        told: list[Message] = []
+        end = time.monotonic() + 60
+        while not any(isinstance(message, Ended) for message in told):
+            assert time.monotonic() < end
+            new = [message for _, message in readers.messages(0.05)]
+            readers.free(recording, [message.slot for message in new if isinstance(message, Seen)])
+            if not told and new:
+                (reader,) = readers._readers
+                reader.heard -= 100
+                readers._listened -= 100
+            told += new
+    (ended,) = [message for message in told if isinstance(message, Ended)]
+    assert not ended.failure and sum(isinstance(message, Seen) for message in told) == 20
+
+
+def test_a_decoder_that_is_killed_leaves_the_recording_to_be_tried_again(
+    tmp_path: Path, readers_in_threads: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object, **__: object) -> Iterator[Sample]:
+        with open_source(path) as source:
+            yield from itertools.islice(synchronize(source), 12)
+        raise CutShortError(f"{path}: its decoder was killed")
+
+    path = write_square(tmp_path / "a.aedat4", 20)
+    monkeypatch.setattr("app.labelling.reader.synchronize", killed)
+    with Labeller(settings(tmp_path / "out"), jobs=1) as labeller:
+        (note,) = labeller.label_all([Recording(path, "a")])
+    assert note.failed and note.reason.endswith("its decoder was killed")

@@ -19,6 +19,7 @@ import pytest
 
 from streams import RecordingError, StreamError, limits, open_source
 from streams.apart import Apart
+from streams.errors import CutShortError
 from streams.items import Item
 from streams.parcels import Parcel
 from streams.worker_process import TOO_LONG, Idle, WorkerProcess
@@ -27,7 +28,7 @@ from tests.streams.test_prophesee import FILES, write
 
 # --- what goes wrong ----------------------------------------------------------------------------------------------
 
-CRASHES = {"crash": "SIGSEGV", "abort": "SIGABRT", "be killed": "SIGKILL"}
+CRASHES = {"crash": "SIGSEGV", "abort": "SIGABRT"}
 
 
 @pytest.mark.parametrize("when", ["open", "read"])
@@ -36,6 +37,14 @@ def test_a_crash_is_told_in_one_line(opened: Open, when: str, what: str) -> None
     says = rf"made.bin: its decoder crashed \({CRASHES[what]}\); copy the file again, or leave it out$"
     with pytest.raises(RecordingError, match=says):
         _use(opened, when, what)
+    list(opened().read("items", 2))
+
+
+@pytest.mark.parametrize("when", ["open", "read"])
+def test_a_decoder_that_is_killed_is_not_the_files_fault(opened: Open, when: str) -> None:
+    says = r"made.bin: its decoder was killed \(SIGKILL\); make room in memory, or leave the file out$"
+    with pytest.raises(CutShortError, match=says):
+        _use(opened, when, "be killed")
     list(opened().read("items", 2))
 
 

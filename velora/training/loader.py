@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import signal
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from streams.cores import usable_cores
 from streams.endings import ENDINGS, deaf_to
 from velora.errors import ModelError
 
@@ -42,7 +42,7 @@ def read(loader: Iterable[Any]) -> Iterator[Any]:
 
 def workers_for(device: torch.device, processes: int) -> int:
     """Processes that read windows: one core's worth keeps a CPU fed, a GPU wants more."""
-    share = (os.cpu_count() or 1) // processes
+    share = usable_cores() // processes
     if device.type == "cpu":
         return 1 if torch.get_num_threads() > 1 else 0
     return max(1, min(8, share - 1))
