@@ -12,6 +12,7 @@ from app.cli_options import (
     add_model,
     add_page,
     duration,
+    lag_ms,
     positive_int,
     seconds,
 )
@@ -33,7 +34,7 @@ def add_live(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     live.add_argument("--hop", type=positive_int, help="samples from one label to the next (default: 1; headless)")
     live.add_argument(
         "--max-lag-ms",
-        type=float,
+        type=lag_ms,
         default=100.0,
         metavar="MS",
         help="samples that arrived longer ago when their turn comes are not recognised (default: %(default)g)",

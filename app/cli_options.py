@@ -151,6 +151,14 @@ def seconds(text: str) -> float:
     return _between(text, 0.1, 3600)
 
 
+def lag_ms(text: str) -> float:
+    """Milliseconds, more than none; inf: as long as it takes."""
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"must be more than 0, not {text}")
+    return value
+
+
 def duration(text: str) -> float:
     """Seconds, more than none."""
     value = float(text)

@@ -79,7 +79,8 @@ def _rows(recording: Recording, given: Path | None) -> tuple[LabelRow, ...] | No
             rows = read_label_rows(file)
         except OSError as error:
             raise ValueError(f"{file} cannot be read ({error.strerror}): check the path") from None
-        found = tuple(row for row in rows if Path(row.recording).name == storable(own))
+        place = f"/{storable(recording.path.as_posix())}"  # a row may name folders, too: others have such files
+        found = tuple(row for row in rows if place.endswith(f"/{row.recording.removeprefix('./')}"))
         if rows and not found:
             print(f"velora: {file} holds no labels of {storable(own)}, but of others", file=sys.stderr)
         return found

@@ -97,7 +97,7 @@ class Link:
             if abs(item.t_start_us - self._before) < abs(item.t_start_us - self._reached):
                 return self.epoch - 1
             self._before = None
-        if item.t_start_us < self._reached - _RESET_US:
+        if item.t_end_us < self._reached - _RESET_US:  # not its start: an exposure may be long
             self.epoch, self._reached = self.epoch + 1, item.t_end_us
         self._reached = max(self._reached, item.t_end_us)
         return self.epoch

@@ -31,9 +31,11 @@ from streams.errors import RecordingError
 from streams.files import FULL, append_whole, reason, replaced_when_whole
 from streams.items import EventImage, EventPacket, Gap, Item, RgbFrame
 from streams.source import Source, Through
+from streams.text import plain_name
 from streams.write_behind import WriteBehind
 
 _SPAN_US = 1_000_000  # of labels that are not on disk yet
+_HOLD_US = 2_000_000  # a label, until the next one
 _LATE_S = 1.0  # of a disk: beyond, it is told
 _LOOK_S = 1.0  # between two looks whether the file is still there
 _ROW_BYTES = 1_000
@@ -150,7 +152,7 @@ class Tee(Through):
                 raise RecordingError(f"{path} is what is to be recorded: choose another name")
             self._stop()
             try:
-                writer = write_aedat4(path, self.event_size, self.frame_size, camera=self.name)
+                writer = write_aedat4(path, self.event_size, self.frame_size, camera=plain_name(self.name))
             except OSError as error:
                 raise _unwritable(path, error) from None
             self._recording = _Recording(path, writer)
@@ -189,7 +191,8 @@ class Tee(Through):
 class LabelLog:
     """What was recognised while something was recorded, as spans: `recording,start_us,end_us,label,confidence`.
 
-    A label holds from the label before it to its own time. A row is written when the label changes, or after a second;
+    A label holds from the label before it to its own time, or from the beginning of its window where that one is more
+    than two seconds ago. A row is written when the label changes, or after a second;
     `close` joins rows of one label. Labels of which the recogniser is not sure leave no row. A full disk ends it, and
     one that takes too long, which `failure` tells. Raises RecordingError where there is such a file, or it cannot be
     written.
@@ -214,12 +217,14 @@ class LabelLog:
         """Take a prediction; they come in order of time."""
         end, before = prediction.t_end_us, self._reached
         self._reached = end
-        if before is None or not 0 < end - before <= _SPAN_US or prediction.unsure:
+        if before is None or end <= before or prediction.unsure:
             self._flush()
             return
-        if self._open and (self._open[0][2] != prediction.label or end - self._open[0][0] > _SPAN_US):
+        start = before if end - before <= _HOLD_US else max(before, prediction.t_start_us)
+        follows = self._open and self._open[-1][1] == start and self._open[-1][2] == prediction.label
+        if not follows or end - self._open[0][0] > _SPAN_US:
             self._flush()
-        self._open.append((before, end, prediction.label, prediction.confidence))
+        self._open.append((start, end, prediction.label, prediction.confidence))
 
     @property
     def failure(self) -> str:

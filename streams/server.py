@@ -24,6 +24,7 @@ from streams.errors import StreamError
 from streams.items import EventImage, EventPacket, Gap, RgbFrame
 from streams.player import Clock
 from streams.source import JUMP_US, Source
+from streams.text import plain_name
 
 QUEUE_BYTES = 8 << 20  # of one client
 PATIENCE_S = 30.0  # with a client that takes nothing: it may be gone without a word
@@ -93,7 +94,7 @@ class Server:
         self._stopped, self._changed = threading.Event(), threading.Lock()
         sizes = {EventPacket: source.event_size, RgbFrame: source.frame_size}
         headers = {
-            kind: encode_stream_header(kind, size, _COMPRESSION, source.name)
+            kind: encode_stream_header(kind, size, _COMPRESSION, plain_name(source.name))
             for kind, size in sizes.items()
             if size is not None
         }

@@ -11,3 +11,8 @@ def printable(text: str, instead: str = "?") -> str:
 def storable(name: str) -> str:
     """A name of a file as a text that can be stored: bytes that are no UTF-8 are spelled out."""
     return name.encode("utf-8", "backslashreplace").decode()
+
+
+def plain_name(name: str) -> str:
+    """A name of a file as a header takes it, in which a camera's name stands."""
+    return printable(storable(name))

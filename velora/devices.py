@@ -31,9 +31,10 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
             raise ValueError(f"unknown dtype {name!r}: use auto, fp32 or bf16")
         return _DTYPES[name]
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    fast = device.type == "cpu" and cpu_has_bf16()
-    return torch.bfloat16 if fast else torch.float32
+        with torch.cuda.device(device):
+            fast = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if fast else torch.float32
+    return torch.bfloat16 if device.type == "cpu" and cpu_has_bf16() else torch.float32
 
 
 def cpu_has_bf16() -> bool:

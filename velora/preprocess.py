@@ -55,6 +55,7 @@ def _check(images: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]) -> None:
 
 
 def _resize(image: NDArray[np.uint8], size: int) -> Tensor:
+    image = np.ascontiguousarray(image)  # torch takes none that is reversed, as OpenCV's BGR often is
     if image.shape[:2] == (size, size):
         return torch.tensor(image).permute(2, 0, 1).unsqueeze(0)
     pixels = torch.tensor(image).permute(2, 0, 1).unsqueeze(0)  # [1, 3, H, W], of bytes: torch has a fast way for these

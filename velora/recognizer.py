@@ -108,11 +108,17 @@ class Recognizer:
         with self._lock, torch.inference_mode():
             watch = Stopwatch(self.device)
             images = self._images([sample for _, sample in pairs])
-            plans = [session.admit(sample, own) for (session, sample), own in zip(pairs, images, strict=True)]
-            self._encode(plans)
-            watch.mark()
-            logits = self._fuse(plans)
-            watch.mark()
+            kept = {session: session.window_now() for session, _ in pairs}
+            try:
+                plans = [session.admit(sample, own) for (session, sample), own in zip(pairs, images, strict=True)]
+                self._encode(plans)
+                watch.mark()
+                logits = self._fuse(plans)
+                watch.mark()
+            except BaseException:  # as of a device without memory: each alone may go well
+                for session, window in kept.items():
+                    session.restore(window)
+                raise
         rows = iter(logits)
         due = {k: next(rows) for k, plan in enumerate(plans) if plan.window}
         failed = [k for k, row in due.items() if not torch.isfinite(row).all()]
@@ -154,17 +160,20 @@ class Recognizer:
     def _sent(self, *pairs: Sequence[tuple[int, int]]) -> list[Tensor]:
         """Pairs of numbers as int64 [n, 2] on the device, by one copy for which nobody waits."""
         flat = torch.tensor([pair for own in pairs for pair in own], pin_memory=self.device.type == "cuda").view(-1, 2)
-        return list(torch.split(flat.to(self.device, non_blocking=True), [len(own) for own in pairs]))
+        sent = flat.to(self.device, non_blocking=flat.is_pinned())  # else it may be gone before it was read
+        return list(torch.split(sent, [len(own) for own in pairs]))
 
     @cached_property
     def _encodings(self) -> Function:
         """Codes [P + D, N, d] of images uint8 [F, 2, 3, S, S]: see `encodings`."""
-        return self._replayed(lambda images, still, motion: encodings(self.model, images, still, motion))
+        model = self.model  # not self: what nobody holds any more would wait for the collector of cycles
+        return self._replayed(lambda images, still, motion: encodings(model, images, still, motion))
 
     @cached_property
     def _fusion(self) -> Function:
         """Logits float32 [B, C] of encodings pooled over time."""
-        return self._replayed(lambda *pooled: self.model.fuse(*pooled, *[None] * (3 - len(pooled))).float())
+        model = self.model
+        return self._replayed(lambda *pooled: model.fuse(*pooled, *[None] * (3 - len(pooled))).float())
 
     def _replayed(self, function: Function) -> Function:
         """The same by CUDA graphs, on devices that have them; streams with towers of their own need to be sorted."""

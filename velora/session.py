@@ -119,7 +119,7 @@ class Session:
             for frame in self._frames.values():
                 frame.codes.clear()
                 frame.images = frame.images.to(recognizer.device)
-            if (theirs.frames, theirs.rendering) != (ours.frames, ours.rendering):
+            if any(getattr(theirs, name) != getattr(ours, name) for name in ("frames", "rendering", "exposure_us")):
                 self.clear()
 
     def clear(self) -> None:
@@ -127,6 +127,14 @@ class Session:
         self._stride = self._wanted_stride
         self._frames: dict[int, Frame] = {}  # by index, rising
         self._earliest: int | None = None  # no label before this index; None: at the first full window
+
+    def window_now(self) -> tuple[object, ...]:
+        """What `restore` takes."""
+        return self._stride, dict(self._frames), self._earliest
+
+    def restore(self, window: tuple[object, ...]) -> None:
+        """Be as when `window_now` was asked: a step has failed."""
+        self._stride, self._frames, self._earliest = window  # type: ignore[assignment]
 
     @property
     def _length(self) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 
 from app.export.items import Export, Span, Tool
 from streams.files import replaced_when_whole
+from streams.text import storable
 
 _README = """\
 Labels for FiftyOne (https://docs.voxel51.com), {count:,} recordings.
@@ -40,7 +41,7 @@ class FiftyOne(Tool):
         _write(out / "recordings.json", {item.key: item.recording for item in export.items})
 
     def readme(self, out: Path, export: Export) -> str:
-        return _README.format(count=len(export.items), folder=str(out.absolute()))
+        return _README.format(count=len(export.items), folder=storable(str(out.absolute())))
 
 
 def _detection(span: Span, places: dict[str, int]) -> dict[str, Any]:

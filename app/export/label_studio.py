@@ -17,6 +17,7 @@ from app.export.items import Export, Item, Span, Tool
 from app.film.film import Clock
 from app.label_colours import hex_colour
 from streams.files import replaced_when_whole
+from streams.text import storable
 
 CONTROL, VIDEO = "label", "video"  # names in the configuration
 _TREMBLE = 0.1  # of a picture, by which moments of a camera are off
@@ -56,7 +57,7 @@ class LabelStudio(Tool):
 
     def readme(self, out: Path, export: Export) -> str:
         root = out.absolute()
-        return _README.format(count=len(export.items), root=_quoted(root), videos=root / self.videos)
+        return _README.format(count=len(export.items), root=_quoted(root), videos=storable(str(root / self.videos)))
 
     def _task(self, item: Item, export: Export) -> dict[str, Any]:
         data = {
@@ -120,7 +121,7 @@ def _region(number: int, span: Span, clock: Clock) -> dict[str, Any]:
 
 def _quoted(path: Path) -> str:
     """For a shell."""
-    return "'" + str(path).replace("'", "'\\''") + "'"
+    return "'" + storable(str(path)).replace("'", "'\\''") + "'"
 
 
 def _write(path: Path, text: str) -> None:

@@ -55,6 +55,8 @@ class Look:
         }
         if self.feed.get("rgb") and Path(self.feed["rgb"]).exists():
             told["rgb"] = state_of(Path(self.feed["rgb"]))
+        if self.feed.get("rgb_homography"):
+            told["rgb_homography"] = state_of(Path(self.feed["rgb_homography"]))
         parsed: dict[str, Any] = json.loads(json.dumps(told))
         return parsed
 

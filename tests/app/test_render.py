@@ -15,6 +15,8 @@ import pytest
 from app.film.film import beside, read_film
 from app.film.make import Look, clock_of
 from app.label_file import LabelRow, write_label_rows
+from app.labelling.inputs import Recording
+from app.render_video import _rows
 from streams import write_aedat4
 from streams.aedat4_reader import Aedat4Reader
 from streams.items import EventPacket
@@ -166,6 +168,12 @@ class TestLabels:
         write_label_rows(tmp_path / "all.csv", rows)
         labels, _ = self.bands(rendered(tmp_path, "--labels", tmp_path / "all.csv")[0])
         assert [k for k in range(1, 20) if np.abs(labels[k] - labels[k - 1]).max() > 60] == [3, 9]
+
+    def test_recordings_of_one_name_in_several_folders_have_their_own(self, tmp_path: Path) -> None:
+        rows = [LabelRow(f"{folder}/a.aedat4", at(0), at(9), folder) for folder in ("one", "two")]
+        write_label_rows(tmp_path / "all.csv", [*rows, LabelRow("a.aedat4", at(9), at(12), "any")])
+        found = Recording(tmp_path / "two" / "a.aedat4", "a.aedat4")
+        assert [row.label for row in _rows(found, tmp_path / "all.csv") or ()] == ["two", "any"]
 
     def test_none_where_there_are_none_or_none_are_wanted(self, tmp_path: Path) -> None:
         bare = pictures(rendered(tmp_path)[0])

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
+import numpy as np
 import pytest
 import torch
 
-from app.shared_step import SharedStep, Switch
+from app.shared_step import SharedStep, Switch, _Push, _step
 from streams import Sample
 from tests.app.fakes import FakeRecognizer, FakeSession, sample
 from velora import load_recognizer
 from velora.errors import NotFiniteError
+from velora.recognizer import Recognizer
+from velora.session import Plan
 
 
 class Slow(FakeRecognizer):
@@ -135,3 +139,25 @@ def test_it_can_be_exchanged_before_it_is_opened() -> None:
     switch = Switch(FakeRecognizer(), SharedStep())
     switch.use(other)
     assert switch.open(stride=2)._opened().recognizer is other
+
+
+def test_a_batch_that_fails_costs_no_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a device has memory for one stream's images, and not for those of two."""
+    recognizer = load_recognizer("demo", device="cpu", dtype="fp32")
+    encode = Recognizer._encode
+
+    def short_of_memory(own: Recognizer, plans: Sequence[Plan]) -> None:
+        if len(plans) > 1:
+            raise torch.OutOfMemoryError("no memory")
+        encode(own, plans)
+
+    monkeypatch.setattr(Recognizer, "_encode", short_of_memory)
+    images = np.random.default_rng(0).integers(0, 256, (12, 2, 8, 8, 3), np.uint8)
+    sessions, labels = [recognizer.open(), recognizer.open()], 0
+    for k, (a, b) in enumerate(images):
+        one = Sample(k, k, k + 1, a, b, sample(0).events, True, True, k == 0)
+        pushes = [_Push(session, one) for session in sessions]
+        _step(recognizer, pushes)
+        assert all(push.error is None for push in pushes)
+        labels += sum(push.prediction is not None for push in pushes)
+    assert labels == 2 * (12 - 7)

@@ -9,9 +9,10 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 
+import numpy as np
 import pytest
 
-from streams import EventPacket, StreamError, open_source
+from streams import EventPacket, RgbFrame, StreamError, open_source
 from streams import link as link_module
 from tests.streams.fake_server import EVENTS_HEADER, events_at, free_ports, packed, saying
 
@@ -94,3 +95,11 @@ def test_too_many_events_are_thinned_by_whole_packets(monkeypatch: pytest.Monkey
     left_out = client.counts["packets of events left out, since too many came"]
     assert 300 <= left_out < 400
     assert sum(len(item.events) for item in items) == pytest.approx(500 * (400 - left_out), abs=500)
+
+
+def test_a_long_exposure_is_no_clock_that_begins_anew() -> None:
+    """Events and frames of one socket: what a frame shows began long before the newest events."""
+    link = link_module.Link.__new__(link_module.Link)
+    link.epoch, link._reached, link._before = 0, 1_000_000, None
+    assert link.epoch_of(RgbFrame(820_000, 980_000, np.zeros((4, 4, 3), np.uint8))) == 0
+    assert link.epoch_of(RgbFrame(20_000, 180_000, np.zeros((4, 4, 3), np.uint8))) == 1

@@ -327,6 +327,7 @@ class Said:
     label: str
     confidence: float = 0.5
     unsure: bool = False
+    t_start_us: int = 0
 
 
 def test_labels_are_spans_that_are_on_disk_within_a_second(tmp_path: Path) -> None:
@@ -360,7 +361,27 @@ def _reaches(labels: Path, time_us: int) -> bool:
 def test_a_label_that_follows_a_gap_does_not_reach_back_over_it(tmp_path: Path) -> None:
     log = LabelLog(tmp_path / "a.aedat4")
     for t in (1_000_000, 1_100_000, 9_000_000, 9_100_000, 500_000, 600_000):
-        log.add(Said(t, "ace"))
+        log.add(Said(t, "ace", t_start_us=t - 300_000))
     log.close()
     spans = [line.split(",")[1:3] for line in log.path.read_text().splitlines()[1:]]
-    assert spans == [["1000000", "1100000"], ["9000000", "9100000"], ["500000", "600000"]]
+    assert spans == [["1000000", "1100000"], ["8700000", "9100000"], ["500000", "600000"]]
+
+
+def test_labels_that_are_rare_are_kept(tmp_path: Path) -> None:
+    """Of a slow model, or with a long hop: each says what its own window showed."""
+    log = LabelLog(tmp_path / "a.aedat4")
+    for k, end_us in enumerate((0, 1_200_000, 2_400_000, 9_000_000)):
+        log.add(Said(end_us, "ace" if k < 3 else "ten", t_start_us=end_us - 1_000_000))
+    log.close()
+    rows = [line.split(",")[1:4] for line in log.path.read_text().splitlines()[1:]]
+    assert rows == [["0", "2400000", "ace"], ["8000000", "9000000", "ten"]]
+
+
+def test_a_source_of_an_odd_name_can_be_recorded(small_recording: Path, tmp_path: Path) -> None:
+    odd = tmp_path / "at 5\u202fPM.aedat4"
+    odd.write_bytes(small_recording.read_bytes())
+    with Tee(open_source(odd)) as tee:
+        tee.start(tmp_path / "b.aedat4")
+        list(tee)
+    with open_source(tmp_path / "b.aedat4") as source:
+        assert source.event_size is not None

@@ -291,3 +291,10 @@ def test_what_leads_to_a_place_that_is_sought_fills_the_window_and_is_not_shown(
     assert sink.predictions == ["label 115"]
     wanted = [101, 108, 115] if policy is LATEST else list(range(101, 116))
     assert [s.index for s in model.taken] == wanted and model.taken[0].discontinuity
+
+
+def test_windows_are_spread_so_far_and_no_further() -> None:
+    pace = Pace(600)
+    for _ in range(100):
+        pace.update(drops=1, busy_s=1.0, elapsed_s=1.0)
+    assert pace.stride == 600
