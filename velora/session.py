@@ -105,7 +105,7 @@ class Session:
         """Go on with another recogniser of the same backbone, such as other adapters on the tower in use.
 
         The window's images stay and are encoded anew, once, with the next sample, so that its prediction is what that
-        recogniser would have said had it seen them all; where it was trained on windows of another length, or on event
+        recogniser would have said had it seen the same images; where it was trained on windows of another length, or on event
         images rendered otherwise, a new window starts. The stride stays. Raises ModelError for another backbone.
         """
         with self.lock:
@@ -119,7 +119,7 @@ class Session:
             for frame in self._frames.values():
                 frame.codes.clear()
                 frame.images = frame.images.to(recognizer.device)
-            if any(getattr(theirs, name) != getattr(ours, name) for name in ("frames", "rendering", "exposure_us")):
+            if (theirs.frames, theirs.rendering) != (ours.frames, ours.rendering):
                 self.clear()
 
     def clear(self) -> None:
