@@ -105,8 +105,8 @@ class Session:
         """Go on with another recogniser of the same backbone, such as other adapters on the tower in use.
 
         The window's images stay and are encoded anew, once, with the next sample, so that its prediction is what that
-        recogniser would have said had it seen the same images; where it was trained on windows of another length, or on event
-        images rendered otherwise, a new window starts. The stride stays. Raises ModelError for another backbone.
+        recogniser would have said had it seen the same images; where it was trained on windows of another length, or on
+        event images rendered otherwise, a new window starts. The stride stays. Raises ModelError for another backbone.
         """
         with self.lock:
             ours, theirs = self._recognizer.config, recognizer.config
