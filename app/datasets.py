@@ -37,7 +37,7 @@ from streams.image_folder import image_pairs, span_of
 from streams.simulation.cards import LABELS
 from streams.simulation.scenes import CardScene, scene
 from streams.text import printable
-from velora.config import MAX_LABELS, check_labels
+from velora.config import MAX_LABELS, check_label, check_labels
 from velora.training.clips import ClipSet, Span
 
 SPLITS = ("train", "val", "test")
@@ -241,6 +241,7 @@ def _read_labels(folder: Path, labels: Sequence[str] | None) -> dict[Path, list[
         for row in read_label_rows(file):
             try:
                 place = _inside(folder, row.recording)
+                check_label(row.label)
                 if labels is not None and row.label not in labels:
                     raise ValueError(f"the model has no label {row.label!r}: train with --new-labels")
             except ValueError as error:

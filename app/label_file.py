@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,6 @@ from typing import Any
 from streams.cells import plain
 from streams.files import replaced_when_whole
 from streams.record import HEADINGS, label_row
-from velora.config import check_label
 
 _LARGEST_TEXT, _MOST_LINES = 1 << 24, 500_000  # bytes and lines, which take seconds and a few hundred MB of memory
 _LATEST_US = 1 << 62
@@ -88,7 +88,8 @@ def _row(cells: Mapping[Any, Any], line: int) -> LabelRow:
     check_span(start_us, end_us)
     if not label or not recording:
         raise ValueError("a span has a recording and a label")
-    return LabelRow(recording, start_us, end_us, check_label(label), _confidence(cells.get("confidence")), line)
+    alike = unicodedata.normalize("NFC", label)  # what looks alike is one label
+    return LabelRow(recording, start_us, end_us, alike, _confidence(cells.get("confidence")), line)
 
 
 def _time(name: str, cells: Mapping[Any, Any]) -> int:

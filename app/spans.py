@@ -208,6 +208,7 @@ def _read(path: Path, name: str) -> tuple[LabelSpan, ...]:
 
 
 def _check(row: LabelRow, before: LabelRow | None, name: str) -> None:
+    check_label(row.label)
     if row.recording != name:
         raise ValueError(f"it is of {row.recording!r}, not of {name}")
     if before is not None and row.start_us < before.end_us:

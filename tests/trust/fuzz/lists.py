@@ -18,21 +18,22 @@ from tests.trust.fuzz.labels import encodings
 from tests.trust.fuzz.mutations import ANY_BYTES, Harm, of_files
 from tests.trust.fuzz.routes import line
 
-_CLIPS = ("walk/walk_1", "walk/walk_2", "sit down/sit_1", "sit down/sit_2")
+_TRAIN = ("walk/walk_1", "walk/walk_2", "sit down/sit_1", "sit down/sit_2")
+_VAL, _TEST = ("walk/walk_3", "sit down/sit_3"), ("walk/walk_4",)
 _CLASSES = "classes.txt"
 _LONGEST = 800  # characters, at which the program cuts what it says
 
 
 def seeds(folder: Path) -> Sequence[Case]:
     """With and without the names of classes, and those names themselves."""
-    lists = {"train_label.txt": _lines(_CLIPS), "test_label.txt": _lines(_CLIPS[:2])}
+    lists = {"train_label.txt": _lines(_TRAIN), "test_label.txt": _lines(_TEST)}
     named = {**lists, _CLASSES: b"walk\nsit down\n"}
     files = _pictures()
     return [
         Case({**files, **lists}, "train_label.txt"),
         Case({**files, **named}, "train_label.txt"),
         Case({**files, **named}, _CLASSES),
-        Case({**files, **named, "val_label.txt": _lines(_CLIPS[2:])}, "val_label.txt"),
+        Case({**files, **named, "val_label.txt": _lines(_VAL)}, "val_label.txt"),
     ]
 
 
@@ -42,7 +43,7 @@ def _lines(clips: Sequence[str]) -> bytes:
 
 def _pictures() -> Mapping[str, bytes]:
     pixels = np.random.default_rng(0).integers(0, 256, (26, 34, 3), np.uint8)
-    names = [(clip, clip.rpartition("/")[2]) for clip in _CLIPS]
+    names = [(clip, clip.rpartition("/")[2]) for clip in (*_TRAIN, *_VAL, *_TEST)]
     return {
         f"{clip}/{name}_{kind}/{number:08d}.png": picture(pixels, "png")
         for clip, name in names
