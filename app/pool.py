@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 import threading
 
-from streams.endings import FROM_TERMINALS
+from streams.endings import FROM_TERMINALS, ignore
 
 
 def be_a_worker() -> None:
@@ -15,8 +14,7 @@ def be_a_worker() -> None:
 
     The processes of a pool whose parent was killed would wait for work for ever.
     """
-    for number in FROM_TERMINALS:
-        signal.signal(number, signal.SIG_IGN)
+    ignore(FROM_TERMINALS)
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent,), name="parent", daemon=True).start()

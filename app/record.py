@@ -26,9 +26,9 @@ from velora import Recognizer
 def record(arguments: argparse.Namespace) -> int:
     """Record until the source ends, for `--seconds`, or until interrupted. Raises StreamError and ModelError."""
     recognizer = None if arguments.model is None else load_model(arguments)
-    for given in filter(None, (arguments.source, arguments.rgb)):
-        if arguments.out.exists() and Path(given).exists() and arguments.out.samefile(given):
-            raise ValueError(f"{arguments.out} is what is to be recorded: choose another name")
+    frames = Path(arguments.rgb or "")  # that the source is not `out`, the recorder sees to
+    if arguments.rgb and frames.exists() and arguments.out.exists() and arguments.out.samefile(frames):
+        raise ValueError(f"{arguments.out} is what is to be recorded: choose another name")
     with open_feed(arguments, arguments.source) as source, ExitStack() as stack:
         tee = Tee(source)
         recorder, progress = Recorder(tee), Progress(tee, arguments.seconds)

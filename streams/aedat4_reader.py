@@ -111,16 +111,16 @@ class Aedat4Reader:
         return decoded
 
     def _peek(self, entry: np.void, decode: Callable[[Buffer], Decoded]) -> Decoded | None:
-        state, offset = self._state(), int(entry["offset"])
-        if self._corrupt.get(offset) == state:
+        offset = int(entry["offset"])
+        if offset in self._corrupt and self._corrupt[offset] == self._state():
             return None
         try:
             if self.cache is None:
                 return self._read(entry, decode)[0]
-            return self.cache.get((*state, offset, decode), lambda: self._read(entry, decode))
+            return self.cache.get((*self._state(), offset, decode), lambda: self._read(entry, decode))
         except DECODE_ERRORS:
             if entry["size"] >= _LARGE:  # it may have unpacked to much, in vain, and is asked for again and again
-                self._corrupt[offset] = state
+                self._corrupt[offset] = self._state()
             return None
 
     def _read(self, entry: np.void, decode: Callable[[Buffer], Decoded]) -> tuple[Decoded, int]:

@@ -18,6 +18,12 @@ def heeded() -> list[signal.Signals]:
     return [number for number in ENDINGS if signal.getsignal(number) is not signal.SIG_IGN]
 
 
+def ignore(signals: Sequence[signal.Signals]) -> None:
+    """In a process that leaves these to its owner; in the main thread."""
+    for number in signals:
+        signal.signal(number, signal.SIG_IGN)
+
+
 @contextlib.contextmanager
 def deaf_to(signals: Sequence[signal.Signals]) -> Iterator[None]:
     """Processes that are started inside never heed these: they are for their owner, who hears them a moment later."""

@@ -16,7 +16,6 @@ import torch
 from app.bench.asked import Asked
 from app.bench.book import Book
 from app.bench.fabricated import write_recording
-from app.bench.machine import cores
 from app.bench.models import dtype_name, is_random
 from app.bench.push import from_scratch
 from app.bench.timing import timed
@@ -26,6 +25,7 @@ from app.labelling.notes import Note
 from app.labelling.settings import Settings
 from app.model import render_config
 from streams import Sample, open_source, synchronize
+from streams.cores import usable_cores
 from velora import Recognizer
 
 _FEED = {"denoise": False, "roi": None, "flip": None, "rotate": 0}
@@ -56,7 +56,7 @@ def _row(asked: Asked, book: Book, name: str, folder: Path) -> None:
     model |= {"device": asked.device, "dtype": asked.dtype}
     out = asked.folder / "labels" / Path(name).name
     recordings = find([str(folder)], None, out).recordings
-    jobs, looped = max(1, cores() - 1), _QUICK_LOOPED if asked.quick else _LOOPED
+    jobs, looped = max(1, usable_cores() - 1), _QUICK_LOOPED if asked.quick else _LOOPED
     with Labeller(Settings(out, model, _FEED, stride=1), jobs) as labeller:
         labeller.label(recordings[0])  # a worker has started, and all is warm
         recognizer = labeller.recognizer

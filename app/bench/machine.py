@@ -38,7 +38,7 @@ def machine() -> dict[str, Any]:
     )
     return {
         "cpu": _cpu(),
-        "cores": cores(),
+        "cores": usable_cores(),
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
         "amx": bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)()),
         "bf16": cpu_has_bf16(),
@@ -47,11 +47,6 @@ def machine() -> dict[str, Any]:
         "gpu": ", ".join(gpus) or ("Apple MPS" if torch.backends.mps.is_available() else None),
         "system": f"{platform.system()} {platform.machine()}",
     }
-
-
-def cores() -> int:
-    """That this process may use."""
-    return usable_cores()
 
 
 def versions() -> dict[str, str]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from streams.endings import FROM_TERMINALS
+from streams.endings import FROM_TERMINALS, ignore
 
 if TYPE_CHECKING:
     from app.bench.book import Book
@@ -103,8 +102,7 @@ class Worker:
 
 def _serve(link: Connection, work: Callable[..., Any]) -> None:
     """The process's work, until nobody asks any more."""
-    for number in FROM_TERMINALS:
-        signal.signal(number, signal.SIG_IGN)  # which is for the one that asks
+    ignore(FROM_TERMINALS)
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
     with contextlib.suppress(EOFError, OSError):
         while True:

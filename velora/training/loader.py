@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import signal
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -11,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from streams.cores import usable_cores
-from streams.endings import ENDINGS, deaf_to
+from streams.endings import ENDINGS, deaf_to, ignore
 from velora.errors import ModelError
 
 
@@ -49,5 +48,4 @@ def workers_for(device: torch.device, processes: int) -> int:
 
 
 def _heed_nothing(_: int) -> None:
-    for number in ENDINGS:
-        signal.signal(number, signal.SIG_IGN)
+    ignore(ENDINGS)

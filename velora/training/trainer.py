@@ -294,15 +294,7 @@ class Trainer:
             self._best, self.progress = state["best"], Progress(**state["progress"])
             self.spent_s = state["spent_s"]
             self.progress.spent = self._spent()
-        except (
-            RuntimeError,
-            LookupError,
-            ValueError,
-            TypeError,
-            AttributeError,
-            EOFError,
-            pickle.PickleError,
-        ) as error:
+        except _NOT_A_STATE as error:
             reason = str(error).partition("\n")[0][:200] or "it is cut off"
             raise ModelError(f"{path} cannot be resumed from ({reason}): choose another --out") from None
 
