@@ -276,11 +276,12 @@ class Actions(FolderActions):
     def taught(self, token: str, headers: Mapping[str, str]) -> dict[str, Any]:
         """What the page shows of all this: labels by hand of the recording, examples, and what may be wrong."""
         operates = self._access.operates(headers)
-        found: dict[str, Any] = {"spans": [], "spans_in": None, "examples": {}}
+        found: dict[str, Any] = {"spans": [], "spans_in": None, "can_undo": False, "examples": {}}
         try:
             found["examples"] = self._school.counts()
             book = self._book(token)
             found["spans"] = [(span.start_us, span.end_us, span.label) for span in book.spans]
+            found["can_undo"] = book.can_undo
             found["spans_in"] = str(book.path) if operates else None
         except (ValueError, OSError, StreamError) as error:
             found["no_spans"] = one_line(error, self._tab(token).viewer.address)

@@ -177,8 +177,13 @@ class Channel(Sink):
                 self.player.lead = (self.recognizer.config.frames - 1) * stride
 
     @property
+    def wanted_stride(self) -> int | None:
+        """What was asked for; None: as the recogniser was trained."""
+        return self._wanted_stride
+
+    @property
     def base_stride(self) -> int:
-        """What was asked for."""
+        """What that is in samples of the source."""
         return self._pace.base
 
     @property
@@ -270,7 +275,8 @@ class Channel(Sink):
         if (late_ms := self._delay.of(sample)) is not None:
             self.meters.arrival.add(late_ms)
         if self.timeline is None or self._began_anew(sample):
-            self.number = next(_channels)  # so that pages begin theirs anew, too
+            if self.timeline is not None:
+                self.number = next(_channels)  # so that pages begin theirs anew, too
             self.timeline = Timeline(self.player.span_us if self.player is not None else None, sample.t_start_us)
         self.timeline.add_sample(sample)
         self.stale = self.stale or sample.discontinuity

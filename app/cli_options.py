@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 
 
@@ -94,6 +95,15 @@ def add_page(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=port, help="port to serve on (default: the first free one from 7860)")
     parser.add_argument("--host", default="127.0.0.1", help="address to bind (default: %(default)s, this machine only)")
     parser.add_argument(
+        "--name",
+        dest="names",
+        type=host_name,
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="of the page behind a proxy, as browsers ask for it (repeatable)",
+    )
+    parser.add_argument(
         "--auth",
         type=Path,
         metavar="FILE",
@@ -110,6 +120,13 @@ def add_page(parser: argparse.ArgumentParser) -> None:
         "--share", action="store_true", help="a link for others, through Gradio's servers; needs --auth"
     )
     parser.add_argument("--allow-uri", action="store_true", help="addresses of cameras and feeds may be opened")
+
+
+def host_name(text: str) -> str:
+    """A name of a machine, as the Host header has it, without a port."""
+    if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no name like velora.lab")
+    return text
 
 
 def positive_int(text: str) -> int:

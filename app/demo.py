@@ -69,6 +69,7 @@ def _serve(arguments: argparse.Namespace, sources: Sequence[str]) -> int:
             host=arguments.host,
             port=arguments.port,
             share=arguments.share,
+            names=arguments.names,
             settings=settings,
             access=access,
             load_other=loader_of_others(arguments),

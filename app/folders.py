@@ -7,12 +7,15 @@ folders.told(Path("recordings/velora-labels"), order="doubt", text="walk")
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from app.export.results import Labelled, Results, read_results
+from app.label_file import LabelRow
 from app.label_report.tracks import Track, amounts_of, doubts_of, tracks_of
 from app.labelling.ledger import INDEX
 from streams.text import storable
@@ -104,13 +107,32 @@ def _sums(folder: Folder) -> dict[str, Any]:
     }
 
 
+def _drawn(track: Track) -> list[tuple[int, int, str, float | None]]:
+    """Its spans in order of time; of more than can be told apart there, those that begin at one place are one."""
+    rows, length_us = sorted(track.rows, key=lambda row: row.start_us), track.end_us - track.start_us
+    if len(rows) <= _MOST_SPANS:
+        return [(row.start_us, row.end_us, row.label, row.confidence) for row in rows]
+    places = groupby(rows, lambda row: (row.start_us - track.start_us) * _MOST_SPANS // length_us)
+    return [_joined(list(own)) for _, own in places]
+
+
+def _joined(rows: Sequence[LabelRow]) -> tuple[int, int, str, float | None]:
+    """One span for all, under the label that takes most of their time, as sure as the least sure."""
+    lasted: Counter[str] = Counter()
+    for row in rows:
+        lasted[row.label] += row.end_us - row.start_us
+    said = (row.confidence for row in rows if row.confidence is not None)
+    return rows[0].start_us, max(row.end_us for row in rows), lasted.most_common(1)[0][0], min(said, default=None)
+
+
 def _row(track: Track) -> dict[str, Any]:
     said = [row.confidence for row in track.rows if row.confidence is not None]
     return {
         "name": track.name,
         "start_us": track.start_us,
         "end_us": track.end_us,
-        "spans": [(row.start_us, row.end_us, row.label, row.confidence) for row in track.rows[:_MOST_SPANS]],
+        "spans": _drawn(track),
+        "count": len(track.rows),
         "least": min(said, default=None),
         "corrected": track.labelled.corrected,
         "remarks": "; ".join(track.labelled.note.remarks),

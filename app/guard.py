@@ -6,6 +6,7 @@ letting its own name resolve to this machine's address (DNS rebinding).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -23,13 +24,20 @@ _SHARED = ["*.gradio.live"]  # names of Gradio's share links
 _EVERYWHERE = ("0.0.0.0", "::", "")
 
 
-def guards(host: str, access: Access, *, shared: bool = False) -> list[Middleware]:
-    """Middleware for a server bound to `host`; bound to every address, its names cannot be known and any will do."""
-    names = ["*"] if host.strip("[]") in _EVERYWHERE else ["127.0.0.1", "localhost", "[::1]", host]
-    names += _SHARED if shared else []
+def guards(host: str, access: Access, *, names: Sequence[str] = (), shared: bool = False) -> list[Middleware]:
+    """Middleware for a server bound to `host`, which a proxy also asks for by `names`.
+
+    Bound to every address without any of those, its names cannot be known and any will do.
+    """
+    known = ["127.0.0.1", "localhost", "[::1]", *names]
+    if host.strip("[]") not in _EVERYWHERE:
+        known.append(host)
+    elif not names:
+        known = ["*"]
+    known += _SHARED if shared else []
     return [
         Middleware(Told),
-        Middleware(TrustedHostMiddleware, allowed_hosts=names),
+        Middleware(TrustedHostMiddleware, allowed_hosts=known),
         Middleware(OwnSiteOnly),
         Middleware(KnownOnly, access=access),
         Middleware(UsedOnly),

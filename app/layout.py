@@ -24,6 +24,7 @@ _SCRIPTS = (
     "page_labels.js",
     "page_folder.js",
     "page_controls.js",
+    "page_again.js",
     "page_pull.js",
 )
 

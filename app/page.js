@@ -4,7 +4,16 @@
 const find = (id) => document.getElementById(id);
 const put = (node, text) => { if (node.textContent !== text) node.textContent = text; };
 const percent = (p) => `${(100 * p).toFixed(p < 0.0995 ? 1 : 0)} %`;
-const clock = (s, digits = 1) => `${Math.floor(s / 60)}:${(s % 60).toFixed(digits).padStart(3 + digits, "0")}`;
+function clock(s, digits = 1) {
+  const rounded = Number(s.toFixed(digits)), whole = Math.floor(rounded / 60);
+  return `${whole}:${(rounded - 60 * whole).toFixed(digits).padStart(3 + digits, "0")}`;
+}
+const on = (id, event, does) => find(id).addEventListener(event, does);
+const onEnter = (id, does) => on(id, "keydown", (event) => {
+  if (event.key !== "Enter" || event.isComposing || event.keyCode === 229) return;  // that confirms a word being written
+  event.preventDefault();
+  does();
+});
 const wait = (ms) => new Promise((done) => setTimeout(done, ms));
 const UNREACHABLE = "No answer from velora. Is it still running? Trying again…";
 
@@ -25,11 +34,16 @@ function say(message, done = false) {  // done: good news, not a warning
 }
 
 // A control of actions.py. Changes of source and model take a while, and each waits for the one before.
-const CHANGES = ["choose", "open", "use_model", "words"];
+const CHANGES = ["choose", "open", "review", "use_model", "words"];
+const WATCHES = ["choose", "open", "review"];
 let changed = Promise.resolve();
+let way = null;  // to what is watched: the last action that led to it
 function act(name, values = {}) {
   if (!CHANGES.includes(name)) return send(name, values);
-  changed = changed.then(() => send(name, values));
+  changed = changed.then(() => send(name, values)).then((done) => {
+    if (done && WATCHES.includes(name)) way = {name, values};
+    return done;
+  });
   return changed;
 }
 
@@ -37,9 +51,14 @@ function act(name, values = {}) {
 async function send(name, values) {
   try {
     const reply = await fetch(`act/${props.value}/${name}`, {method: "POST", body: JSON.stringify(values)});
-    const {done, message} = await reply.json();
+    const text = await reply.text();
+    if (!reply.headers.get("content-type")?.includes("json")) {  // a proxy's, or of those who guard the page
+      sayHere(text.slice(0, 200) || `The server answered ${reply.status}.`);
+      return false;
+    }
+    const {done, message} = JSON.parse(text);
     if (!done && reply.ok) sayHere(message);
-    return done;
+    return Boolean(done);
   } catch {
     say(UNREACHABLE);
     return false;
@@ -48,16 +67,31 @@ async function send(name, values) {
 
 // One colour per label, the same in every session: neighbours in the list are far apart on the wheel.
 const colours = new Map();
-function colour(label) {
+function tint(label) {
   if (!colours.has(label)) {
     let hash = 0;
     for (const letter of label) hash = (hash * 31 + letter.codePointAt(0)) % 1000003;
     const place = setup.labels.indexOf(label);
     const hue = ((place < 0 ? hash : place) * 137.508) % 360;
-    colours.set(label, `hsl(${hue.toFixed(0)} 62% ${[46, 58, 38][(place < 0 ? hash : place) % 3]}%)`);
+    const light = [46, 58, 38][(place < 0 ? hash : place) % 3];
+    const ink = luminance(Math.round(hue) / 30, light / 100) > 0.179 ? "#111827" : "#fff";  // whichever stands out more
+    colours.set(label, {fill: `hsl(${hue.toFixed(0)} 62% ${light}%)`, ink});
   }
   return colours.get(label);
 }
+
+// Of a colour that is 62 % saturated, as WCAG 2 defines it; hue in twelfths of the wheel.
+function luminance(hue, light) {
+  const share = 0.62 * Math.min(light, 1 - light);
+  const [red, green, blue] = [0, 8, 4].map((start) => {
+    const k = (start + hue) % 12, value = light - share * Math.max(-1, Math.min(k - 3, 9 - k, 1));
+    return value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
+  });
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+}
+
+const colour = (label) => tint(label).fill;
+const inkOn = (label) => tint(label).ink;
 
 const remembered = (name, otherwise) => {
   try { return JSON.parse(localStorage.getItem(`velora-${name}`)) ?? otherwise; } catch { return otherwise; }

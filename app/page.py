@@ -32,6 +32,7 @@ from streams.files import reason
 
 if TYPE_CHECKING:
     import gradio as gr
+    from starlette.middleware import Middleware
     from starlette.routing import Route
 
     from velora import Recognizer
@@ -71,7 +72,8 @@ def _load_other(name: str, words: Sequence[str] | None) -> Recognizer:
 class Page:
     """The running page: a context manager that stops the server and frees all viewers.
 
-    `share` makes a link under which everybody finds it, through Gradio's servers, and needs users in `access`.
+    `share` makes a link under which everybody finds it, through Gradio's servers, and needs users in `access`; `names`
+    are those by which it is asked for through a proxy.
     `settings` say how sources are opened, `access` who may do what, `load_other` loads models that are chosen on the
     page, of which `models` says which there are. `school` keeps labels by hand and what is taught;
     `weights` tells those of a model's backbone where its checkpoint does not.
@@ -85,6 +87,7 @@ class Page:
         host: str = "127.0.0.1",
         port: int | None = None,
         share: bool = False,
+        names: Sequence[str] = (),
         settings: Settings | None = None,
         access: Access | None = None,
         load_other: Callable[[str, Sequence[str] | None], Recognizer] = _load_other,
@@ -100,6 +103,7 @@ class Page:
             import_gradio()
             recognizer = loading.result()
         from app.actions import Actions
+        from app.guard import guards
         from app.layout import build
         from app.routes import routes
 
@@ -119,18 +123,20 @@ class Page:
         try:
             self._demo = build(self.viewers, actions)
             served = routes(self.viewers, actions, self.uploads, self._pictures)
-            self.url = self._serve(served, access, host, port, share)
+            self.url = self._serve(served, guards(host, access, names=names, shared=share), host, port, share)
         except BaseException:
             self.viewers.close()
             self.uploads.close()
             raise
 
-    def _serve(self, served: Sequence[Route], access: Access, host: str, port: int | None, share: bool) -> str:
+    def _serve(
+        self, served: Sequence[Route], guarded: list[Middleware], host: str, port: int | None, share: bool
+    ) -> str:
         """The page's address, once it is served; on the next port where another program took a free one meanwhile."""
         for _ in range(_TRIES):
             free = free_port(host, port)
             try:
-                return _launch(self._demo, self.viewers, served, access, host, free, share)
+                return _launch(self._demo, self.viewers, served, guarded, host, free, share)
             except OSError as error:
                 cause = error  # Gradio's own, where the port was taken, has no number
         what = reason(cause) if cause.errno else "other programs take each free port first"
@@ -200,10 +206,15 @@ def _load(load: Callable[[], Recognizer]) -> Recognizer:
 
 
 def _launch(
-    demo: gr.Blocks, viewers: Viewers, served: Sequence[Route], access: Access, host: str, port: int, share: bool
+    demo: gr.Blocks,
+    viewers: Viewers,
+    served: Sequence[Route],
+    guarded: list[Middleware],
+    host: str,
+    port: int,
+    share: bool,
 ) -> str:
     """Start the server in a thread; returns the page's address. Raises ValueError where it cannot be shared."""
-    from app.guard import guards
     from app.layout import STYLE, theme
     from app.routes import freeing_idle
 
@@ -214,7 +225,7 @@ def _launch(
         app_kwargs={
             "routes": [*served],
             "lifespan": freeing_idle(viewers),
-            "middleware": guards(host, access, shared=share),
+            "middleware": guarded,
         },
         theme=theme(),
         css=STYLE.read_text("utf-8"),

@@ -48,7 +48,7 @@ function showStatus(state) {
   const lost = Object.entries(state.lost);
   [
     state.recording,
-    `${seconds().toFixed(1)} s${state.playing ? "" : " · paused"}`,
+    state.position_us === null ? "–" : `${seconds().toFixed(1)} s${state.playing ? "" : " · paused"}`,
     `${state.source_fps.toFixed(0)} fps${state.arrival_ms === null ? "" : ` · ${pair(state.arrival_ms)} late`}`,
     `${state.shown_fps.toFixed(0)} fps`,
     `${state.labels_per_s.toFixed(0)} / s`,
@@ -71,6 +71,10 @@ function showHealth(notes) {
     note.textContent = words;
     return note;
   }));
+  const kinds = notes.map(([, words]) => words.replace(/[\d.,]+/g, "…")).join("; ");
+  if (find("health-told").dataset.kinds === kinds) return;  // read out as it begins, not with each new figure
+  find("health-told").dataset.kinds = kinds;
+  put(find("health-told"), notes.map(([, words]) => words).join("; "));
 }
 
 function showRecording({can_record: possible, recorded, decides}) {
@@ -97,7 +101,9 @@ function show(news) {
   for (const node of document.querySelectorAll(".live")) node.hidden = !state.live;
   showTeaching(state);
   showBatch(state);
+  showReview();
   unlessUsed(find("speed"), (node) => { node.value = String(state.speed); });
+  unlessUsed(find("stride"), (node) => { if (node !== document.activeElement) node.value = state.asked_stride ?? ""; });
   for (const id of ["loop", "denoise"]) unlessUsed(find(id), (node) => { node.checked = state[id]; });
   for (const id of ["model", "stride", "denoise", "words", "ask-words"]) {
     find(id).disabled = !state.decides;
@@ -140,24 +146,23 @@ function takeSetup(news) {
 
 // --- controls ---
 
-const on = (id, event, does) => find(id).addEventListener(event, does);
 on("play", "click", () => act("toggle"));
 on("restart", "click", () => act("restart"));
 on("back", "click", () => act("step", {count: -1}));
 on("forward", "click", () => act("step", {count: 1}));
 on("speed", "change", (event) => act("speed", {times: Number(event.target.value)}));
 on("loop", "change", (event) => act("loop", {on: event.target.checked}));
-on("choice", "change", (event) => act("choose", {name: event.target.value}));
+on("choice", "change", async ({target}) => { if (!await act("choose", {name: target.value})) target.value = setup.watching; });
 on("open", "click", () => act("open", {address: find("address").value}));
-on("address", "keydown", (event) => { if (event.key === "Enter") find("open").click(); });
+onEnter("address", () => find("open").click());
 on("look", "click", async () => {
   find("look").disabled = true;
   await act("cameras");
   find("look").disabled = false;
 });
 on("record", "click", () => act("record"));
-on("model", "change", (event) => act("use_model", {name: event.target.value}));
-on("words", "keydown", (event) => { if (event.key === "Enter") find("ask-words").click(); });
+on("model", "change", async ({target}) => { if (!await act("use_model", {name: target.value})) target.value = setup.model; });
+onEnter("words", () => find("ask-words").click());
 on("ask-words", "click", () => act("words", {labels: find("words").value}));
 on("stride", "change", (event) => act("stride", {samples: Number(event.target.value) || 0}));
 on("denoise", "change", (event) => act("denoise", {on: event.target.checked}));
@@ -175,9 +180,11 @@ on("upload-file", "change", (event) => {
   sending = new XMLHttpRequest();
   sending.upload.addEventListener("progress", ({loaded, total}) => put(find("upload"), `Stop upload · ${percent(loaded / total)}`));
   sending.addEventListener("loadend", () => {  // what is wrong comes with the next state
+    const {status, response} = sending;
     sending = null;
     put(find("upload"), before);
     event.target.value = "";
+    if (status === 200 && JSON.parse(response).done) way = {name: "upload", values: {}};
   });
   sending.open("POST", `upload/${props.value}?name=${encodeURIComponent(file.name)}`);
   sending.send(file);

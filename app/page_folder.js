@@ -1,7 +1,7 @@
 // The second view: label a folder of recordings, look through the labels, open what is doubtful, export.
 
 const PAGE_ROWS = 50, LOOK_MS = 2000;
-const folder = {out: "", first: 0, doubts: [], at: -1, asked: 0, opening: 0, busy: false, looked: 0};
+const folder = {out: "", first: 0, doubts: [], at: -1, asked: 0, opening: 0, channel: null, busy: false, looked: 0};
 const inFolder = () => find("watch").hidden;
 const minutes = (s) => s < 90 ? `${s.toFixed(0)} s` : s < 5400 ? `${(s / 60).toFixed(0)} min` : `${(s / 3600).toFixed(1)} h`;
 
@@ -25,12 +25,16 @@ async function lookInto(out) {
     return say(UNREACHABLE);
   }
   if (asked !== folder.asked) return;  // an older answer than one that is shown
-  if (told.message) return say(told.message);
+  if (told.message) return sayHere(told.message);
   find("folders").replaceChildren(...(told.folders ?? []).map((name) => new Option(name, name)));
   if (told.rows) showFolder(told);
 }
 
 function showFolder(told) {
+  const reviewed = folder.doubts[folder.at] ?? [];
+  const at = told.doubts.findIndex(([name, start]) => name === reviewed[0] && start === reviewed[1]);
+  if (told.out !== folder.out) folder.at = -1;
+  else folder.at = at >= 0 ? at : Math.max(-1, folder.at - 1);  // corrected: the next one has its place
   folder.out = told.out;
   remember("folder", told.out);
   folder.doubts = told.doubts;
@@ -71,6 +75,7 @@ function showShares(labels) {
     const node = document.createElement("span");
     node.style.flex = `${Math.max(seconds / whole, 0.002)} 1 0`;
     node.style.background = colour(label);
+    node.style.color = inkOn(label);
     node.textContent = label;
     node.title = `${label}: ${minutes(seconds)} in ${spans} spans, ${percent(seconds / whole)}`;
     return node;
@@ -86,7 +91,7 @@ function rowOf(told) {
   opens.addEventListener("click", () => openAt(told.name, told.start_us));
   cells[0].append(opens);
   cells[1].textContent = minutes((told.end_us - told.start_us) / 1e6);
-  cells[2].textContent = told.spans.length + (told.corrected ? " · corrected" : "");
+  cells[2].textContent = told.count + (told.corrected ? " · corrected" : "");
   cells[3].textContent = told.least === null ? "–" : percent(told.least);
   cells[4].append(track);
   track.ariaHidden = "true";
@@ -124,7 +129,10 @@ function drawTrack(track, told) {
 
 async function openAt(recording, start_us, span = null) {
   const asked = ++folder.opening;
-  if (!await act("review", {out: folder.out, recording, start_us}) || asked !== folder.opening) return false;
+  if (!await act("review", {out: folder.out, recording, start_us})) return false;
+  await fresh();
+  if (asked !== folder.opening) return false;
+  folder.channel = line.channel;
   view("watch");
   find("review").hidden = false;
   put(find("reviewed"), `Reviewing ${short(recording)}${span ? `: is it ${span[2]}? ${percent(span[3])} sure` : ""}`);
@@ -137,11 +145,17 @@ async function openDoubt(k) {
   const [name, start, end, label, confidence] = folder.doubts[k];
   folder.at = k;
   if (!await openAt(name, start, [start, end, label, confidence])) return;
-  const before = line.channel;
-  for (let tries = 0; tries < 50 && (line.channel === before || !spans.length); tries++) await wait(100);
+  const opening = folder.opening, watched = () => opening === folder.opening && line.channel === folder.channel;
+  while (watched() && state.position_us === null && !state.failed) await wait(100);
+  if (!watched() || state.failed) return;
   mark(start, end);
   find("own-label").value = label;
   find("own-label").select();
+}
+
+// The bar goes once something else is watched: labels by hand are of that, then.
+function showReview() {
+  if (line.channel !== folder.channel) find("review").hidden = true;
 }
 
 // --- how it goes ---
@@ -161,7 +175,9 @@ function showBatch({batch}) {
   const ended = folder.busy && !busy;
   folder.busy = busy;
   const due = busy && (batch.done || batch.skipped) && performance.now() - folder.looked > LOOK_MS;
-  if (inFolder() && (ended || due)) {
+  const used = ["rows", "doubts"].some((id) => find(id).contains(document.activeElement));
+  const own = batch.out === folder.out || find("set").hidden;  // else another folder is looked through meanwhile
+  if (inFolder() && own && (ended || due && !used)) {
     folder.looked = performance.now();
     lookInto(batch.out);
   }
@@ -174,9 +190,10 @@ find("label-folder").addEventListener("click", async () => {
   if (await act("label_folder", {folder: find("batch-folder").value, out: find("batch-out").value})) {
     remember("folder-in", find("batch-folder").value);
     folder.first = 0;
+    find("set").hidden = true;  // until there is something of this one
   }
 });
-find("batch-folder").addEventListener("keydown", (event) => { if (event.key === "Enter") find("label-folder").click(); });
+onEnter("batch-folder", () => find("label-folder").click());
 find("show-folder").addEventListener("click", () => {
   folder.first = 0;
   lookInto(find("batch-out").value || `${find("batch-folder").value.replace(/[/\\]+$/, "")}/velora-labels`);

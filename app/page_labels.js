@@ -16,6 +16,16 @@ function showMarked() {
   if (!find("own-label").value && inside) find("own-label").value = inside[2];
 }
 
+function showSpans() {
+  const placed = line.origin === null ? [] : spans.slice(0, 200);  // else their times are not known yet
+  find("spans").replaceChildren(...placed.map(([start, end, label]) => chip(
+    `${clock((start - line.origin) / 1e6)} ${label}`, () => {
+      act("seek", {seconds: (start - line.origin) / 1e6});
+      mark(start, end);
+      find("own-label").value = label;
+    }, () => act("erase", {start_us: start, end_us: end}), colour(label))));
+}
+
 function takeLabels() {
   spans = setup.spans;
   const known = [...new Set([...setup.labels, ...Object.keys(setup.examples), ...spans.map(([, , label]) => label)])];
@@ -23,14 +33,10 @@ function takeLabels() {
     find("known-labels").dataset.names = known.join("|");
     find("known-labels").replaceChildren(...known.map((name) => new Option(name, name)));
   }
-  find("spans").replaceChildren(...spans.slice(0, 200).map(([start, end, label]) => chip(
-    `${clock((start - line.origin) / 1e6)} ${label}`, () => {
-      act("seek", {seconds: (start - line.origin) / 1e6});
-      mark(start, end);
-      find("own-label").value = label;
-    }, () => act("erase", {start_us: start, end_us: end}), colour(label))));
+  showSpans();
   find("spans").title = setup.spans_in ? `kept in ${setup.spans_in}` : setup.no_spans ?? "";
-  find("labels-csv").disabled = find("undo").disabled = !spans.length;
+  find("labels-csv").disabled = !spans.length;
+  find("undo").disabled = !setup.can_undo;
   find("examples").replaceChildren(...Object.entries(setup.examples).map(([label, count]) => chip(
     `${label} × ${count}`, () => { find("own-label").value = label; }, () => act("forget", {label}), colour(label))));
   find("teach").disabled = Object.keys(setup.examples).length < 2;
@@ -69,21 +75,17 @@ function showTeaching({teaching, recording_example: example}) {
 }
 
 async function withSpan(name) {
-  const span = ordered(), label = find("own-label").value.trim();
+  const sent = marked, span = ordered(), label = find("own-label").value.trim();
   if (!span || !label) return sayHere(span ? "Type a label first." : "Mark a span first: drag along the timeline.");
-  if (await act(name, {start_us: span[0], end_us: span[1], label})) mark(null);
+  if (await act(name, {start_us: span[0], end_us: span[1], label}) && marked === sent) mark(null);
 }
 
 find("mark").addEventListener("click", () => withSpan("mark"));
-find("own-label").addEventListener("keydown", (event) => {
-  if (event.key !== "Enter") return;
-  event.preventDefault();
-  find(state.live ? "clip" : "mark").click();
-});
+onEnter("own-label", () => find(state.live ? "clip" : "mark").click());
 find("example").addEventListener("click", () => withSpan("example"));
 find("erase").addEventListener("click", async () => {
-  const span = ordered();
-  if (span && await act("erase", {start_us: span[0], end_us: span[1]})) mark(null);
+  const sent = marked, span = ordered();
+  if (span && await act("erase", {start_us: span[0], end_us: span[1]}) && marked === sent) mark(null);
 });
 find("undo").addEventListener("click", () => act("undo"));
 find("labels-csv").addEventListener("click", () => save(`labels/${props.value}.csv`));

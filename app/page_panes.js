@@ -7,7 +7,8 @@ let showing = remembered("panes", SIDE_BY_SIDE).filter((name) => name in NEEDS);
 if (!showing.length) showing = SIDE_BY_SIDE;
 const figures = Object.fromEntries([...document.querySelectorAll("#stage figure")].map((f) => [f.dataset.pane, f]));
 
-const wanted = () => find("watch").hidden ? [] : [...new Set(showing.flatMap((name) => NEEDS[name]))];
+const seen = () => !find("watch").hidden && !document.hidden;
+const wanted = () => !seen() ? [] : [...new Set(showing.flatMap((name) => NEEDS[name]))];
 
 // Pixels of the screen that the widest pane takes: the server sends no more than that.
 function paneWidth() {

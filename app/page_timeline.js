@@ -1,13 +1,14 @@
 // The timeline: labels as coloured bars as high as they are sure, below them the event rate; on recordings it seeks.
 
-const line = {channel: null, bins: new Map(), names: [], change: 0, origin: 0, binUs: 1, lengthUs: 60e6, live: false};
+const line = {channel: null, bins: new Map(), names: [], change: 0, origin: null, binUs: 1, lengthUs: 60e6, live: false};
 const RATE_SHARE = 0.34;  // of the height
 const ON_COLOUR = "#d55e00", OFF_COLOUR = "#0072b2";
 
 function takeTimeline(news) {
   if (news.channel !== line.channel) {
-    Object.assign(line, {channel: news.channel, bins: new Map(), names: [], change: 0});
+    Object.assign(line, {channel: news.channel, bins: new Map(), names: [], change: 0, origin: null});
     marked = null;
+    showMarked();
   }
   bar.setAttribute("aria-valuemax", Math.round((news.length_us ?? 60e6) / 1e6));
   bar.setAttribute("aria-valuenow", Math.round(((news.position_us ?? 0) - (news.origin_us ?? 0)) / 1e6));
@@ -16,9 +17,12 @@ function takeTimeline(news) {
   line.names = news.timeline.names;
   line.change = news.timeline.change;
   line.live = news.live;
-  line.origin = news.origin_us;
   line.binUs = news.bin_us;
   line.lengthUs = news.length_us ?? 60e6;
+  if (line.origin !== news.origin_us) {
+    line.origin = news.origin_us;
+    showSpans();
+  }
   for (const [number, ...row] of news.timeline.rows) line.bins.set(number, row);
   if (!line.live) return;
   let newest = 0;
@@ -27,7 +31,7 @@ function takeTimeline(news) {
 }
 
 const leftUs = () => line.live ? Math.max(0, (state.position_us ?? 0) - line.origin - line.lengthUs) : 0;
-const seconds = () => ((state.position_us ?? 0) - line.origin) / 1e6;
+const seconds = () => state.position_us === null ? 0 : ((state.position_us ?? 0) - line.origin) / 1e6;
 const toX = (us, width) => (us - leftUs()) / line.lengthUs * width;
 const toUs = (x, width) => leftUs() + x / width * line.lengthUs;
 
@@ -76,7 +80,7 @@ function drawSpans(pen, width, top, scale) {
     const x = toX(start - line.origin, width), w = Math.max(2, toX(end - line.origin, width) - x);
     pen.fillStyle = colour(label);
     pen.fillRect(x, 0, w, 14 * scale);
-    pen.fillStyle = "#fff";
+    pen.fillStyle = inkOn(label);
     if (w > 16 * scale) pen.fillText(label, x + 3 * scale, 11 * scale, w - 5 * scale);
   }
   if (!marked) return;

@@ -29,10 +29,7 @@ def snapshot(viewer: Viewer) -> bytes:
     page = Image.new("RGB", (width, height + 4 * size), _PAPER)
     page.paste(Image.fromarray(strip))
     draw = ImageDraw.Draw(page)
-    prediction = channel.prediction
-    label = (
-        "no label yet" if prediction is None or channel.stale else f"{prediction.label}  {prediction.confidence:.0%}"
-    )
+    label = "no label yet" if prediction is None or shown.stale else f"{prediction.label}  {prediction.confidence:.0%}"
     if prediction is not None and prediction.unsure:
         label = f"unsure ({label})"
     origin_us = channel.timeline.origin_us if channel.timeline else 0

@@ -79,6 +79,13 @@ class SpanBook:
             self._look()
             return self._spans
 
+    @property
+    def can_undo(self) -> bool:
+        """Whether there is a change to take back."""
+        with self._lock:
+            self._look()
+            return bool(self._before)
+
     def mark(self, start_us: int, end_us: int, label: str) -> None:
         """Say what a span shows. Raises ValueError for a span or a label that is none."""
         check_span(start_us, end_us)

@@ -176,6 +176,7 @@ class Viewer:
             "failed": bool(channel.failure),
             "done": self._done and bool(self._message) and not failure,
             "label": shown.label,
+            "asked_stride": channel.wanted_stride,
             "labels": [(label, round(p, 4)) for label, p in prediction.topk[:5]] if prediction else [],
             "stale": shown.stale,
             "unsure": prediction is not None and prediction.unsure,

@@ -20,8 +20,8 @@ input?.addEventListener("input", () => {
 });
 
 const time = seconds => {
-  const whole = Math.floor(seconds / 60);
-  return whole ? `${whole}:${(seconds - 60 * whole).toFixed(1).padStart(4, "0")}` : `${seconds.toFixed(2)} s`;
+  const tenths = Math.round(10 * seconds), whole = Math.floor(tenths / 600);
+  return whole ? `${whole}:${(tenths / 10 - 60 * whole).toFixed(1).padStart(4, "0")}` : `${seconds.toFixed(2)} s`;
 };
 
 // A path holds the spans of one label: M x y h width v height … , 10000 wide and 20 high.

@@ -42,6 +42,19 @@ def test_recordings_are_ordered_chosen_and_told_in_parts(tmp_path: Path) -> None
     assert [row["name"] for row in folders.told(out, text="EMPTY")["rows"]] == ["Empty.aedat4"]
 
 
+def test_more_spans_than_a_timeline_shows_are_joined_and_counted(tmp_path: Path) -> None:
+    def name(k: int) -> str:
+        return "sit" if k in (4, 1210) else "walk"
+
+    spans = [(at(0) + 500 * k, at(0) + 500 * (k + 1), name(k), 0.3 if k == 1211 else 0.9) for k in range(1280)]
+    out = write_outputs(tmp_path, {"a.aedat4": spans})
+    (row,) = Folders().told(out)["rows"]
+    assert row["count"] == 1280 and len(row["spans"]) <= 501
+    assert row["spans"][0][0] == at(0) and row["spans"][-1][1] == at(0) + 500 * 1280
+    assert {label for _, _, label, _ in row["spans"]} == {"walk"}  # what is longest at each place
+    assert [sure for *_, sure in row["spans"]].count(0.3) == 1
+
+
 def test_a_correction_is_seen_at_once(out: Path) -> None:
     folders = Folders()
     folders.told(out)

@@ -105,6 +105,8 @@ def test_stride_and_noise(tab: Tab) -> None:  # noqa: F811
     tab.page.fill("#stride", "2")
     tab.page.keyboard.press("Tab")
     tab.wait("/every [2-9]/.test(document.querySelectorAll('#status dd')[8].textContent)")
+    tab.page.select_option("#choice", "square")  # which is watched as the model was trained
+    tab.wait("document.getElementById('stride').value === ''")
     tab.page.check("#denoise")
     tab.wait("document.querySelectorAll('#status dd')[7].title.includes('noise')")
 
@@ -153,11 +155,16 @@ def test_another_model_is_swapped_in(browser, small_recording: Path) -> None:  #
     class Other(FakeRecognizer):
         name, random_parts = "other", ()
 
+    def load_other(name: str, words: object) -> Other:
+        if name != "other":
+            raise ValueError(f"{name} cannot be used")
+        return Other()
+
     models = {"other": "other"}
     with Page(
         lambda: FakeRecognizer(),  # type: ignore[arg-type,return-value]
         {"square": small_recording},
-        load_other=lambda name, words: Other(),  # type: ignore[arg-type,return-value]
+        load_other=load_other,  # type: ignore[arg-type]
         models=lambda: models,
     ) as own:
         shown = Tab(browser, own.url)
@@ -171,6 +178,9 @@ def test_another_model_is_swapped_in(browser, small_recording: Path) -> None:  #
         shown.moves()
         models["newly taught"] = "elsewhere"
         shown.wait("[...document.getElementById('model').options].some(o => o.value === 'newly taught')")
+        shown.page.select_option("#model", "newly taught")
+        shown.wait(f"{SHOWN.format('message')}.includes('cannot be used')")
+        shown.wait("document.getElementById('model').value === 'other'")  # the one in use
         assert shown.errors == []
         shown.page.close()
 

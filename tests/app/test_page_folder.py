@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +15,12 @@ import httpx
 import pytest
 
 from app.access import Access
+from app.channel import Settings
 from app.label_file import read_label_rows
 from app.labelling.notes import Place, read_note, write_note
 from app.page import Page
 from recordings import bundled
+from streams import Source, open_source
 from tests.app.fakes import FakeRecognizer
 from tests.app.label_outputs import SPANS, write_outputs
 from tests.app.test_page import CHROMIUM, SHOWN, Tab, browser  # noqa: F401 (a fixture)
@@ -114,6 +117,37 @@ def test_a_labelled_folder_is_shown_in_parts_that_are_searched(opened: Callable[
     tab.errors.clear()  # of the page that went: its token is none any more
     tab.page.click("[data-view=folder]")
     tab.wait(f"{ROWS}.length === 50")
+
+
+def test_a_doubt_is_marked_on_the_recording_that_it_is_of(opened: Callable[..., Tab], tmp_path: Path) -> None:
+    out = write_outputs(tmp_path, {"a.aedat4": SPANS, "b.aedat4": SPANS[1:2]})
+
+    def slow(uri: Path | str) -> Source:
+        time.sleep(0.6)
+        return open_source(uri)
+
+    tab = opened(settings=Settings(opened=slow))
+    tab.page.click("[data-view=folder]")
+    tab.page.fill("#batch-out", str(tmp_path / "nowhere"))
+    tab.page.click("#show-folder")
+    tab.wait(f"{SHOWN.format('message')}.includes('nowhere')")
+    tab.page.wait_for_timeout(800)
+    assert "nowhere" in tab.text("message")  # long enough to be read
+    tab.page.fill("#batch-out", str(out))
+    tab.page.click("#show-folder")
+    tab.page.click("#doubts button >> nth=0")
+    tab.wait(f"{SHOWN.format('reviewed')}.startsWith('Reviewing a.aedat4: is it sit')")
+    tab.page.click("#review-next")
+    tab.page.wait_for_timeout(150)
+    tab.page.click("#review-next")  # before the one before is open
+    tab.wait(f"{SHOWN.format('reviewed')}.startsWith('Reviewing a.aedat4: is it walk')")
+    tab.wait(f"{SHOWN.format('marked')} === '0:00.5 to 0:00.7'")
+    assert tab.page.input_value("#own-label") == "walk"
+    tab.page.click("[data-view=watch]")
+    tab.page.select_option("#choice", "cards")
+    tab.page.wait_for_selector("#review", state="hidden")
+    tab.wait(f"{SHOWN.format('status')}.includes('cards.aedat4')")
+    assert tab.page.locator("#mark").is_disabled()
 
 
 def test_without_a_folder_that_is_allowed_it_says_how(opened: Callable[..., Tab]) -> None:

@@ -118,6 +118,20 @@ def test_a_label_is_given_corrected_taken_back_and_saved(tab: Tab, recording: Pa
     tab.wait(f"{CHIPS.format('spans')}.join() === '0:00.6 square'")
     tab.page.click("#spans .chip button:last-child")
     tab.wait(f"{CHIPS.format('spans')}.length === 0")
+    tab.page.click("#undo")  # also of the last one
+    tab.wait(f"{CHIPS.format('spans')}.join() === '0:00.6 square'")
+
+
+def test_enter_that_ends_the_writing_of_a_word_saves_nothing(tab: Tab) -> None:
+    drag(tab, 0.1, 0.5)
+    tab.page.fill("#own-label", "走")
+    for told in ("isComposing: true", "keyCode: 229"):  # as browsers tell it where words are composed
+        event = f"new KeyboardEvent('keydown', {{key: 'Enter', bubbles: true, {told}}})"
+        tab.page.evaluate(f"document.getElementById('own-label').dispatchEvent({event})")
+    tab.page.wait_for_timeout(500)
+    assert not tab.page.evaluate(CHIPS.format("spans"))
+    tab.page.press("#own-label", "Enter")
+    tab.wait(f"{CHIPS.format('spans')}.join() === '0:00.2 走'")
 
 
 def test_brackets_mark_from_where_it_plays(tab: Tab) -> None:
