@@ -30,7 +30,7 @@ picture: .venv/.test  ## the pictures of the page in the README; screens/ has ev
 	$(BIN)/python docs/make_picture.py --all screens
 
 recordings/cards.aedat4: .venv/.demo  ## the bundled recording
-	$(BIN)/velora simulate cards --out $@ --seconds 14 --seed 7
+	$(BIN)/velora simulate cards --out $@ --seconds 14 --seed 7 --force
 
 clean:  ## forget the virtual environment
 	rm -rf .venv

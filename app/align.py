@@ -19,7 +19,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from app.feed import SOURCE_OPTIONS, losses, stopping, telling
 from streams import Source, open_source
 from streams.align import BIN_US, Activity, Alignment, Curve, events_in
-from streams.files import replaced_when_whole
+from streams.files import reason, replaced_when_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,11 +40,11 @@ def align_command(arguments: argparse.Namespace) -> int:
     if interrupted:
         return 130
     found = activity.align()
+    if not arguments.json:
+        print(_told(found), flush=True)  # first of all: whoever waved does not want to wave again
     picture = _picture(arguments.out, found)
     if arguments.json:
         print(json.dumps(_as_json(found) | {"picture": None if picture is None else str(picture)}))
-    else:
-        print(_told(found))
     return 0 if found.offset_us is not None else 1
 
 
@@ -95,7 +95,7 @@ def _as_json(found: Alignment) -> dict[str, Any]:
 
 
 def _picture(out: Path | None, found: Alignment) -> Path | None:
-    """Write it; where nobody has asked for it, a missing matplotlib is only said."""
+    """Write it; where it cannot be, that is only said, unless matplotlib lacks for one that was asked for."""
     from app.report import NoMatplotlib
 
     try:
@@ -106,9 +106,13 @@ def _picture(out: Path | None, found: Alignment) -> Path | None:
         print(f"velora: no picture: {error}", file=sys.stderr)
         return None
     path = out or _PICTURE
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replaced_when_whole(path) as part:
-        figure.savefig(part, format="png", dpi=100)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replaced_when_whole(path) as part:
+            figure.savefig(part, format="png", dpi=100)
+    except OSError as error:
+        print(f"velora: no picture: {path} cannot be written: {reason(error)}", file=sys.stderr)
+        return None
     print(path, file=sys.stderr)
     return path
 

@@ -224,7 +224,7 @@ def _recordings(folder: Path, split: str, labels: Sequence[str] | None) -> tuple
         chosen = read.get(split, {})
     else:
         chosen = {path: read[""][path] for path in _share(sorted(read[""]), split, folder)}
-    return names, [Entry(path.name, _spans(rows, names), Recording(path)) for path, rows in chosen.items()]
+    return names, [Entry(_name_in(folder, path), _spans(rows, names), Recording(path)) for path, rows in chosen.items()]
 
 
 def _label_files(folder: Path) -> list[Path]:

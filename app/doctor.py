@@ -24,6 +24,15 @@ _LIBRARIES = (
     "lz4",
     "zstandard",
 )
+#: What each is for, its package, and the module that it brings.
+_OPTIONAL = (
+    ("reader of Prophesee and .es files", "faery", "faery"),
+    ("reader of HDF5 files", "h5py", "h5py"),
+    ("compressed HDF5 files", "hdf5plugin", "hdf5plugin"),
+    ("videos of recordings", "av", "av"),
+    ("columns for pandas and others", "pyarrow", "pyarrow"),
+    ("pictures of reports", "matplotlib", "matplotlib"),
+)
 
 
 @dataclass(frozen=True)
@@ -56,8 +65,9 @@ def findings() -> Iterator[Finding]:
     for look in (_libraries, _compute, _models, _cameras, _readers):
         try:
             yield from look()
-        except ImportError as error:  # of a library that is missing or broken
-            yield Finding("bad", look.__name__.strip("_"), str(error), "pip install --force-reinstall velora-rgbe")
+        except Exception as error:  # of a library that is missing or broken: the rest is looked at all the same
+            found = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            yield Finding("bad", look.__name__.strip("_"), found, "pip install --force-reinstall velora-rgbe")
 
 
 def _libraries() -> Iterator[Finding]:
@@ -118,8 +128,8 @@ def _cameras() -> Iterator[Finding]:
 
 
 def _readers() -> Iterator[Finding]:
-    what = "reader of Prophesee and .es files"
-    if importlib.util.find_spec("faery") is None:
-        yield Finding("note", what, "not installed", "pip install faery")
-    else:
-        yield Finding("ok", what, f"faery {version('faery')}")
+    for what, package, module in _OPTIONAL:
+        if importlib.util.find_spec(module) is None:
+            yield Finding("note", what, "not installed", f"pip install {package}")
+        else:
+            yield Finding("ok", what, f"{package} {version(package)}")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from app.report import Evaluation, choose_films, write_report
 from velora import Recognizer
 from velora.training import metrics
 from velora.training.clips import ClipSet
-from velora.training.evaluate import Answers, answer
+from velora.training.evaluate import Answers, answer, follow
 
 _FILMS = 6
 _MOST = 5  # windows of a clip
@@ -54,29 +55,28 @@ def evaluate(arguments: argparse.Namespace) -> int:
             most=_MOST,
             told=lambda done, total: bar.update(task, completed=done, total=total),
         )
+        delay = None
+        if arguments.protocol == "stream":
+            after = bar.add_task("following changes")
+            told = lambda done, total: bar.update(after, completed=done, total=total)  # noqa: E731
+            delay = delay_ms(follow(recognizer, data, modality=arguments.modality, told=told))
+            bar.update(after, completed=1, total=1)
     probabilities = answers.probabilities(config.temperature)
     scores = metrics.score(probabilities, answers.truth, config.labels, unsure_below=config.unsure_below)
     low, high = metrics.bootstrap(probabilities.argmax(axis=1) == answers.truth, answers.clips)
-    found = metrics.to_json(scores) | {"top1_interval": [low, high], "clips": len(data.clips)}
-    found |= {"delay_ms": delay_ms(answers, data, probabilities)}
+    interval = None if math.isnan(low) else [low, high]
+    found = metrics.to_json(scores) | {"top1_interval": interval, "clips": len(data.clips), "delay_ms": delay}
     if arguments.json:
         print(json.dumps(found, ensure_ascii=False), flush=True)
     else:
         _show(found)
     if arguments.report is not None:
-        _report(arguments, recognizer, data, answers, probabilities)
+        _report(arguments, recognizer, data, answers, probabilities, delay)
     return 0
 
 
-def delay_ms(answers: Answers, data: ClipSet, probabilities: NDArray[np.float64]) -> dict[str, float | int | None]:
+def delay_ms(waited: Sequence[int | None]) -> dict[str, float | int | None]:
     """How long after a change of what can be seen the label follows, where it does: the median, and how many do."""
-    waited: list[int | None] = []
-    said = probabilities.argmax(axis=1)
-    for number, clip in enumerate(data.clips):
-        own = answers.clips == number
-        if len(clip.spans) > 1 and own.any():
-            spans = [(span.start_us, span.end_us, span.label) for span in clip.spans]
-            waited += metrics.delays(answers.t_end_us[own], said[own], spans)
     followed = [delay for delay in waited if delay is not None]
     median = float(np.median(followed)) / 1e3 if followed else None
     return {"median": median, "changes": len(waited), "followed": len(followed)}
@@ -88,6 +88,7 @@ def _report(
     data: ClipSet,
     answers: Answers,
     probabilities: NDArray[np.float64],
+    delay: Mapping[str, float | int | None] | None,
 ) -> None:
     config = recognizer.config
     films = {
@@ -116,6 +117,7 @@ def _report(
             features=answers.features,
             films=films,
             unsure_below=config.unsure_below,
+            delay_ms=delay,
             notes=notes,
         ),
         title=f"{recognizer.name} on {arguments.data}",
@@ -130,17 +132,21 @@ def _show(found: dict[str, object]) -> None:
     for label, row in per_class.items():
         table.add_row(Text(label), f"{row['windows']:.0f}", *(_percent(row[k]) for k in ("recall", "precision", "f1")))
     console.print(table)
-    low, high = _pair(found["top1_interval"])
+    interval = found["top1_interval"]
+    low, high = interval if isinstance(interval, list) else (math.nan, math.nan)
+    top5 = f", top-5 {_percent(found['top5'])}" if len(per_class) > metrics.TOP else ""
     console.print(
-        f"top-1 {_percent(found['top1'])} (95 %: {low:.1%} to {high:.1%}), top-5 {_percent(found['top5'])} of "
+        f"top-1 {_percent(found['top1'])} ({metrics.told_interval(low, high)}){top5} of "
         f"{found['windows']} windows of {found['clips']} clips; calibration error {_percent(found['ece'])}; "
-        f"unsure {_percent(found['unsure'])}"
+        f"unsure {_percent(found['unsure'])}{_followed(found['delay_ms'])}"
     )
 
 
-def _pair(value: object) -> tuple[float, float]:
-    assert isinstance(value, Sequence)
-    return float(value[0]), float(value[1])
+def _followed(delay: object) -> str:
+    if not isinstance(delay, dict) or not delay["changes"]:
+        return ""
+    after = f", after {delay['median']:.0f} ms in the middle" if delay["followed"] else ""
+    return f"; labels follow {delay['followed']} of {delay['changes']} changes{after}"
 
 
 def _percent(value: object) -> str:

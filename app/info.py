@@ -34,6 +34,10 @@ def info(arguments: argparse.Namespace) -> int:
 def _facts(arguments: argparse.Namespace) -> tuple[dict[str, Any], Callable[[dict[str, Any]], Iterable[str]]]:
     """The facts, and how they are told to people."""
     file: str | None = arguments.file
+    if file == "demo" and not Path(file).exists():
+        from velora.loading import DEMO  # imports torch
+
+        file = str(DEMO)
     if file is not None and not _is_checkpoint(Path(file)):
         if kind_of(file) is Aedat4Source:
             return recording_facts(file), as_text

@@ -24,6 +24,8 @@ from app.labelling.inputs import Recording, find
 from streams.record import labels_of
 from streams.text import printable, storable
 
+_OTHERS = {".avi", ".gif", ".m4v", ".mkv", ".mov", ".webm"}  # videos, but none that are made here
+
 
 def render(arguments: argparse.Namespace) -> int:
     """Make what is not there yet. Raises ValueError and StreamError for what concerns all of it."""
@@ -58,6 +60,8 @@ def _jobs(recordings: Sequence[Recording], arguments: argparse.Namespace) -> Ite
     """What is to be made of each recording, and where. Raises ValueError for labels that cannot be understood."""
     out: Path = arguments.out
     alone = out.suffix.lower() == ".mp4" and not out.is_dir()
+    if out.suffix.lower() in _OTHERS and not out.is_dir():
+        raise ValueError(f"{out}: videos are .mp4 files; let --out name one, or a folder")
     if alone and len(recordings) > 1:
         raise ValueError(f"{out} is for one recording, not for {len(recordings)}: let --out name a folder")
     if not alone and out.exists() and not out.is_dir():

@@ -50,6 +50,7 @@ class Evaluation:
     features: NDArray[np.float32] | None  # [n, F] the head's input
     films: Mapping[int, NDArray[np.uint8]]  # window -> its RGB and event images [T, 2, S, S, 3]; of a few windows
     unsure_below: float
+    delay_ms: Mapping[str, float | int | None] | None  # median, and how many of how many changes were followed
     notes: Mapping[str, str]  # for the table in README.md: model, data, split, protocol, command, modality, …
 
 
@@ -65,7 +66,9 @@ def write_report(folder: Path, evaluation: Evaluation, *, title: str) -> None:
         _write(folder / name, figure)
     for name in _PICTURES.keys() - drawn.keys():
         (folder / name).unlink(missing_ok=True)
-    _write(folder / "scores.json", json.dumps(metrics.to_json(scores), indent=2, ensure_ascii=False) + "\n")
+    low, high = _interval(e)
+    found = metrics.to_json(scores) | {"top1_interval": None if np.isnan(low) else [low, high], "delay_ms": e.delay_ms}
+    _write(folder / "scores.json", json.dumps(found, indent=2, ensure_ascii=False) + "\n")
     _write(folder / "README.md", "\n".join(_readme(e, scores, title, list(drawn))) + "\n")
 
 
@@ -251,18 +254,30 @@ def _readme(e: Evaluation, scores: metrics.Scores, title: str, pictures: Sequenc
 
 
 def _headline(e: Evaluation, scores: metrics.Scores) -> dict[str, str]:
-    right, clips = e.probabilities.argmax(axis=1) == e.truth, np.unique(e.clips, return_inverse=True)[1]
-    low, high = metrics.bootstrap(right, clips)
+    right = e.probabilities.argmax(axis=1) == e.truth
     sure = right[e.probabilities.max(axis=1) >= e.unsure_below]
     said = _percent(float(sure.mean())) if len(sure) else "-"
     return {
-        "top-1": f"**{scores.top1:.1%}** (95 %: {low:.1%} to {high:.1%}, clips drawn anew)",
-        "top-5": f"{scores.top5:.1%}",
-        "windows": f"{scores.windows:,} of {clips.max() + 1:,} clips, {len(e.labels)} classes",
+        "top-1": f"**{scores.top1:.1%}** ({metrics.told_interval(*_interval(e))})",
+        **({"top-5": f"{scores.top5:.1%}"} if len(e.labels) > metrics.TOP else {}),
+        **_delay(e.delay_ms),
+        "windows": f"{scores.windows:,} of {len(set(e.clips)):,} clips, {len(e.labels)} classes",
         f"unsure (confidence below {e.unsure_below:.2f})": f"{scores.unsure:.1%}; right among the others: {said}",
         "expected calibration error": f"{scores.ece:.3f}",
         "negative log likelihood": f"{scores.nll:.3f} nats",
     }
+
+
+def _interval(e: Evaluation) -> tuple[float, float]:
+    """Of top-1."""
+    return metrics.bootstrap(e.probabilities.argmax(axis=1) == e.truth, np.unique(e.clips, return_inverse=True)[1])
+
+
+def _delay(found: Mapping[str, float | int | None] | None) -> dict[str, str]:
+    if found is None or not found["changes"]:
+        return {}
+    after = "" if found["median"] is None else f"; the median delay is {found['median']:.0f} ms"
+    return {"label changes followed": f"{found['followed']} of {found['changes']}{after}"}
 
 
 def _percent(share: float) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from app.fonts import font_for
 from app.strip import GAP, View
 from app.viewer import Viewer
 
@@ -36,8 +37,9 @@ def snapshot(viewer: Viewer) -> bytes:
     told = [f"{channel.name}", f"{(moment.sample.t_end_us - origin_us) / 1e6:.3f} s", channel.recognizer.name]
     if channel.recognizer.random_parts:
         told.append("random weights")
-    draw.text((size, height + size // 3), _drawable(label), _INK, ImageFont.load_default(1.5 * size))
-    draw.text((size, height + 2.5 * size), _drawable(" · ".join(told)), _FAINT, ImageFont.load_default(size))
+    for text, place, ink, large in ((label, 1 / 3, _INK, 1.5), (" · ".join(told), 2.5, _FAINT, 1.0)):
+        line = _drawable(text)
+        draw.text((size, height + place * size), line, ink, font_for(line, large * size))
     file = io.BytesIO()
     page.save(file, "PNG")
     return file.getvalue()

@@ -26,7 +26,9 @@ class Row:
         self._values: dict[str, NDArray[np.float64]] = {}
 
     def add(self, name: str, values: Sequence[float]) -> None:
-        """A figure that was measured several times."""
+        """A figure that was measured several times. Raises ValueError where it was not once."""
+        if not len(values):
+            raise ValueError(f"nothing was measured of {name}")
         self._values[name] = own = np.asarray(values, np.float64)
         self.figures[name] = float(np.median(own))
         low, high = np.percentile(own, [25, 75])

@@ -138,7 +138,7 @@ def _viewers(asked: Asked, book: Book) -> None:
             first = first or [cpu_s]
             row.milliseconds("cpu_ms_a_picture", [cpu_s])
             _beside(row, "cpu_ms_a_picture", first)
-            row.rate("pictures_per_s", 1 / seconds, [1 / n for n in pictures if n])
+            row.add("pictures_per_s", [n / seconds for n in pictures])
 
 
 @contextmanager

@@ -54,11 +54,11 @@ def _written(asked: Asked) -> Path:
 def _row(asked: Asked, book: Book, name: str, folder: Path) -> None:
     model: dict[str, Any] = {"model": name, "labels": None, "weights": None, "random_weights": is_random(name)}
     model |= {"device": asked.device, "dtype": asked.dtype}
-    out = asked.folder / "labels" / Path(name).name
+    out = asked.folder / "labels" / str(asked.models.index(name))
     recordings = find([str(folder)], None, out).recordings
     jobs, looped = max(1, usable_cores() - 1), _QUICK_LOOPED if asked.quick else _LOOPED
     with Labeller(Settings(out, model, _FEED, stride=1), jobs) as labeller:
-        labeller.label(recordings[0])  # a worker has started, and all is warm
+        labeller.label_all(recordings[:jobs], told=book.heed)  # all workers have started, and all is warm
         recognizer = labeller.recognizer
         loop_s = _loop(recognizer, recordings[0].path, looped, book)
         before = labeller.model_s

@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -94,19 +95,16 @@ def _decoders(path: Path, book: Book, held: contextlib.ExitStack) -> dict[str, W
             book.leave_out("bare decoding", f"{path.name} is not AEDAT 4")
             return {}
     works: dict[str, Work] = {"decode": lambda: decode(path)}
-    if importlib.util.find_spec("aedat") is None:
-        book.leave_out("aedat", "it is not installed: pip install aedat")
-    else:
-        works["aedat"] = lambda: decode_by_aedat(path)
-    if importlib.util.find_spec("dv_processing") is None:
-        book.leave_out("dv-processing", "it is not installed: pip install dv-processing")
-        return works
-    try:
-        worker = held.enter_context(Worker(decode_by_dv, book, timeout_s=_PATIENCE_S))
-        worker.ask(path)
-        works["dv"] = lambda: worker.ask(path)
-    except WorkerFailed as failure:
-        book.leave_out("dv-processing", str(failure))
+    for name, package, decodes in (("aedat", "aedat", decode_by_aedat), ("dv", "dv-processing", decode_by_dv)):
+        if importlib.util.find_spec(package.replace("-", "_")) is None:
+            book.leave_out(package, f"it is not installed: pip install {package}")
+            continue
+        try:
+            worker = held.enter_context(Worker(decodes, book, timeout_s=_PATIENCE_S))
+            worker.ask(path)
+            works[name] = partial(worker.ask, path)
+        except WorkerFailed as failure:
+            book.leave_out(package, f"{path.name}: {failure}")
     return works
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 ADAPTERS = ("lora", "clora", "none", "full")
 _STEPS, _QUICK_STEPS = 4, 2  # the first of which is not counted
 _BATCH, _GPU_BATCH = 2, 16  # windows a step
-_CLIPS = 8
+_CLIPS = 16
 _LABELS = 14
 
 
@@ -46,7 +46,11 @@ def measure(asked: Asked, book: Book) -> None:
         released = _run(asked, book, name, "released")
         for adapter in ADAPTERS[:1] if asked.quick else ADAPTERS:
             row = _run(asked, book, name, adapter)
-            if row is not None and released is not None:
+            if row is None or released is None:
+                continue
+            if row.what["device"] != released.what["device"]:
+                book.leave_out(f"{name}, {adapter} against the released loop", "they ran on different devices")
+            else:
                 row.figures["released_clips_per_s"] = released.figures["clips_per_s"]
                 row.spread["released_clips_per_s"] = released.spread["clips_per_s"]
                 row.ratio("train_vs_released", "clips_per_s", "released_clips_per_s")
@@ -56,7 +60,7 @@ def _run(asked: Asked, book: Book, name: str, way: str) -> Row | None:
     book.doing(f"{name}, {way}")
     steps = _QUICK_STEPS if asked.quick else _STEPS
     work: Callable[..., Trained] = released_steps if way == "released" else our_steps
-    folder = asked.folder / f"train-{Path(name).name}-{way}"
+    folder = asked.folder / f"train-{asked.models.index(name)}-{way}"
     with Worker(work, book) as worker:
         try:
             found: Trained = worker.ask(name, way, steps, asked.device, asked.dtype, folder)
@@ -86,7 +90,7 @@ def our_steps(name: str, adapter: str, steps: int, device: str, dtype: str, fold
 
     config = _config(name, adapter)
     data, generator = _data(name), torch.Generator().manual_seed(0)
-    batch = _batch_size()
+    batch = min(_batch_size(), len(data.slots))
     plan = Plan(epochs=steps / batches_an_epoch(len(data.slots), batch), batch=batch, patience=0)
     tower = None if config.own_towers else random_tower(backbone(config.backbone).name, generator)
     folder.mkdir(parents=True, exist_ok=True)
@@ -100,7 +104,7 @@ def our_steps(name: str, adapter: str, steps: int, device: str, dtype: str, fold
 
 def released_steps(name: str, _way: str, steps: int, device: str, _dtype: str, _folder: Path) -> Trained:
     """The authors' loop: a step for each clip."""
-    _only(device)
+    device = _only(device)
     import torch
 
     from app.bench.models import pooled_one_by_one, released_config
@@ -165,10 +169,12 @@ def _data(name: str) -> Data:
     return Data(noise, slots(clips, config, "stream"), noise, [])
 
 
-def _only(device: str) -> None:
-    """Before torch looks for GPUs: the training loop takes the one that it finds."""
-    if device == "cpu":
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+def _only(device: str) -> str:
+    """Before torch looks for GPUs: the training loop takes the first one that it finds. The device's name from then."""
+    kind, _, number = device.partition(":")
+    if kind == "cpu" or number:
+        os.environ["CUDA_VISIBLE_DEVICES"] = number
+    return kind
 
 
 def _batch_size() -> int:

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image as Pictures
 from PIL import ImageDraw, ImageFont
 
+from app.fonts import font_for
 from app.label_file import LabelRow
 from app.strip import GAP, PANES, Moment, Past, View
 from streams import Sample, Source
@@ -92,10 +93,11 @@ def _caption(width: int, label: str, confidence: float | None, time: str) -> Ima
     size = max(14, width // 48)
     page = Pictures.new("RGB", (width, 2 * size), _PAPER)
     draw, font = ImageDraw.Draw(page), ImageFont.load_default(1.2 * size)
-    middle = float(size)
-    draw.text((size, middle), _drawable(label) or "no label", _INK if label else _FAINT, font, anchor="lm")
+    middle, said = float(size), _drawable(label) or "no label"
+    own = font_for(said, 1.2 * size)
+    draw.text((size, middle), said, _INK if label else _FAINT, own, anchor="lm")
     if confidence is not None:
-        after = size + draw.textlength(_drawable(label), font)
+        after = size + draw.textlength(said, own)
         draw.text((after + size, middle), f"{confidence:.0%}", _FAINT, font, anchor="lm")
     draw.text((width - size, middle), time, _FAINT, font, anchor="rm")
     return np.asarray(page, np.uint8)

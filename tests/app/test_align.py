@@ -92,6 +92,16 @@ def test_without_matplotlib_a_picture_that_was_asked_for_is_refused_at_once(
     assert not list(tmp_path.iterdir())
 
 
+def test_the_offset_is_told_where_no_picture_can_be_written(
+    recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib")
+    (tmp_path / "file").write_text("")
+    assert run(recorded / "hand.aedat4", "--rgb", recorded / "hand.avi", "--out", tmp_path / "file" / "a.png") == 0
+    told = capsys.readouterr()
+    assert told.out.startswith("--rgb-offset-ms ") and "no picture: " in told.err and "a.png cannot be" in told.err
+
+
 def test_an_interrupted_run_tells_nothing(
     recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

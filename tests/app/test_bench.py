@@ -176,6 +176,16 @@ def test_a_library_that_is_missing_is_named(asked: Asked, small_recording: Path,
     check(rows_of(book), {"road_vs_decode": ("road_mevs", "decode_mevs")})
 
 
+def test_libraries_that_fail_on_a_recording_are_left_out_with_the_reason(
+    asked: Asked, small_recording: Path, tmp_path: Path
+) -> None:
+    cut = tmp_path / "cut.aedat4"
+    cut.write_bytes(small_recording.read_bytes()[:-3000])
+    book = measured("road", Asked((TINY,), asked.folder, pairs=1, recording=cut))
+    assert book.status == "done" and book.left_out["aedat"].startswith("cut.aedat4: ")
+    check(rows_of(book), {"road_vs_decode": ("road_mevs", "decode_mevs")})
+
+
 def test_without_bfloat16_there_is_no_floor(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(floor, "cpu_has_bf16", lambda: False)
     book = measured("floor", asked)
@@ -322,6 +332,9 @@ def test_a_figure_is_a_median_with_its_quartiles() -> None:
     row.ratio("gain", "slow_ms", "fast_ms")
     assert row.figures == pytest.approx({"slow_ms": 4, "fast_ms": 1, "gain": 4})
     assert row.spread["slow_ms"] == pytest.approx((3, 6)) and row.spread["gain"] == pytest.approx((3, 6))
+    with pytest.raises(ValueError, match="nothing was measured of none_ms"):
+        row.milliseconds("none_ms", [])
+    assert "none_ms" not in json.loads(json.dumps(row.as_json(), allow_nan=False))
 
 
 def test_a_recording_that_is_made_holds_what_was_asked_for(tmp_path: Path) -> None:

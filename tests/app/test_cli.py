@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -203,6 +204,18 @@ def test_doctor_names_what_is_there_and_the_fix_for_what_is_not(capsys) -> None:
     assert found["processor"]["state"] == "ok"
     missing = [line for name, line in found.items() if name.startswith("weights of") and line["state"] != "ok"]
     assert all(line["fix"] for line in missing)
+
+
+def test_doctor_goes_on_where_a_library_is_broken(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> Iterator[object]:
+        raise OSError("libcudnn.so.9: cannot open shared object file")
+        yield
+
+    monkeypatch.setattr("app.doctor._compute", broken)
+    assert main(["doctor", "--json"]) == 1
+    found = {line["what"]: line for line in lines(capsys.readouterr().out)}
+    assert found["broken"]["state"] == "bad" and "libcudnn" in found["broken"]["found"]
+    assert "cards" in found["bundled recordings"]["found"] and "pictures of reports" in found
 
 
 def test_simulate_writes_a_recording_and_its_labels(tmp_path: Path, capsys) -> None:

@@ -97,6 +97,20 @@ def test_no_recording_is_in_two_splits_and_none_in_no_split(tmp_path: Path, coun
     assert len(names[0]) >= max(len(names[1]), len(names[2]))
 
 
+def test_recordings_of_one_name_in_two_folders_are_two(tmp_path: Path) -> None:
+    folder, rows = tmp_path / "set", []
+    for day in ("monday", "tuesday"):
+        recordings(tmp_path / day, 3)
+        (folder / "test").mkdir(parents=True, exist_ok=True)
+        (tmp_path / day).rename(folder / "test" / day)
+        lines = (folder / "test" / day / "labels.csv").read_text().splitlines()
+        rows += lines[:1] if not rows else []
+        rows += [f"{day}/{line}" for line in lines[1:]]
+    (folder / "test" / "labels.csv").write_text("\n".join(rows) + "\n")
+    names = [clip.name for clip in opened(folder, "test").clips]
+    assert len(set(names)) == 6 and names[0] == "test/monday/clip_0.aedat4"
+
+
 def test_folders_of_splits_are_kept(tmp_path: Path) -> None:
     for split, count in (("train", 3), ("val", 1), ("test", 2)):
         recordings(tmp_path / "set" / split, count)

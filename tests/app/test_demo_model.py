@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import csv
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 
+from app.cli import main
 from streams import RenderConfig, open_source, synchronize
 from streams.simulation.scenes import SceneSource, scene
 from velora import Prediction, load_recognizer
@@ -30,6 +33,21 @@ def test_it_names_the_cards_of_the_bundled_recording() -> None:
     shares = {label: np.mean([p.label == label for p, own in whole if own == label]) for _, label in whole}
     assert len(whole) > 200
     assert np.mean([p.label == label for p, label in whole]) > 0.5, shares
+
+
+def test_it_is_evaluated_on_recordings_and_told_how_soon_it_follows(tmp_path: Path, capsys) -> None:
+    (tmp_path / "set" / "test").mkdir(parents=True)
+    for name in ("cards.aedat4", "cards.labels.csv"):
+        shutil.copy(RECORDINGS / name, tmp_path / "set" / "test")
+    line = ["evaluate", "demo", "--data", str(tmp_path / "set"), "--device", "cpu", "--cache", str(tmp_path / "cache")]
+    assert main([*line, "--report", str(tmp_path / "report")]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    found = json.loads((tmp_path / "report" / "scores.json").read_text())
+    delay = found["delay_ms"]
+    assert delay["changes"] >= 5 and delay["followed"] > delay["changes"] // 2 and 100 < delay["median"] < 1500
+    assert f"labels follow {delay['followed']} of {delay['changes']} changes, after {delay['median']:.0f} ms" in told
+    assert found["top1_interval"] is None and "one clip: no interval" in told
+    assert "| label changes followed |" in (tmp_path / "report" / "README.md").read_text()
 
 
 def test_it_names_cards_of_scenes_that_it_has_not_seen() -> None:

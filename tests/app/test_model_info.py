@@ -62,6 +62,8 @@ def test_the_bundled_model(capsys) -> None:
 
     assert info(str(DEMO)) == 0
     assert "checkpoint, trained" in capsys.readouterr().out
+    assert info("demo") == 0  # as other commands call it
+    assert "checkpoint, trained" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

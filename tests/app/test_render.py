@@ -256,6 +256,7 @@ def test_nothing_else_is_overwritten(tmp_path: Path) -> None:
         (["a.aedat4", "--out", "b.aedat4"], "b.aedat4 is a file; --out names a folder, or an .mp4"),
         (["a.aedat4", "--out", "c.mp4", "--panes", "x"], "there is no pane 'x', only rgb, events, motion"),
         (["a.aedat4", "--out", "c.mp4", "--labels", "no.csv"], "no.csv cannot be read (No such file or directory)"),
+        (["a.aedat4", "--out", "c.avi"], "c.avi: videos are .mp4 files; let --out name one, or a folder"),
         (["webcam:0", "--out", "c.mp4"], "webcam:0 is live and has no end"),
         (["empty", "--out", "c.mp4"], "there is no recording among the inputs"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -15,10 +16,13 @@ from streams.items import Sample, no_events
 from velora.prediction import Prediction
 from velora.recognizer import Recognizer
 from velora.session import Session
+from velora.training import metrics
 from velora.training.clips import Clip, ClipSet
-from velora.training.windows import chosen_ends, label_at, slots, stride_of
+from velora.training.windows import chosen_ends, ends_from, label_at, slots, stride_of
 
 _TOGETHER = 8  # clips
+_FOLLOWED_US = 3_000_000  # after a change
+_Truth = tuple[int, int, str | int]
 
 
 @dataclass(frozen=True)
@@ -63,12 +67,9 @@ def answer(
     `modality` blanks the other one. `told` hears how many runs are done. Raises ValueError without a single window.
     """
     runs = [run for number, clip in enumerate(data.clips) for run in _runs(recognizer, number, clip, protocol, most)]
-    rows: list[_Row] = []
     features: list[Tensor] = []
     with _watching_head(recognizer.model.fuser, features):
-        for start in range(0, len(runs), _TOGETHER):
-            rows += _together(recognizer, data, runs[start : start + _TOGETHER], modality)
-            told(min(start + _TOGETHER, len(runs)), len(runs))
+        rows = _rows(recognizer, data, runs, modality, told)
     known = [k for k, row in enumerate(rows) if row.label is not None]  # what nobody labelled is left out
     if not known:
         raise ValueError(f"no clip has a labelled window by the protocol {protocol}: record longer ones, or label them")
@@ -82,6 +83,43 @@ def answer(
         indices=tuple(rows[k].indices for k in order),
         features=torch.cat(features)[order].numpy() if features else None,
     )
+
+
+def follow(
+    recognizer: Recognizer,
+    data: ClipSet,
+    *,
+    modality: str = "both",
+    most: int = 50,
+    told: Callable[[int, int], None] = lambda done, total: None,
+) -> list[int | None]:
+    """How long after changes of what can be seen the labels follow, microseconds; None where they do not in time.
+
+    With a label for each sample, as live, for three seconds at most; of `most` changes, spread over all clips. What it
+    is to follow, `metrics.delays` says.
+    """
+    every = [change for number, clip in enumerate(data.clips) for change in _changes(recognizer, number, clip)]
+    chosen = [every[k] for k in np.linspace(0, len(every) - 1, min(most, len(every))).round().astype(int)]
+    rows = _rows(recognizer, data, [run for run, _ in chosen], modality, told)
+    found: list[int | None] = []
+    for run, spans in chosen:
+        said = {r.indices[-1]: int(np.argmax(r.prediction.probabilities)) for r in rows if r.clip == run.clip}
+        ends = sorted(said)
+        found += metrics.delays(data.clips[run.clip].times[ends, 1], [said[end] for end in ends], spans)
+    return found
+
+
+def _changes(recognizer: Recognizer, number: int, clip: Clip) -> Iterator[tuple[_Run, list[_Truth]]]:
+    """For each change the windows after it, and the truth before it and after it."""
+    stride = stride_of(clip, recognizer.config)
+    reach = stride * (recognizer.config.frames - 1)
+    truth = metrics.runs([(span.start_us, span.end_us, span.label) for span in clip.spans])
+    for before, (start_us, end_us, label) in itertools.pairwise(truth):
+        until_us = min(end_us, start_us + _FOLLOWED_US)
+        ends = ends_from(clip, recognizer.config, start_us, until_us)
+        if len(ends):
+            samples = range(int(ends[0]) - reach, int(ends[-1]) + 1)
+            yield _Run(number, samples, samples, stride, 1), [before, (start_us, until_us, label)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +142,16 @@ def _runs(recognizer: Recognizer, number: int, clip: Clip, protocol: str, most: 
         reach = stride * np.arange(config.frames)
         samples = np.unique(ends[:, None] - reach).tolist()
         yield _Run(number, samples, samples, stride, int(ends[1] - ends[0]) if len(ends) > 1 else 1)
+
+
+def _rows(
+    recognizer: Recognizer, data: ClipSet, runs: Sequence[_Run], modality: str, told: Callable[[int, int], None]
+) -> list[_Row]:
+    rows: list[_Row] = []
+    for start in range(0, len(runs), _TOGETHER):
+        rows += _together(recognizer, data, runs[start : start + _TOGETHER], modality)
+        told(min(start + _TOGETHER, len(runs)), len(runs))
+    return rows
 
 
 def _together(recognizer: Recognizer, data: ClipSet, runs: Sequence[_Run], modality: str) -> list[_Row]:

@@ -187,17 +187,24 @@ def bootstrap(
 ) -> tuple[float, float]:
     """The percentile interval of the mean of `correct` [n] when whole groups [n], such as scenes, are drawn anew.
 
-    Windows of a scene are alike, so drawing single windows would promise too much (Efron and Tibshirani, 1993).
-    Raises ValueError where there are no windows, or not one group for each.
+    Windows of a scene are alike, so drawing single windows would promise too much (Efron and Tibshirani, 1993). Of one
+    group alone there is no interval: NaN. Raises ValueError where there are no windows, or not one group for each.
     """
     if correct.size == 0 or correct.shape != group.shape:
         raise ValueError(f"correct {list(correct.shape)} and group {list(group.shape)} must be alike and not empty")
     groups, place = np.unique(group, return_inverse=True)
+    if len(groups) == 1:
+        return math.nan, math.nan
     sums, counts = np.bincount(place, correct), np.bincount(place)
     draws = np.random.default_rng(seed).integers(len(groups), size=(rounds, len(groups)))
     means = sums[draws].sum(axis=1) / counts[draws].sum(axis=1)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def told_interval(low: float, high: float) -> str:
+    """An interval of `bootstrap`, for people."""
+    return "one clip: no interval" if math.isnan(low) else f"95 %: {low:.1%} to {high:.1%}, clips drawn anew"
 
 
 def delays(t_us: Integers, predicted: ArrayLike, spans: Sequence[tuple[int, int, str | int]]) -> list[int | None]:
@@ -208,7 +215,7 @@ def delays(t_us: Integers, predicted: ArrayLike, spans: Sequence[tuple[int, int,
     """
     times, said = np.asarray(t_us), np.asarray(predicted)
     found: list[int | None] = []
-    for start_us, end_us, label in _runs(spans)[1:]:
+    for start_us, end_us, label in runs(spans)[1:]:
         first, behind = np.searchsorted(times, [start_us, end_us])
         same = said[first:behind] == label
         held = np.flatnonzero(np.convolve(same, np.ones(_HELD), "valid") == _HELD) if len(same) >= _HELD else same[:0]
@@ -216,14 +223,14 @@ def delays(t_us: Integers, predicted: ArrayLike, spans: Sequence[tuple[int, int,
     return found
 
 
-def _runs(spans: Sequence[tuple[int, int, str | int]]) -> list[tuple[int, int, str | int]]:
+def runs(spans: Sequence[tuple[int, int, str | int]]) -> list[tuple[int, int, str | int]]:
     """Spans, neighbours of the same label joined."""
-    runs: list[tuple[int, int, str | int]] = []
+    found: list[tuple[int, int, str | int]] = []
     for start_us, end_us, label in spans:
-        if runs and runs[-1][2] == label:
-            start_us = runs.pop()[0]
-        runs.append((start_us, end_us, label))
-    return runs
+        if found and found[-1][2] == label:
+            start_us = found.pop()[0]
+        found.append((start_us, end_us, label))
+    return found
 
 
 def to_json(scores: Scores) -> dict[str, Any]:

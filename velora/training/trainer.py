@@ -88,6 +88,7 @@ class Trainer:
         self.plan, self.data, self.folder, self.config = plan, data, folder, checkpoint.config
         on_cpu = not (torch.cuda.is_available() or torch.backends.mps.is_available())
         self.accelerator = accelerate.Accelerator(cpu=on_cpu, mixed_precision=_precision(dtype))
+        self._ranks = self.accelerator.num_processes
         torch.manual_seed(plan.seed)
         model = build_trainable(checkpoint, tower)
         self.objective = Objective(model, w_rec=plan.w_rec, sade_weight=plan.sade, sade_normalize=plan.sade_normalize)
@@ -115,7 +116,7 @@ class Trainer:
         if self._is_over():
             return Checkpoint(self.config, self._best)
         last_save = began = time.perf_counter()
-        speed = _Speed(self.plan.batch * self.plan.accumulate * self.accelerator.num_processes)
+        speed = _Speed()
         spent_before = self.spent_s
         stop = _Stop()
         try:
@@ -126,7 +127,7 @@ class Trainer:
                 self._unsound = False
                 stop.heed()
                 self.spent_s = spent_before + time.perf_counter() - began
-                self.progress.clips_s = speed.after_step()
+                self.progress.clips_s = speed.after_step(sum(len(truth) for _, truth in batches) * self._ranks)
                 self.progress.spent = self._spent()
                 if self._validates():
                     self._validate()
@@ -322,17 +323,16 @@ def _precision(dtype: str) -> str:
 class _Speed:
     """Clips a second: all but the first step, which waits for the processes that read to start."""
 
-    def __init__(self, clips_a_step: int) -> None:
-        self._clips, self._steps = clips_a_step, -1
-        self._began = 0.0
+    def __init__(self) -> None:
+        self._clips, self._began = 0, 0.0
 
-    def after_step(self) -> float:
-        """0 after the first one."""
-        self._steps += 1
-        if not self._steps:
+    def after_step(self, clips: int) -> float:
+        """Of so many. 0 after the first one."""
+        if not self._began:
             self._began = time.perf_counter()
             return 0.0
-        return self._steps * self._clips / (time.perf_counter() - self._began)
+        self._clips += clips
+        return self._clips / (time.perf_counter() - self._began)
 
 
 class _Stop:

@@ -85,7 +85,18 @@ def chosen_ends(clip: Clip, config: VELoRAConfig, most: int) -> list[Indices]:
     wanted = math.ceil(len(ends) / (most * stride))
     hop = stride * min(max(1, wanted), config.frames)
     parts = np.split(ends, np.flatnonzero(np.diff(ends) != 1) + 1)
-    return [part[::hop] for part in parts if len(part)]
+    return [part[(len(part) - 1) % hop // 2 :: hop] for part in parts if len(part)]  # as far from both its ends
+
+
+def ends_from(clip: Clip, config: VELoRAConfig, start_us: int, end_us: int) -> Indices:
+    """The samples that end in [start_us, end_us) and each end a window, from the first one there on.
+
+    None where that one ends no window; no more from a discontinuity on.
+    """
+    first, behind = np.searchsorted(clip.times[:, 1], [start_us, end_us])
+    usable = np.isin(np.arange(first, behind), ends_of(clip, stride_of(clip, config) * (config.frames - 1)))
+    unbroken = np.logical_and.accumulate(usable)
+    return np.arange(first, first + unbroken.sum())
 
 
 def stride_of(clip: Clip, config: VELoRAConfig) -> int:
