@@ -180,7 +180,8 @@ def test_libraries_that_fail_on_a_recording_are_left_out_with_the_reason(
     asked: Asked, small_recording: Path, tmp_path: Path
 ) -> None:
     cut = tmp_path / "cut.aedat4"
-    cut.write_bytes(small_recording.read_bytes()[:-3000])
+    whole = small_recording.read_bytes()
+    cut.write_bytes(whole[: len(whole) * 6 // 10])
     book = measured("road", Asked((TINY,), asked.folder, pairs=1, recording=cut))
     assert book.status == "done" and book.left_out["aedat"].startswith("cut.aedat4: ")
     check(rows_of(book), {"road_vs_decode": ("road_mevs", "decode_mevs")})
