@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 import shutil
 import signal
@@ -35,6 +36,8 @@ LARGE = (1280, 720)
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run", "--disable-sync"]
 COUNT = "window.loads = 0; document.getElementById('strip').addEventListener('load', () => loads++)"
 PICTURE = "document.getElementById('strip')?.naturalWidth > 0"
+#: of all tabs
+RATES = re.compile(r"velora_(labels|shown_frames)_per_second{.*} (.*)")
 LABEL = "document.querySelector('#bars .percent')?.textContent"
 #: of the first tab, among the page's metrics; seconds become milliseconds
 METRIC = re.compile(r'velora_(labels_per_second|label_seconds|paint_seconds){tab="0",[^}]*?(?:quantile="(.*)")?} (.*)')
@@ -79,8 +82,11 @@ def _watched(page: Page, throttle: float) -> dict[str, float]:
 
 
 def _metrics(text: str) -> dict[str, float]:
-    """Labels a second, and when labels and pictures are there."""
-    found = {}
+    """Labels a second, and when labels and pictures are there; of all tabs, the rates of the one that has least."""
+    found: dict[str, float] = {}
+    for name, value in RATES.findall(text):
+        kind = f"least_{name}_per_s"
+        found[kind] = min(found.get(kind, math.inf), float(value))
     for name, quantile, value in METRIC.findall(text):
         kind = f"{name.partition('_')[0]}_p{float(quantile) * 100:.0f}_ms" if quantile else "labels_per_s"
         found[kind] = float(value) * (1000 if quantile else 1)
