@@ -81,9 +81,10 @@ class Actions(FolderActions):
         own = inspect.getmembers(cls, inspect.isfunction)
         return {name: method for name, method in own if not name.startswith("_") and _is_control(method)}
 
-    def offers(self) -> list[str]:
-        """What can be chosen to watch."""
-        return [*self._offers, *(address for address in self._found if address not in self._offers)]
+    def offers(self, *, operator: bool) -> list[str]:
+        """What can be chosen to watch; by operators also the cameras that were found."""
+        found = self._found if operator else []
+        return [*self._offers, *(address for address in found if address not in self._offers)]
 
     def called(self, address: Path | str) -> str:
         """What a source is called here."""
@@ -170,9 +171,8 @@ class Actions(FolderActions):
 
     def choose(self, token: str, name: str) -> str:
         """Watch one of the sources that the page offers."""
-        if name not in self.offers():
+        if name not in self.offers(operator=self._tab(token).operator):
             raise ValueError(f"{name[:80]!r} is not offered here")
-        self._tab(token)
         self._viewers.play(token, self._offers.get(name, name))
         return ""
 

@@ -85,7 +85,7 @@ def _one_line(error: Exception) -> str:
         text, known = in_words(error), True
     text = printable(text)
     text = text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
-    return text if known else f"{type(error).__name__}: {text} (--debug shows where)"
+    return text if known else f"{type(error).__name__}: {text} (`velora --debug …` shows where)"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -147,9 +147,15 @@ def _add_simulate(commands: _Commands[argparse.ArgumentParser]) -> None:
     )
     simulate.add_argument("scene", metavar="cards|VIDEO", help="playing cards on a table, or a video file")
     simulate.add_argument(
-        "--out", type=Path, required=True, metavar="FILE", help="the .aedat4 to write; the labels go beside it"
+        "--out",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="the .aedat4 to write; the labels go beside it (with --scenes: the folder)",
     )
-    simulate.add_argument("--seconds", type=seconds, help="length (default: 10 of cards, all of a video)")
+    simulate.add_argument(
+        "--seconds", type=seconds, help="length (default: 10 of cards, 1.5 of each scene of a set, all of a video)"
+    )
     simulate.add_argument("--seed", type=seed, default=0, help="same seed, same recording (default: 0)")
     simulate.add_argument("--sensor", choices=["ideal", "davis346"], help="before a video (default: davis346)")
     simulate.add_argument(
@@ -246,7 +252,12 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
         "or cards: simulated scenes",
     )
     parser.add_argument("--clips", type=positive_int, default=400, metavar="N", help="of cards (default: %(default)s)")
-    parser.add_argument("--cache", type=Path, metavar="DIR", help="where decoded frames are kept")
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        metavar="DIR",
+        help="where decoded frames are kept (default: .frames in the folder of a training; ~/.cache/velora/frames)",
+    )
 
 
 def _add_info(commands: _Commands[argparse.ArgumentParser]) -> None:

@@ -62,7 +62,7 @@ def add_live(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     record.add_argument("--force", action="store_true", help="replace FILE")
     add_filters(record)
     add_camera(record)
-    add_model(record)
+    add_model(record, "none, which recognises nothing")
     record.set_defaults(command=_record)
 
 

@@ -7,9 +7,9 @@ import re
 from pathlib import Path
 
 
-def add_model(parser: argparse.ArgumentParser) -> None:
+def add_model(parser: argparse.ArgumentParser, otherwise: str = "demo") -> None:
     """Which model, and where it runs."""
-    parser.add_argument("--model", help="demo, a checkpoint's folder, or a backbone's name (default: demo)")
+    parser.add_argument("--model", help=f"demo, a checkpoint's folder, or a backbone's name (default: {otherwise})")
     parser.add_argument(
         "--labels",
         metavar="WORDS|FILE",
@@ -41,7 +41,7 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rgb", metavar="FRAMES", help="frames from elsewhere: webcam:0 beside a live feed; else a video, or a folder"
     )
-    parser.add_argument("--rgb-offset-ms", type=float, metavar="MS", help="by which they are late: see velora align")
+    parser.add_argument("--rgb-offset-ms", type=float, metavar="MS", help="added to their times: see velora align")
     parser.add_argument("--rgb-fps", type=duration, metavar="HZ", help="of a folder of pictures (default: 30)")
     parser.add_argument(
         "--rgb-homography", type=Path, metavar="FILE", help="nine numbers: from pixels of events to those of --rgb"

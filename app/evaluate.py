@@ -18,7 +18,7 @@ from rich.text import Text
 
 from app.datasets import CardOptions, open_dataset
 from app.model import load_model
-from app.report import Evaluation, choose_films, write_report
+from app.report import Evaluation, choose_films, empty_figure, write_report
 from velora import Recognizer
 from velora.training import metrics
 from velora.training.clips import ClipSet
@@ -29,9 +29,11 @@ _MOST = 5  # windows of a clip
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
-    """Evaluate, and print a table or JSON. Raises ValueError and ModelError for what does not fit."""
+    """Evaluate, and print a table or JSON. Raises ValueError, ModelError and NoMatplotlib for what does not fit."""
     if arguments.data.startswith("cards:"):
         arguments.data, _, arguments.split = arguments.data.partition(":")
+    if arguments.report is not None:
+        empty_figure(1, 1)  # raises before hours were spent
     recognizer = load_model(arguments)
     config = recognizer.config
     data = open_dataset(

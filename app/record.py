@@ -25,7 +25,7 @@ from velora import Recognizer
 
 def record(arguments: argparse.Namespace) -> int:
     """Record until the source ends, for `--seconds`, or until interrupted. Raises StreamError and ModelError."""
-    recognizer = None if arguments.model is None else load_model(arguments)
+    recognizer = None if arguments.model is None and arguments.labels is None else load_model(arguments)
     frames = Path(arguments.rgb or "")  # that the source is not `out`, the recorder sees to
     if arguments.rgb and frames.exists() and arguments.out.exists() and arguments.out.samefile(frames):
         raise ValueError(f"{arguments.out} is what is to be recorded: choose another name")

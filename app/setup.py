@@ -30,8 +30,9 @@ def setup_of(token: str, viewer: Viewer, actions: Actions, headers: Mapping[str,
 
 def _made(token: str, viewer: Viewer, actions: Actions, headers: Mapping[str, str]) -> dict[str, Any]:
     recognizer = viewer.channel.recognizer
+    allowed = actions.allows(headers)
     setup: dict[str, Any] = {
-        "sources": actions.offers(),
+        "sources": actions.offers(operator=allowed["operates"]),
         "watching": actions.called(viewer.address),
         "models": actions.models(),
         "model": recognizer.name,
@@ -40,7 +41,7 @@ def _made(token: str, viewer: Viewer, actions: Actions, headers: Mapping[str, st
         "labels": list(recognizer.config.labels),
         "random": random_note(recognizer) or "",
         "speeds": SPEEDS,
-        **actions.allows(headers),
+        **allowed,
         **actions.taught(token, headers),
     }
     return {"version": hashlib.sha256(json.dumps(setup).encode()).hexdigest()[:12], **setup}

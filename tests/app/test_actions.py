@@ -149,10 +149,16 @@ def test_what_is_live_cannot_be_sought_in(tmp_path: Path) -> None:
     viewers.close()
 
 
-def test_cameras_that_are_found_are_offered(actions: Actions, token: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cameras_that_are_found_are_offered_to_operators(
+    viewers: Viewers, actions: Actions, token: str, small_recording: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("app.actions.camera_addresses", lambda: ["dv:0007", "webcam:0"])
     assert actions.act("cameras", {}, token) == "found dv:0007, webcam:0"
-    assert actions.offers() == ["square", "again", "dv:0007", "webcam:0"]
+    assert actions.offers(operator=True) == ["square", "again", "dv:0007", "webcam:0"]
+    assert actions.offers(operator=False) == ["square", "again"]
+    guest = viewers.open("guest", small_recording, operator=False)
+    with pytest.raises(ValueError, match="'webcam:0' is not offered here"):
+        actions.act("choose", {}, guest, name="webcam:0")
 
 
 def test_labels_and_exports_go_through_no_link_out_of_the_folders_allowed(viewers: Viewers, tmp_path: Path) -> None:
