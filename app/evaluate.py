@@ -16,10 +16,10 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from app.datasets import CardOptions, open_dataset
+from app.datasets import CardOptions, is_rendered, open_dataset
 from app.model import load_model
 from app.report import Evaluation, choose_films, empty_figure, write_report
-from velora import Recognizer
+from velora import Recognizer, VELoRAConfig
 from velora.training import metrics
 from velora.training.clips import ClipSet
 from velora.training.evaluate import Answers, answer, follow
@@ -41,7 +41,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
         arguments.split,
         arguments.cache or Path.home() / ".cache" / "velora" / "frames",
         size=recognizer.model.tower.backbone.image_size,
-        rendering=dict(config.rendering),
+        rendering=_rendering(config, arguments.data),
         labels=config.labels,
         options=CardOptions(clips=arguments.clips, light=arguments.light, speed=arguments.speed),
     )
@@ -75,6 +75,12 @@ def evaluate(arguments: argparse.Namespace) -> int:
     if arguments.report is not None:
         _report(arguments, recognizer, data, answers, probabilities, delay)
     return 0
+
+
+def _rendering(config: VELoRAConfig, data: str) -> dict[str, object]:
+    """As live use draws event images; of recordings that tell no exposures with those that the model was trained on."""
+    recorded = data != "cards" and not is_rendered(data)
+    return {**({"window_us": config.exposure_us} if recorded and config.exposure_us else {}), **config.rendering}
 
 
 def delay_ms(waited: Sequence[int | None]) -> dict[str, float | int | None]:

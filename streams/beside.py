@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 from streams.beside_live import FRAMES, Handover, Meeting
 from streams.errors import StreamError
 from streams.frames_of import RecordedFrames, WebcamFrames, is_webcam, recorded_frames
 from streams.homography import Homography, Warp
-from streams.items import EventImage, EventPacket, Gap, Item, RgbFrame, no_events
+from streams.items import EventImage, EventPacket, Gap, Item, RgbFrame, in_order, no_events, split
 from streams.packet_cache import PacketCache
 from streams.source import Source
+from streams.synchronize import without_holes
 
 _MOST_OFFSET_MS = 86_400_000.0
 _MARGIN_US = 1_000_000  # of events before a place that is sought: more than any window before a frame
@@ -129,11 +131,11 @@ class Beside(Source):
     def _recorded_items(self, from_us: int | None) -> Iterator[Item]:
         assert self._recorded is not None
         if from_us is None:
-            return _in_turn(iter(self._events), self._frames(0))
+            return self._in_turn(iter(self._events), self._frames(0))
         frames = self._frames(math.floor((from_us - self._start_us) * self._recorded.fps / 1e6))
         first = next(frames, None)
         since_us = (from_us if first is None else min(from_us, first.t_end_us)) - _MARGIN_US
-        return _in_turn(self._events_since(since_us), _chained(first, frames))
+        return self._in_turn(self._events_since(since_us), _chained(first, frames))
 
     def _frames(self, first: int) -> Iterator[RgbFrame]:
         """From number `first` on, and some before it."""
@@ -177,20 +179,32 @@ class Beside(Source):
             return item
         return RgbFrame(item.t_start_us, item.t_end_us, self._warp(item.image), item.arrival_ns)
 
+    def _in_turn(self, events: Iterator[Item], frames: Iterator[RgbFrame]) -> Iterator[Item]:
+        """Both feeds in order of their end, packets cut where a frame ends; of the first one no frames.
 
-def _in_turn(events: Iterator[Item], frames: Iterator[RgbFrame]) -> Iterator[Item]:
-    """Both feeds in order of their end; of the first one no frames."""
-    frame = next(frames, None)
-    for item in events:
-        if isinstance(item, EventImage):
-            raise StreamError("its events are pictures already, which have frames of their own; leave out the others")
-        if isinstance(item, RgbFrame):
-            continue
-        while frame is not None and not isinstance(item, Gap) and frame.t_end_us < item.t_end_us:
-            yield frame
-            frame = next(frames, None)
-        yield item
-    yield from _chained(frame, frames)
+        Else frames would wait for the end of a packet, in which many may fall.
+        """
+        frame = next(frames, None)
+        for item in self._pieces(events):
+            while frame is not None and not isinstance(item, Gap) and frame.t_end_us < item.t_end_us:
+                if frame.t_end_us > item.t_start_us:
+                    before, item = split(item, frame.t_end_us)
+                    yield before
+                yield frame
+                frame = next(frames, None)
+            yield item
+        yield from _chained(frame, frames)
+
+    def _pieces(self, items: Iterator[Item]) -> Iterator[EventPacket | Gap]:
+        """The events, in order and without jumps within a packet."""
+        for item in items:
+            if isinstance(item, EventImage):
+                told = "its events are pictures already, which have frames of their own; leave out the others"
+                raise StreamError(told)
+            if isinstance(item, EventPacket):
+                yield from without_holes(replace(item, events=in_order(item.events, self.counts)), self.counts)
+            elif isinstance(item, Gap):
+                yield item
 
 
 def _chained(first: RgbFrame | None, rest: Iterator[RgbFrame]) -> Iterator[RgbFrame]:

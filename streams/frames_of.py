@@ -35,10 +35,11 @@ class RecordedFrames(ABC):
     count: int | None  # one more than the number of the last; None: not known
 
     @abstractmethod
-    def images(self, first: int) -> Iterator[tuple[int, Image]]:
+    def images(self, first: int) -> Iterator[tuple[float, Image]]:
         """Numbers from 0 and images, uint8 [height, width, 3] in RGB order, from two before number `first` on.
 
-        Raises RecordingError for a picture that is damaged.
+        Of a video with frames that are not evenly apart, numbers lie between whole ones. Raises RecordingError for a
+        picture that is damaged.
         """
 
     def close(self) -> None:  # noqa: B027 (most have nothing open between two frames)
@@ -56,14 +57,14 @@ class VideoFrames(RecordedFrames):
             self._video = Video(path)
         except ValueError as error:
             raise RecordingError(str(error)) from None
-        self.size = self._video.size
+        self.size, self._timed = self._video.size, fps is None
         self.fps = fps or self._video.fps
         self.count = round(self._video.seconds * self._video.fps) or None
 
-    def images(self, first: int) -> Iterator[tuple[int, Image]]:
+    def images(self, first: int) -> Iterator[tuple[float, Image]]:
         first = max(0, first - _BEFORE)
-        for number, (_, image) in enumerate(self._video.frames(*self.size, first=first), first):
-            yield number, image
+        for number, (since_us, image) in enumerate(self._video.frames(*self.size, first=first), first):
+            yield since_us * self.fps / 1e6 if self._timed else number, image
 
     def close(self) -> None:
         self._video.close()
@@ -94,7 +95,7 @@ class PictureFrames(RecordedFrames):
         height, width = read_picture(self._paths[0]).shape[:2]
         self.size = (width, height)
 
-    def images(self, first: int) -> Iterator[tuple[int, Image]]:
+    def images(self, first: int) -> Iterator[tuple[float, Image]]:
         start = max(0, bisect_left(self._numbers, first) - _BEFORE)
         for number, path in zip(self._numbers[start:], self._paths[start:], strict=True):
             yield number, read_picture(path, self.size)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -82,6 +82,13 @@ class EventPacket:
     events: Events  # [n] EVENT_DTYPE
     arrival_ns: int | None = None  # host monotonic clock; None for recordings
     sound_for: tuple[int, int] | None = None  # size of a sensor that the events are known to be inside of, and in order
+
+
+def split(packet: EventPacket, t_us: int) -> tuple[EventPacket, EventPacket]:
+    """What a packet holds before a time, which lies in it, and the rest."""
+    cut = int(np.searchsorted(packet.events["t"], t_us))
+    before = replace(packet, t_end_us=t_us, events=packet.events[:cut])
+    return before, replace(packet, t_start_us=t_us, events=packet.events[cut:])
 
 
 @dataclass(frozen=True, slots=True)

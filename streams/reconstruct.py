@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.items import EventPacket, Events, Gap, Image, Item, RgbFrame
+from streams.items import EventPacket, Events, Gap, Image, Item, RgbFrame, in_order, split
 from streams.source import JUMP_US, Source, Through
 from streams.synchronize import without_holes
 
@@ -53,27 +54,27 @@ class Reconstructed(Through):
                     grey, due = Accumulator(self.event_size), None
                 due = self._due(item.t_start_us) if due is None else due
                 reached = item.t_end_us
-                yield item
                 while due <= item.t_end_us:
-                    now, item = _split(item, due)
-                    grey.add(now)
+                    if due > item.t_start_us:  # a frame follows its events, however long the packet is that they are of
+                        now, item = split(item, due)
+                        grey.add(now.events)
+                        yield now
                     yield RgbFrame(due - PERIOD_US, due, grey.image(), item.arrival_ns)
                     due += PERIOD_US
                 grey.add(item.events)
+                yield item
             else:
                 if isinstance(item, Gap):
                     grey, due, reached = Accumulator(self.event_size), None, None
                 yield item
 
     def _pieces(self, items: Iterator[Item]) -> Iterator[Item]:
-        """Packets that jump in time as packets that do not."""
+        """Packets in order, and those that jump in time as packets that do not."""
         for item in items:
-            if not isinstance(item, EventPacket) or item.t_end_us - item.t_start_us <= JUMP_US:
-                yield item
-            elif pieces := without_holes(item, self.counts):
-                yield from pieces
+            if isinstance(item, EventPacket):
+                yield from without_holes(replace(item, events=in_order(item.events, self.counts)), self.counts)
             else:
-                self.counts["events scattered in time, dropped"] += len(item.events)
+                yield item
 
     def _due(self, first_us: int) -> int:
         """When the first frame ends: frames of a recording are the same wherever reading begins."""
@@ -102,10 +103,3 @@ class Accumulator:
         picture = (self._levels + _GREY).astype(np.uint8).reshape(self._size[1], self._size[0])
         self._levels *= _KEPT
         return picture
-
-
-def _split(packet: EventPacket, t_us: int) -> tuple[Events, EventPacket]:
-    """The events of a packet before a time, and the rest of the packet."""
-    cut = int(np.searchsorted(packet.events["t"], t_us))
-    rest = EventPacket(max(t_us, packet.t_start_us), packet.t_end_us, packet.events[cut:], packet.arrival_ns)
-    return packet.events[:cut], rest

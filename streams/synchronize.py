@@ -213,14 +213,7 @@ class Synchronizer:
 
     def _without_holes(self, item: Timed) -> Sequence[Timed]:
         """A packet that jumps in time within itself, in pieces that do not."""
-        if not isinstance(item, EventPacket):
-            return [item]
-        if item.t_end_us - item.t_start_us <= JUMP_US:
-            return [item]
-        pieces = without_holes(item, self.counts)
-        if not pieces:
-            self.counts["events scattered in time, dropped"] += len(item.events)
-        return pieces
+        return without_holes(item, self.counts) if isinstance(item, EventPacket) else [item]
 
     def _jumps(self, item: Timed) -> bool:
         if self._newest is None:
@@ -337,12 +330,15 @@ class Synchronizer:
 
 def without_holes(packet: EventPacket, counts: Counter[str]) -> list[EventPacket]:
     """A packet in pieces that do not jump in time; none where it jumps so often that its times are damage."""
+    if packet.t_end_us - packet.t_start_us <= JUMP_US:
+        return [packet]
     events = in_order(packet.events, counts)
     times = np.concatenate([[packet.t_start_us], events["t"], [packet.t_end_us]])
     holes = np.flatnonzero(np.diff(times) > JUMP_US)
     if not len(holes):
         return [replace(packet, events=events)]
     if len(holes) > _MAX_HOLES:
+        counts["events scattered in time, dropped"] += len(packet.events)
         return []
     pieces = [piece for piece in np.split(events, holes) if len(piece)]
     ends = [(int(piece["t"][0]), int(piece["t"][-1]) + 1) for piece in pieces]

@@ -8,7 +8,7 @@ from pathlib import Path
 from streams.errors import RecordingError
 from streams.items import Item
 from streams.simulation.sensor import SENSORS
-from streams.simulation.video import T_START_US, EventsFromFrames, Video
+from streams.simulation.video import EventsFromFrames, Video
 from streams.source import Source
 
 DAVIS346 = (346, 260)
@@ -17,7 +17,7 @@ _WARM_UP_S = 0.5  # the simulated pixels have to get used to what they see
 
 
 class VideoSource(Source):
-    """A video, cut and scaled to `size` (width, height). Raises RecordingError where it cannot be read.
+    """A video, cut and scaled to `size` (width, height), on its own clock. Raises RecordingError for what is none.
 
     What is read from a place on begins with pixels that have seen half a second of it.
     """
@@ -40,7 +40,7 @@ class VideoSource(Source):
             raise RecordingError(str(error)) from None
         self.event_size = self.frame_size = size
         self.sample_period_us = round(1e6 / self._video.fps)
-        self.span_us = (T_START_US, T_START_US + round(self._video.seconds * 1e6)) if self._video.seconds else None
+        self.span_us = (0, round(self._video.seconds * 1e6)) if self._video.seconds else None
 
     def close(self) -> None:
         self._video.close()
@@ -49,11 +49,11 @@ class VideoSource(Source):
         return self._from_frame(0)
 
     def read(self, from_us: int) -> Iterator[Item]:
-        since_s = (from_us - T_START_US) / 1e6 - _WARM_UP_S
+        since_s = from_us / 1e6 - _WARM_UP_S
         return self._from_frame(max(0, int(since_s * self._video.fps)))
 
     def _from_frame(self, first: int) -> Iterator[Item]:
         assert self.event_size is not None
         events = EventsFromFrames(*self.event_size, SENSORS["davis346"])
         for since_us, image in self._video.frames(*self.event_size, first=first):
-            yield from events.push(T_START_US + since_us, image)
+            yield from events.push(since_us, image)

@@ -24,7 +24,8 @@ from velora.weights import read_tensors
 
 _CONFIG, _TENSORS = "adapter_config.json", "adapter_model.safetensors"
 _FIX = "save it with PEFT again, from the same backbone"
-_PLAIN = {"peft_type": ("LORA",), "bias": ("none",)}  # what settings must be
+#: What settings must be; other beginnings, such as PiSSA's, change the backbone itself.
+_PLAIN = {"peft_type": ("LORA",), "bias": ("none",), "init_lora_weights": (True, False, "gaussian")}
 _ABSENT = (  # what must not be set
     *("alpha_pattern", "rank_pattern", "lora_bias", "fan_in_fan_out", "modules_to_save", "layers_to_transform"),
     *("layer_replication", "target_parameters", "trainable_token_indices", "exclude_modules"),

@@ -6,8 +6,9 @@ Works on CUDA and ROCm builds of torch alike; other devices have no graphs, and 
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -43,9 +44,20 @@ class Replays:
         self._function, self._record = function, record
         self._seen: set[tuple[torch.Size, ...]] = set()
         self._recordings: dict[tuple[torch.Size, ...], Recording] = {}
-        self._broken = False
+        self._broken = self._aside = False
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """Meanwhile the function itself is called: hooks in it see each call, which no replay tells them of."""
+        self._aside = True
+        try:
+            yield
+        finally:
+            self._aside = False
 
     def __call__(self, *inputs: Tensor) -> Tensor:
+        if self._aside:
+            return self._function(*inputs)
         shapes = tuple(tensor.shape for tensor in inputs)
         if (recording := self._recordings.get(shapes)) is not None:
             return _replayed(recording, inputs)

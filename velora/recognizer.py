@@ -12,14 +12,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from velora.config import VELoRAConfig
 from velora.errors import ModelError, NotFiniteError
@@ -85,6 +85,20 @@ class Recognizer:
             for _ in range(2):
                 codes = self._encodings(images, *self._sent([(1, RGB), (1, EVENT)], [(0, 1)] if moves else []))
                 self._fusion(*(code.float().unsqueeze(0) for code in codes))
+
+    @contextlib.contextmanager
+    def watched(self, hook: Callable[[Tensor], object]) -> Iterator[None]:
+        """Meanwhile `hook` is called with what the head reads, [B, F], at each fusion; where there is such a layer."""
+        head, fusion = getattr(self.model.fuser, "head", None), self._fusion
+        if not isinstance(head, nn.Module):
+            yield
+            return
+        handle = head.register_forward_pre_hook(lambda _, inputs: hook(inputs[0]))
+        try:
+            with fusion.aside() if isinstance(fusion, Replays) else contextlib.nullcontext():
+                yield
+        finally:
+            handle.remove()
 
     def open(self, *, stride: int = 1, hop: int = 1) -> Session:
         """A session for one stream: windows of samples `stride` apart, a label every `hop` samples."""

@@ -23,6 +23,8 @@ class Stopwatch:
             event.record(torch.cuda.current_stream(self._device))
             self._events.append(event)
         else:
+            if self._device.type == "mps":  # which works behind the program, too
+                torch.mps.synchronize()
             self._seconds.append(time.perf_counter())
 
     def between_ms(self) -> list[float]:

@@ -93,9 +93,10 @@ class EventModel:
             level += self._level
         leak = self._leak * np.float32(interval_us) if self._sensor.leak_hz else np.float32(0)
         ramps = self._ramps(level, leak, interval_us)
+        before_us = self._last_event_us.copy() if self._sensor.noise_hz else self._last_event_us
         events = self._events(ramps, self._t_us)
         if self._sensor.noise_hz:
-            events = self._with_noise(events, self._noise_events(light, self._t_us, interval_us))
+            events = self._with_noise(events, self._noise_events(light, self._t_us, interval_us, before_us))
         self._reference[ramps.pixels] += ramps.steps * ramps.counts
         self._reference -= leak
         self._t_us, self._level = t_us, level
@@ -118,13 +119,16 @@ class EventModel:
         first_us = (self._reference[pixels] + steps - self._level[pixels]) * per_step_us
         return _Ramps(pixels, counts, rising, steps, np.clip(first_us, 0, interval_us), steps * per_step_us)
 
-    def _noise_events(self, light: Floats, t_prev_us: int, interval_us: int) -> Events:
-        """Events without cause: Poisson, each pixel at its own rate, fewer of them in the light."""
+    def _noise_events(self, light: Floats, t_prev_us: int, interval_us: int, before_us: Indices) -> Events:
+        """Events without cause: Poisson, each pixel at its own rate, fewer of them in the light.
+
+        `before_us` is when each pixel last had an event before the interval.
+        """
         count = self._rng.poisson(self._noise[-1] * interval_us)
         pixels = np.searchsorted(self._noise, self._rng.random(count) * self._noise[-1], side="right")
         kept = self._rng.random(count) < 1 - (1 - _BRIGHT_NOISE) * np.clip(light[pixels], 0, 1)
         t_us = self._rng.integers(t_prev_us, t_prev_us + interval_us, count)
-        kept &= t_us - self._last_event_us[pixels] >= self._sensor.refractory_us
+        kept &= t_us - before_us[pixels] >= self._sensor.refractory_us
         return _pack(t_us[kept], pixels[kept], self._rng.random(np.count_nonzero(kept)) < 0.5, self._shape[1])
 
     def _with_noise(self, events: Events, noise: Events) -> Events:

@@ -16,6 +16,7 @@ from streams.items import RgbFrame
 from streams.simulation.video import as_sensor_sees
 
 _MOST_FPS, _MOST_FRAMES = 100_000, 1e9
+_ROUNDED_US = 600  # times of some formats are whole milliseconds
 
 
 class VideoFile:
@@ -26,6 +27,7 @@ class VideoFile:
         fault = f"{path} cannot be read as a video: convert it to MP4 or AVI"
         first = _capture_of(path)  # of its own, for not all files can be wound back
         there, image = first.read()
+        self._origin_us = 1e3 * first.get(cv2.CAP_PROP_POS_MSEC)  # what it says of the first frame
         first.release()
         if not there or image is None:
             raise ValueError(fault)
@@ -47,14 +49,26 @@ class VideoFile:
         self._capture.release()
 
     def frames(self, width: int, height: int, first: int) -> Iterator[RgbFrame]:
-        """Frames from number `first` on, uint8 [height, width, 3], cut to that shape, at their times from 0."""
+        """Frames from number `first` on, uint8 [height, width, 3], cut to that shape, at their times from 0.
+
+        Where they are not evenly apart, a number is a time in units of the mean period.
+        """
         self._capture.set(cv2.CAP_PROP_POS_FRAMES, first)
+        time_us = -1
         for number in itertools.count(first):
             there, image = self._capture.read()
             if not there:
                 return
-            time_us = round(number * 1e6 / self.fps)
+            time_us = max(time_us + 1, self._time_us(number))
             yield RgbFrame(time_us, time_us, as_sensor_sees(np.asarray(image, np.uint8), width, height))
+
+    def _time_us(self, number: int) -> int:
+        """Of the frame that was read last: as the file says, or where it does not, by its number."""
+        told_us = 1e3 * self._capture.get(cv2.CAP_PROP_POS_MSEC) - self._origin_us
+        if told_us <= 0:
+            return round(number * 1e6 / self.fps)
+        even_us = round(told_us * self.fps / 1e6) * 1e6 / self.fps
+        return round(even_us if abs(told_us - even_us) < _ROUNDED_US else told_us)
 
 
 def _capture_of(path: Path) -> cv2.VideoCapture:

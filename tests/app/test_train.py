@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from app.cli import main
+from app.evaluate import _rendering
 from app.train import is_worse
 from streams.endings import ENDINGS
+from velora import VELoRAConfig
 from velora.checkpoint import load_checkpoint
 
 QUICK = ["--backbone", "demo", "--sampling", "clip", "--epochs", "1", "--batch", "4"]
@@ -58,6 +60,13 @@ def test_it_is_evaluated_in_figures_and_pictures(
     assert "| command |" in (trained / "report" / "README.md").read_text()
     assert main(line) == 0
     assert capsys.readouterr().out == first  # to the last digit
+
+
+def test_recordings_are_evaluated_as_they_are_watched(images: Path, tmp_path: Path) -> None:
+    config = VELoRAConfig(("a", "b"), exposure_us=15_000, rendering={"decay_us": 5})
+    assert _rendering(config, str(tmp_path)) == {"window_us": 15_000, "decay_us": 5}
+    for rendered in ("cards", str(images)):  # which tell their exposures, or have none
+        assert _rendering(config, rendered) == {"decay_us": 5}
 
 
 def test_modalities_and_a_table(trained: Path, images: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
 
 import cv2
@@ -111,6 +112,19 @@ def test_items_come_in_order_and_without_the_frames_of_the_events_source(small_r
     assert len(frames) == SECONDS * FPS and all(frame.t_start_us == frame.t_end_us for frame in frames)
     assert {frame.image.shape for frame in frames} == {(HEIGHT, WIDTH, 3)}
     assert span is not None and span[0] == frames[0].t_end_us and span[1] >= frames[-1].t_end_us
+
+
+def test_large_frames_wait_for_no_packet_that_is_longer_than_many_of_them(
+    tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # as if they were large
+    monkeypatch.setattr(sys.modules["streams.synchronize"], "_MAX_HELD_BYTES", 2 * WIDTH * HEIGHT * 3)
+    path = tmp_path / "long.aedat4"
+    with write_aedat4(path, (WIDTH, HEIGHT)) as writer:
+        writer.write(EventPacket(0, 2_000_000, bar_events(0, 2_000_000)))
+    with Beside(open_source(path), str(video)) as source:
+        samples = list(synchronize(source))
+    assert len(samples) == SECONDS * FPS and all(len(sample.events) > 40 for sample in samples[1:])
 
 
 @pytest.mark.parametrize("since_us", [0, 33_333, 100_000, 1_033_000, 1_900_000])

@@ -121,6 +121,16 @@ def test_noise_respects_the_refractory_period_and_the_interval() -> None:
         assert np.diff(np.sort(events["t"][events["y"] * 3 + events["x"] == pixel])).min() >= 1500
 
 
+def test_noise_is_as_frequent_before_the_events_of_a_pixel_as_after_them() -> None:
+    lights = [0.1, 0.2] * 10
+    counts = []
+    for noise_hz in (0.0, 20.0):
+        model = EventModel(50, 40, Sensor(noise_hz=noise_hz))
+        counts.append(sum(len(model.push(33_000 * k, np.full((50, 40), x, np.float32))) for k, x in enumerate(lights)))
+    expected = 20.0 * 0.033 * 2000 * sum(1 - 0.75 * light for light in lights[1:])
+    assert counts[0] > 19 * 2000 and counts[1] - counts[0] == pytest.approx(expected, rel=0.05)
+
+
 def test_the_photoreceptor_follows_slowly_and_more_slowly_in_the_dark() -> None:
     def last_event_us(light: float) -> int:
         model = EventModel(2, 3, Sensor(cutoff_hz=200.0, threshold_on=0.1, threshold_off=0.1))

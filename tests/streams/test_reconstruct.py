@@ -81,6 +81,15 @@ def test_a_jump_within_a_packet_is_not_filled_with_frames() -> None:
     assert len(frames([packet, EventPacket(packet.t_end_us, packet.t_end_us + 3 * PERIOD_US, no_events())])) < 8
 
 
+def test_a_quiet_recording_keeps_its_events_however_long_its_packets_are() -> None:
+    events = random_events(900, 0, 30_000_000, SIZE)
+    feed = Feed([EventPacket(0, 30_000_000, events)], frames=False)
+    source = Reconstructed(feed)
+    samples = list(synchronize(source))
+    assert len(samples) == 30_000_000 // PERIOD_US and all(sample.has_events for sample in samples)
+    assert sum(len(sample.events) for sample in samples) > 890 and not source.counts
+
+
 def test_it_is_for_events_without_frames() -> None:
     for events, pictures in ((True, True), (False, True)):
         with pytest.raises(ValueError, match="grey frames are made for events without frames"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -30,7 +31,7 @@ def test_each_frame_after_the_first_is_a_sample_with_the_events_before_it(video:
         assert source.simulated and not source.live
         assert (source.event_size, source.frame_size, source.sample_period_us) == ((128, 96), (128, 96), 33_333)
         samples = list(synchronize(source))
-        assert source.span_us == (1_000_000, 3_000_000)
+        assert source.span_us == (0, 2_000_000)
     assert len(samples) == 59 and all(sample.has_rgb and sample.has_events for sample in samples)
     red, green, blue = samples[10].rgb[45, 25]
     assert red > 200 > green > 80 and blue < 60
@@ -47,8 +48,8 @@ def test_it_is_scaled_to_the_size_of_a_davis346_unless_told_otherwise(video: Pat
 def test_a_place_that_is_sought_has_pixels_that_know_what_was_before(video: Path) -> None:
     with open_source(video, size=(128, 96)) as source:
         whole = {sample.t_end_us: sample for sample in synchronize(source)}
-        found = list(synchronize(source, from_us=2_400_000))
-    assert found[0].t_end_us == min(t for t in whole if t > 2_400_000) and len(found) == 17
+        found = list(synchronize(source, from_us=1_400_000))
+    assert found[0].t_end_us == min(t for t in whole if t > 1_400_000) and len(found) == 17
     for sample in found:
         same = whole[sample.t_end_us]
         assert np.array_equal(sample.rgb, same.rgb)
@@ -61,6 +62,26 @@ def test_packets_and_frames_meet_without_holes(video: Path) -> None:
     packets = [item for item in items if isinstance(item, EventPacket)]
     assert all(a.t_end_us == b.t_start_us for a, b in zip(packets, packets[1:], strict=False))
     assert len(packets) * 2 == len(items)
+
+
+def test_frames_that_are_not_evenly_apart_are_shown_when_they_were(tmp_path: Path) -> None:
+    av = pytest.importorskip("av")
+    times = [*range(0, 1_000, 40), *range(1_000, 3_000, 80)]  # milliseconds: 25 frames a second, then 12.5
+    path = tmp_path / "uneven.mkv"
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.time_base = 128, 96, Fraction(1, 1_000)
+        stream.codec_context.time_base = Fraction(1, 1_000)
+        for k, time_ms in enumerate(times):
+            frame = av.VideoFrame.from_ndarray(np.full((96, 128, 3), 40 + 3 * k, np.uint8), "rgb24")
+            frame.pts, frame.time_base = time_ms, Fraction(1, 1_000)
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode())
+    with open_source(path, size=(128, 96)) as source:
+        whole = {sample.t_end_us: sample.rgb.mean() for sample in synchronize(source)}
+        assert list(whole) == pytest.approx([1_000 * t for t in times[1:]], abs=600)
+        for sample in synchronize(source, from_us=2_000_000):
+            assert sample.rgb.mean() == pytest.approx(whole[sample.t_end_us], abs=1)
 
 
 def test_a_name_with_a_colon_is_a_file(video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,6 +41,17 @@ def test_labels_are_those_of_the_functions_themselves(variant: str) -> None:
     assert all(len(fast.__dict__[name]._recordings) for name in ("_encodings", "_fusion"))
 
 
+def test_who_watches_the_head_sees_each_window_once() -> None:
+    recognizer, seen = replaying(Recognizer("watched", make_model(make_config()))), list[Tensor]()
+    session = recognizer.open()
+    with recognizer.watched(seen.append):
+        labels = [session.push(make_sample(index)) for index in range(9)]
+    assert sum(map(len, seen)) == sum(label is not None for label in labels) > 4
+    session.push(make_sample(9))
+    session.push(make_sample(10))
+    assert len(recognizer.__dict__["_fusion"]._recordings) == 1  # which go on afterwards
+
+
 def test_a_shape_is_recorded_when_it_comes_again_and_is_then_replayed() -> None:
     calls = []
 

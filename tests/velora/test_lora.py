@@ -132,6 +132,7 @@ def test_what_peft_saves_comes_back(tmp_path: Path) -> None:
         ({"bias": "all"}, "bias is all"),
         ({"peft_type": "LOHA"}, "peft_type is LOHA"),
         ({"fan_in_fan_out": True}, "fan_in_fan_out is True"),
+        ({"init_lora_weights": "pissa"}, "init_lora_weights is pissa"),
         (None, "cannot be read"),
     ],
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from streams.items import Sample, no_events
 from velora.prediction import Prediction
@@ -68,7 +67,7 @@ def answer(
     """
     runs = [run for number, clip in enumerate(data.clips) for run in _runs(recognizer, number, clip, protocol, most)]
     features: list[Tensor] = []
-    with _watching_head(recognizer.model.fuser, features):
+    with recognizer.watched(lambda read: features.append(read.float().cpu())):
         rows = _rows(recognizer, data, runs, modality, told)
     known = [k for k, row in enumerate(rows) if row.label is not None]  # what nobody labelled is left out
     if not known:
@@ -196,17 +195,3 @@ def _samples(data: ClipSet, run: _Run, modality: str) -> Iterator[Sample]:
             has_events=bool(clip.present[index, 1]) and modality != "rgb",
             discontinuity=place == 0,
         )
-
-
-@contextlib.contextmanager
-def _watching_head(fuser: nn.Module, kept: list[Tensor]) -> Iterator[None]:
-    """Keep what enters the linear layer at the end."""
-    head = getattr(fuser, "head", None)
-    if not isinstance(head, nn.Module):
-        yield
-        return
-    handle = head.register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0].float().cpu()))
-    try:
-        yield
-    finally:
-        handle.remove()
