@@ -63,7 +63,7 @@ def test_it_is_evaluated_in_figures_and_pictures(
 
 
 def test_recordings_are_evaluated_as_they_are_watched(images: Path, tmp_path: Path) -> None:
-    config = VELoRAConfig(("a", "b"), exposure_us=15_000, rendering={"decay_us": 5})
+    config = VELoRAConfig(("a", "b"), "demo", exposure_us=15_000, rendering={"decay_us": 5})
     assert _rendering(config, str(tmp_path)) == {"window_us": 15_000, "decay_us": 5}
     for rendered in ("cards", str(images)):  # which tell their exposures, or have none
         assert _rendering(config, rendered) == {"decay_us": 5}
