@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from app.channel import Channel, Settings
 from app.channels import Channels
@@ -45,6 +46,7 @@ class Row:
     gaps: int
     stride: int
     changes: int  # of the stride, each of which begins a new window
+    stolen: float  # share of the machine's time that its neighbours took, where it is a virtual one
 
     @classmethod
     def read(cls, path: Path) -> list[Row]:
@@ -138,7 +140,7 @@ def look(address: str, seconds: float, every_s: float, out: Path) -> None:
 
 
 def _watch(viewer: Viewer, channel: Counted, drift: Drift, seconds: float, every_s: float, out: Path) -> None:
-    began = time.monotonic()
+    began, stolen = time.monotonic(), Stolen()
     with out.open("w", newline="", encoding="utf-8") as file:
         rows = csv.DictWriter(file, [field.name for field in fields(Row)])
         rows.writeheader()
@@ -151,12 +153,25 @@ def _watch(viewer: Viewer, channel: Counted, drift: Drift, seconds: float, every
                 time.sleep(0.1)
             took, channel.took_ms = channel.took_ms, []
             drifted, drift.ms = drift.ms, []
-            rows.writerow(asdict(_row(time.monotonic() - began, channel, took, drifted)))
+            rows.writerow(asdict(_row(time.monotonic() - began, channel, took, drifted, stolen.since_last())))
             file.flush()
             os.fsync(file.fileno())
 
 
-def _row(seconds: float, channel: Counted, took: list[float], drifted: list[float]) -> Row:
+class Stolen:
+    """What the neighbours of a virtual machine take of its time."""
+
+    def __init__(self) -> None:
+        self._last = psutil.cpu_times()
+
+    def since_last(self) -> float:
+        """A share, since it was asked last."""
+        last, self._last = self._last, psutil.cpu_times()
+        spent = sum(self._last[:8]) - sum(last[:8])  # without that of guests, which is in that of users
+        return (getattr(self._last, "steal", 0.0) - getattr(last, "steal", 0.0)) / max(spent, 1e-9)
+
+
+def _row(seconds: float, channel: Counted, took: list[float], drifted: list[float], stolen: float) -> Row:
     return Row(
         seconds=round(seconds, 1),
         memory_mb=round(memory_mb(), 2),
@@ -170,6 +185,7 @@ def _row(seconds: float, channel: Counted, took: list[float], drifted: list[floa
         gaps=channel.gaps,
         stride=channel.stride,
         changes=channel.changes,
+        stolen=round(stolen, 4),
     )
 
 
