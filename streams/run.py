@@ -218,7 +218,7 @@ class Pace:
     gift: the first one that is missed ends it, and each time it does, the next trial comes later.
     """
 
-    _MOST = 1_000  # samples from one to the next, as far as windows can be spread
+    MOST = 1_000  # samples from one to the next, as far as windows can be spread
     _TRIAL = 8  # samples taken before a verdict
     _RELAX_AFTER = 24  # samples in a row without a drop before a faster pace is tried
     _LONGEST = 16  # times that, where trials have failed
@@ -226,6 +226,7 @@ class Pace:
 
     def __init__(self, stride: int) -> None:
         self.base = self.every = stride
+        self.most = self.MOST  # less where windows would not fit into what is played again and again
         self._lock = threading.Lock()
         self._rebased = False  # not told by `update` yet
         self._patience, self._failed = self._RELAX_AFTER, 0  # the gift that ended last
@@ -293,7 +294,7 @@ class Pace:
 
     def _slower(self) -> int:
         if self.every >= self.base:
-            return self.every + self.base if self.every + self.base <= self._MOST else self.every
+            return self.every + self.base if self.every + self.base <= self.most else self.every
         return next(n for n in range(self.every + 1, self.base + 1) if self.base % n == 0)
 
     def _faster(self) -> int:

@@ -32,6 +32,13 @@ def test_it_shows_moments_and_labels(channel: Channel) -> None:
     until(lambda: any(row[1] is not None for row in channel.timeline.since(0)["rows"]))
 
 
+def test_a_window_fits_into_a_short_recording_however_slow_the_model_is(channel: Channel) -> None:
+    until(lambda: channel.moment)
+    for _ in range(400):
+        channel._pace.update(drops=1, busy_s=1.0, elapsed_s=1.0)
+    assert channel._pace.stride == 8  # seven of them among 60 samples
+
+
 def test_numbers_of_moments_rise_from_one_channel_to_the_next(channel: Channel, small_recording: Path) -> None:
     until(lambda: channel.moment)
     number = channel.moment.number

@@ -141,6 +141,18 @@ def test_a_model_too_slow_gets_one_sample_in_so_many_and_the_stride_grows_in_who
     assert all(stride % every == 0 for every, stride in seen)
 
 
+def test_the_stride_grows_no_further_than_what_is_played_again_has_windows_for() -> None:
+    pace = Pace(4)
+    pace.most = 8
+    for _ in range(200):
+        pace.update(drops=1, busy_s=1.0, elapsed_s=1.0)
+    assert (pace.every, pace.stride) == (8, 8)
+    pace.rebase(10)  # somebody wants more
+    for _ in range(200):
+        pace.update(drops=1, busy_s=1.0, elapsed_s=1.0)
+    assert pace.stride == 10
+
+
 def test_a_model_that_has_room_again_comes_back() -> None:
     pace = Pace(4)
     while pace.every < 8:
