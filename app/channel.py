@@ -171,18 +171,18 @@ class Channel(Sink):
         self._wanted_stride = stride
         if self.source is not None:
             stride = stride or window_stride(self.recognizer, self.source)
-            self._pace.most = self._longest_stride()
+            self._pace.most = self._longest_stride(self.source)
             self._pace.rebase(stride)
             self.summary.every = stride
             if self.player is not None:
                 self.player.lead = (self.recognizer.config.frames - 1) * stride
 
-    def _longest_stride(self) -> int:
+    def _longest_stride(self, source: Source) -> int:
         """At which a window fits into a recording, which plays again and again."""
-        span = self.source.span_us if self.source is not None and self.player is not None else None
-        if span is None or self.source is None:
+        if self.player is None or source.span_us is None:
             return Pace.MOST
-        samples = (span[1] - span[0]) // max(1, self.source.sample_period_us)
+        start_us, end_us = source.span_us
+        samples = (end_us - start_us) // max(1, source.sample_period_us)
         return min(Pace.MOST, (samples - 1) // max(1, self.recognizer.config.frames - 1))
 
     @property

@@ -6,7 +6,7 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from app.datasets import CardOptions, is_rendered, open_dataset
-from app.model import load_model
+from app.model import live_rendering, load_model
 from app.report import Evaluation, choose_films, empty_figure, write_report
 from velora import Recognizer, VELoRAConfig
 from velora.training import metrics
@@ -48,21 +48,19 @@ def evaluate(arguments: argparse.Namespace) -> int:
     for line in data.skipped:
         print(f"velora: left out: {line}", file=sys.stderr)
     with Progress(console=Console(stderr=True)) as bar:
-        task = bar.add_task(f"evaluating {len(data.clips)} clips")
         answers = answer(
             recognizer,
             data,
             arguments.protocol,
             modality=arguments.modality,
             most=_MOST,
-            told=lambda done, total: bar.update(task, completed=done, total=total),
+            told=_telling(bar, f"evaluating {len(data.clips)} clips"),
         )
         delay = None
         if arguments.protocol == "stream":
-            after = bar.add_task("following changes")
-            told = lambda done, total: bar.update(after, completed=done, total=total)  # noqa: E731
+            told = _telling(bar, "following changes")
             delay = delay_ms(follow(recognizer, data, modality=arguments.modality, told=told))
-            bar.update(after, completed=1, total=1)
+            told(1, 1)  # also where nothing changes
     probabilities = answers.probabilities(config.temperature)
     scores = metrics.score(probabilities, answers.truth, config.labels, unsure_below=config.unsure_below)
     low, high = metrics.bootstrap(probabilities.argmax(axis=1) == answers.truth, answers.clips)
@@ -78,9 +76,13 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
 
 def _rendering(config: VELoRAConfig, data: str) -> dict[str, object]:
-    """As live use draws event images; of recordings that tell no exposures with those that the model was trained on."""
-    recorded = data != "cards" and not is_rendered(data)
-    return {**({"window_us": config.exposure_us} if recorded and config.exposure_us else {}), **config.rendering}
+    """Of recordings as live; simulated scenes tell their exposures, and folders of images are drawn already."""
+    return dict(config.rendering) if data == "cards" or is_rendered(data) else live_rendering(config)
+
+
+def _telling(bar: Progress, title: str) -> Callable[[int, int], None]:
+    task = bar.add_task(title)
+    return lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def delay_ms(waited: Sequence[int | None]) -> dict[str, float | int | None]:

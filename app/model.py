@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from streams import RenderConfig
 from streams.cores import usable_cores
@@ -14,7 +14,7 @@ from velora.config import check_labels
 from velora.errors import ModelError
 
 if TYPE_CHECKING:
-    from velora import Recognizer
+    from velora import Recognizer, VELoRAConfig
 
 
 def load_model(arguments: argparse.Namespace) -> Recognizer:
@@ -71,11 +71,15 @@ def read_label_file(path: Path) -> list[str]:
         raise ModelError(f"{path}: {error}") from None
 
 
+def live_rendering(config: VELoRAConfig) -> dict[str, Any]:
+    """How event images are drawn live: of a source that does not tell its exposures, of those it was trained on."""
+    return {**({"window_us": config.exposure_us} if config.exposure_us else {}), **config.rendering}
+
+
 def render_config(recognizer: Recognizer) -> RenderConfig:
     """How the recogniser's event images are drawn. Raises ModelError for a checkpoint that asks for the impossible."""
     try:
-        window_us = recognizer.config.exposure_us or None  # where a source does not tell its exposures
-        return RenderConfig(**{"window_us": window_us, **recognizer.config.rendering})
+        return RenderConfig(**live_rendering(recognizer.config))
     except (TypeError, ValueError) as error:
         raise ModelError(f"{recognizer.name}: its config.json has a rendering that cannot be used ({error})") from None
 

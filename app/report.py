@@ -66,10 +66,10 @@ def write_report(folder: Path, evaluation: Evaluation, *, title: str) -> None:
         _write(folder / name, figure)
     for name in _PICTURES.keys() - drawn.keys():
         (folder / name).unlink(missing_ok=True)
-    low, high = _interval(e)
+    low, high = interval = _interval(e)
     found = metrics.to_json(scores) | {"top1_interval": None if np.isnan(low) else [low, high], "delay_ms": e.delay_ms}
     _write(folder / "scores.json", json.dumps(found, indent=2, ensure_ascii=False) + "\n")
-    _write(folder / "README.md", "\n".join(_readme(e, scores, title, list(drawn))) + "\n")
+    _write(folder / "README.md", "\n".join(_readme(e, scores, interval, title, list(drawn))) + "\n")
 
 
 def choose_films(probabilities: NDArray[np.float64], truth: NDArray[np.int64], count: int = 6) -> list[int]:
@@ -240,11 +240,13 @@ def _sheet(film: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return framed.transpose(0, 2, 1, 3, 4).reshape(-1, frames * width, 3)[:-_GAP, :-_GAP]
 
 
-def _readme(e: Evaluation, scores: metrics.Scores, title: str, pictures: Sequence[str]) -> Iterator[str]:
+def _readme(
+    e: Evaluation, scores: metrics.Scores, interval: tuple[float, float], title: str, pictures: Sequence[str]
+) -> Iterator[str]:
     yield from (f"# {_cell(title)}", "", "| | |", "| --- | --- |")
     yield from (f"| {_cell(name)} | {_cell(note)} |" for name, note in e.notes.items())
     yield from ("", "| | |", "| --- | --- |")
-    yield from (f"| {name} | {value} |" for name, value in _headline(e, scores).items())
+    yield from (f"| {name} | {value} |" for name, value in _headline(e, scores, interval).items())
     for name in pictures:
         yield from ("", f"![{_PICTURES[name]}]({name})", "", f"*{_PICTURES[name]}.*")
     yield from ("", "| class | windows | recall | precision | F1 |", "| --- | ---: | ---: | ---: | ---: |")
@@ -253,12 +255,12 @@ def _readme(e: Evaluation, scores: metrics.Scores, title: str, pictures: Sequenc
         yield f"| {_cell(label)} | {row['windows']:.0f} | {shares} |"
 
 
-def _headline(e: Evaluation, scores: metrics.Scores) -> dict[str, str]:
+def _headline(e: Evaluation, scores: metrics.Scores, interval: tuple[float, float]) -> dict[str, str]:
     right = e.probabilities.argmax(axis=1) == e.truth
     sure = right[e.probabilities.max(axis=1) >= e.unsure_below]
     said = _percent(float(sure.mean())) if len(sure) else "-"
     return {
-        "top-1": f"**{scores.top1:.1%}** ({metrics.told_interval(*_interval(e))})",
+        "top-1": f"**{scores.top1:.1%}** ({metrics.told_interval(*interval)})",
         **({"top-5": f"{scores.top5:.1%}"} if len(e.labels) > metrics.TOP else {}),
         **_delay(e.delay_ms),
         "windows": f"{scores.windows:,} of {len(set(e.clips)):,} clips, {len(e.labels)} classes",

@@ -11,18 +11,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 
 from streams.beside_live import FRAMES, Handover, Meeting
 from streams.errors import StreamError
 from streams.frames_of import RecordedFrames, WebcamFrames, is_webcam, recorded_frames
 from streams.homography import Homography, Warp
-from streams.items import EventImage, EventPacket, Gap, Item, RgbFrame, in_order, no_events, split
+from streams.items import EventImage, EventPacket, Gap, Item, RgbFrame, no_events, split
 from streams.packet_cache import PacketCache
 from streams.source import Source
-from streams.synchronize import without_holes
+from streams.synchronize import sorted_pieces
 
 _MOST_OFFSET_MS = 86_400_000.0
+_PICTURES = "its events are pictures already, which have frames of their own; leave out the others"
 _MARGIN_US = 1_000_000  # of events before a place that is sought: more than any window before a frame
 
 
@@ -199,10 +199,9 @@ class Beside(Source):
         """The events, in order and without jumps within a packet."""
         for item in items:
             if isinstance(item, EventImage):
-                told = "its events are pictures already, which have frames of their own; leave out the others"
-                raise StreamError(told)
+                raise StreamError(_PICTURES)
             if isinstance(item, EventPacket):
-                yield from without_holes(replace(item, events=in_order(item.events, self.counts)), self.counts)
+                yield from sorted_pieces(item, self.counts)
             elif isinstance(item, Gap):
                 yield item
 

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.items import EventPacket, Events, Gap, Image, Item, RgbFrame, in_order, split
+from streams.items import EventPacket, Events, Gap, Image, Item, RgbFrame, split
 from streams.source import JUMP_US, Source, Through
-from streams.synchronize import without_holes
+from streams.synchronize import sorted_pieces
 
 PERIOD_US = 33_333
 LEAK_US = 200_000  # in which a pixel comes back by 63 %
@@ -72,7 +71,7 @@ class Reconstructed(Through):
         """Packets in order, and those that jump in time as packets that do not."""
         for item in items:
             if isinstance(item, EventPacket):
-                yield from without_holes(replace(item, events=in_order(item.events, self.counts)), self.counts)
+                yield from sorted_pieces(item, self.counts)
             else:
                 yield item
 

@@ -328,6 +328,11 @@ class Synchronizer:
         return sample
 
 
+def sorted_pieces(packet: EventPacket, counts: Counter[str]) -> list[EventPacket]:
+    """The same of a packet whose events may not be in order of time, and then are."""
+    return without_holes(replace(packet, events=in_order(packet.events, counts)), counts)
+
+
 def without_holes(packet: EventPacket, counts: Counter[str]) -> list[EventPacket]:
     """A packet in pieces that do not jump in time; none where it jumps so often that its times are damage."""
     if packet.t_end_us - packet.t_start_us <= JUMP_US:
