@@ -19,6 +19,7 @@ from pathlib import Path
 
 from streams.files import is_within
 from streams.source import kind_of
+from streams.text import storable
 
 OPERATOR = "operator"
 _LEAST_PASSWORD = 8
@@ -84,7 +85,7 @@ class Access:
     def folders_below(self) -> list[str]:
         """The folders that may be opened, and those in them; not more than a person looks through."""
         inner = (path for folder in self.folders for path in sorted(folder.iterdir()) if path.is_dir())
-        shown = (str(path) for path in inner if not path.name.startswith("."))
+        shown = (str(path) for path in inner if not path.name.startswith(".") and storable(path.name) == path.name)
         return [*map(str, self.folders), *itertools.islice(shown, _MOST_FOLDERS)]
 
     def _below(self, address: str) -> Path:

@@ -30,6 +30,12 @@ if TYPE_CHECKING:
 
 _SLOWEST, _FASTEST = 0.05, 20.0
 _GUESTS_STRIDE = 100  # a window keeps all samples that it reaches over
+_MOST_WORDS = 200
+#: What takes seconds, or waits for a disk or a device: of guests one at a time in a tab.
+SLOW = frozenset(
+    {"use_model", "words", "open", "record", "cameras", "mark", "erase", "undo", "example", "clip", "forget", "teach"}
+    | {"label_folder", "export_folder", "review"}
+)
 #: What needs the operator's role.
 OPERATORS_ONLY = frozenset(
     {"record", "open", "cameras", "mark", "erase", "undo", "example", "clip", "forget", "teach", "stop_teaching"}
@@ -48,7 +54,7 @@ class Actions(FolderActions):
         self, viewers: Viewers, models: Models, offers: Mapping[str, Path | str], access: Access, school: School
     ) -> None:
         self._viewers, self._models, self._offers, self._access = viewers, models, dict(offers), access
-        self._school, self._batch, self._folders = school, Batch(), Folders()
+        self._school, self._batch, self._folders = school, Batch(), Folders(access.folders)
         self._found: list[str] = []  # cameras
 
     def act(self, name: str, headers: Mapping[str, str], token: str, /, **arguments: Any) -> str:
@@ -58,7 +64,11 @@ class Actions(FolderActions):
             raise ValueError(f"there is no action {name[:40]!r}")
         if name in OPERATORS_ONLY and not self._access.operates(headers):
             raise ValueError("that is for operators of this page: sign in as one")
-        viewer = self._tab(token).viewer
+        tab = self._tab(token)
+        viewer = tab.viewer
+        in_turn = name in SLOW and not tab.operator
+        if in_turn and not tab.turn.acquire(blocking=False):
+            raise ValueError("one thing after the other: what was asked for before is not done yet")
         try:
             line: str = validate_call(getattr(self, name))(token, **arguments)
         except ValidationError as error:
@@ -69,8 +79,11 @@ class Actions(FolderActions):
             line = one_line(error, viewer.address)
             viewer.say(line)
             raise ValueError(line) from None
+        finally:
+            if in_turn:
+                tab.turn.release()
         viewer = self._tab(token).viewer  # another one, where the source was changed
-        viewer.setup = None
+        viewer.setup.forget()
         if line:
             viewer.say(line, done=True)
         return line
@@ -191,10 +204,10 @@ class Actions(FolderActions):
 
     def record(self, token: str) -> str:
         """Record what is live, or end that."""
-        if self._school.recording is not None:
-            raise ValueError(f"an example of {self._school.recording} is being recorded: end it first")
-        self._tab(token).viewer.record()
-        return ""
+        viewer = self._tab(token).viewer
+        if (label := self._school.recording_on(viewer.channel)) is not None:
+            raise ValueError(f"an example of {label} is being recorded: end it first")
+        return viewer.record()
 
     # --- how it is recognised -----------------------------------------------------------------------------------------
 
@@ -208,8 +221,8 @@ class Actions(FolderActions):
         """Let CLIP tell these words apart, which commas separate, without training."""
         channel = self._tab(token).viewer.decide()
         words = check_labels([word.strip() for word in labels.split(",") if word.strip()])
-        if len(words) < 2:
-            raise ValueError("give two words or more, with commas between them")
+        if not 2 <= len(words) <= _MOST_WORDS:
+            raise ValueError(f"give 2 to {_MOST_WORDS} words, with commas between them")
         self._use(token, self._models.of_words(words, channel.recognizer.config.backbone))
         return ""
 
@@ -278,13 +291,14 @@ class Actions(FolderActions):
         operates = self._access.operates(headers)
         found: dict[str, Any] = {"spans": [], "spans_in": None, "can_undo": False, "examples": {}}
         try:
-            found["examples"] = self._school.counts()
+            found["examples"] = self._school.counts() if operates else {}
             book = self._book(token)
             found["spans"] = [(span.start_us, span.end_us, span.label) for span in book.spans]
             found["can_undo"] = book.can_undo
             found["spans_in"] = str(book.path) if operates else None
         except (ValueError, OSError, StreamError) as error:
-            found["no_spans"] = one_line(error, self._tab(token).viewer.address)
+            own = one_line(error, self._tab(token).viewer.address)
+            found["no_spans"] = own if operates else "labels by hand cannot be read here"
         return found
 
     def label_file(self, token: str) -> Path:
@@ -306,7 +320,8 @@ class Actions(FolderActions):
         """Loading took a while: what the tab watches may be another source now."""
         tab = self._tab(token)
         tab.viewer.decide().use(recognizer)
-        tab.recognizer, tab.viewer.setup = recognizer, None
+        tab.recognizer = recognizer
+        tab.viewer.setup.forget()
 
     def _book(self, token: str) -> SpanBook:
         tab = self._tab(token)

@@ -94,9 +94,14 @@ class Batch:
 
     def _watch(self, child: Child, praise: str) -> None:
         assert self._state is not None
-        for said in child.said():
-            self._state = _after(self._state, said)
-        code, state = child.wait(), replace(self._state, seconds_left=None)
+        try:
+            for said in child.said():
+                self._state = _after(self._state, said)
+            code, state = child.wait(), replace(self._state, seconds_left=None)
+        except Exception as error:  # else it would seem to go on for ever
+            child.stop()
+            self._state = replace(self._state, phase="failed", message=f"it is not known how it went: {error}")
+            return
         if self._asked_to_stop and code:
             self._state = replace(state, phase="stopped", message="Stopped: the same again goes on with the rest")
         elif state.finished:

@@ -11,15 +11,16 @@ Its thread decodes and feeds the recogniser; pictures are made by those who ask 
 from __future__ import annotations
 
 import itertools
+import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.meters import LabelLatency, Latency, Rate
+from app.meters import LabelLatency, Meters
 from app.model import render_config, window_stride
 from app.predictions import Predictions
 from app.recorder import Recorder, new_file
@@ -55,16 +56,6 @@ class Settings:
     denoise: bool = False
     max_lag_ms: float | None = None
     record_to: Path | None = None  # where live feeds may be recorded
-
-
-@dataclass(eq=False)
-class Meters:
-    """How it goes."""
-
-    source: Rate = field(default_factory=Rate)
-    labels: Rate = field(default_factory=Rate)
-    label: LabelLatency = field(default_factory=LabelLatency)  # from sample to label
-    arrival: Latency = field(default_factory=Latency)  # from the end of an exposure to its arrival, beyond the least
 
 
 class Channel(Sink):
@@ -235,7 +226,7 @@ class Channel(Sink):
         if self._recorder is None:
             return "", True
         recorded, lines = self._recorder.under_way, self._recorder.stop()
-        whole = recorded is not None and not self._recorder.failed and not recorded.left_out
+        whole = recorded is not None and not self._recorder.failed
         return " · ".join(lines), whole
 
     @property
@@ -264,11 +255,16 @@ class Channel(Sink):
             self._live.stop()
         self.wake()
 
-    def close(self) -> None:
-        """Stop and join the thread. Closing twice does nothing."""
+    def end(self) -> None:
+        """Stop and join the thread; what is recorded may still be written."""
         self.stop()
         self._thread.join(_CLOSE_TIMEOUT_S)
-        self.stop_recording()  # that was begun as the thread ended
+
+    def close(self) -> None:
+        """End, and finish what is recorded; on the terminal, since nobody is left to be told. Twice does nothing."""
+        self.end()
+        if self._recorder is not None:
+            self._finish(self._recorder)
 
     @property
     def ended(self) -> bool:
@@ -355,8 +351,14 @@ class Channel(Sink):
             if not self._closed:
                 self._run(live)
         finally:
-            recorder.stop()
+            self._finish(recorder)
             live.stop()
+
+    def _finish(self, recorder: Recorder) -> None:
+        """End a recording that nobody has ended; examples are not kept then."""
+        recorded, lines = recorder.under_way, recorder.stop()
+        if recorded is not None and recorded.path.parent == self._settings.record_to:
+            print(*(f"velora: {line}" for line in lines), sep="\n", file=sys.stderr, flush=True)
 
     def _run(self, samples: Player | Live) -> None:
         if self._closed:

@@ -36,7 +36,7 @@ class Channels:
         with self._lock:  # two tabs that open a live source at once get the same channel
             channel = self._live.get(address)
             if channel is not None and channel.ended:
-                channel.close()  # so that it can be opened again
+                channel.end()  # so that it can be opened again
                 channel = None
             if channel is None:
                 channel = Channel(address, recognizer, self._shared, self.settings, self._cache)
@@ -54,5 +54,5 @@ class Channels:
                 del self._live[channel.address]
             channel.stop()
             if channel.is_live:
-                channel.close()  # before the lock is free: who opens it next would find it in use
+                channel.end()  # before the lock is free: who opens it next would find it in use
         channel.close()

@@ -37,6 +37,7 @@ class Child:
             stderr=self._errors,
             text=True,
             encoding="utf-8",
+            errors="replace",
             start_new_session=True,
         )
 

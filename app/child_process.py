@@ -16,13 +16,14 @@ import threading
 import time
 from pathlib import Path
 
-_GRACE_S = 10.0
+_GRACE_S = 30.0  # it gets little time where others have much to do
 _NICE = 5
 _AUTOGROUP = Path("/proc/self/autogroup")  # Linux shares time among sessions first, and niceness counts within one
 
 
 def main() -> int:
     """Run the command of the command line."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # that a script's background jobs ignore, and so theirs
     threading.Thread(target=_end_with_input, name="parent", daemon=True).start()
     if hasattr(os, "nice"):
         os.nice(_NICE)

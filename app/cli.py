@@ -280,7 +280,7 @@ def _add_info(commands: _Commands[argparse.ArgumentParser]) -> None:
 
 def _add_doctor(commands: _Commands[argparse.ArgumentParser]) -> None:
     doctor = commands.add_parser("doctor", help="what this machine has: GPU, cameras, weights, libraries")
-    doctor.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    doctor.add_argument("--json", action="store_true", help="one JSON object a line on stdout")
     doctor.set_defaults(command=_doctor)
 
 

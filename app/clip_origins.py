@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from streams import RenderConfig, Sample, open_source, synchronize
 from streams.files import file_fingerprint
 from streams.image_folder import ImageFolderSource, image_pairs
+from streams.items import SAMPLES_VERSION
 from streams.simulation.scenes import SceneSource, scene
 
 
@@ -31,7 +32,7 @@ class Recording:
     path: Path
 
     def fingerprint(self) -> dict[str, Any]:
-        return file_fingerprint(self.path)
+        return {**file_fingerprint(self.path), "samples": SAMPLES_VERSION}
 
     def samples(self, rendering: Mapping[str, Any]) -> Iterator[Sample]:
         with open_source(self.path) as source:

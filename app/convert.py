@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from app.console import Console
 from app.model import read_label_file
 from streams.files import naming, remove_abandoned
 from streams.text import printable

@@ -12,12 +12,12 @@ What cannot be read is named, left out and counted; more than a twentieth ends i
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 import os
 import posixpath
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from app.clip_origins import ImageFolder, Origin, Recording, Scene
 from app.frame_cache import CachedClip, FrameCache, Spans
 from app.label_file import lines_of, read_label_rows
-from app.pool import be_a_worker
+from app.pool import be_a_worker, pool_of
 from streams import StreamError
 from streams.cores import usable_cores
 from streams.files import GENERAL
@@ -52,11 +52,12 @@ _EXTENSIONS = (".png", ".jpg", ".jpeg")
 
 @dataclass(frozen=True, slots=True)
 class CardOptions:
-    """How many simulated scenes, and whether in one light or at one speed alone."""
+    """How many simulated scenes, whether in one light or at one speed alone, and from which number on."""
 
     clips: int = 400
     light: str | None = None
     speed: str | None = None
+    first: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,7 @@ def is_rendered(address: str) -> bool:
 def _scenes(split: str, options: CardOptions) -> list[Entry]:
     return [
         Entry(own.name, partial(_scene_spans, own), Scene(split, number, options.light, options.speed))
-        for number in range(options.clips)
+        for number in range(options.first, options.first + options.clips)
         for own in [scene(split, number, light=options.light, speed=options.speed)]
     ]
 
@@ -309,6 +310,7 @@ def _read(
                 found[k] = clip
     missing = [k for k in range(len(entries)) if k not in found]
     if missing:
+        cache.folder.mkdir(parents=True, exist_ok=True)  # raises what is no clip's fault
         for k, clip_or_reason in _make(entries, missing, cache, title):
             found[k] = clip_or_reason
             if told is not None:
@@ -320,22 +322,35 @@ def _read(
 def _make(
     entries: Sequence[Entry], missing: Sequence[int], cache: FrameCache, title: str
 ) -> Iterator[tuple[int, CachedClip | str]]:
-    context = multiprocessing.get_context("spawn")
-    workers = min(usable_cores(), len(missing))
+    """By all cores; where one takes its process down, the rest one by one, so that it is known which that was."""
+    left = dict.fromkeys(missing)
+    try:
+        for k, found in _made(entries, missing, cache, title):
+            del left[k]
+            yield k, found
+        return
+    except BrokenProcessPool:
+        pass
+    for k in left:
+        try:
+            yield from _made(entries, [k], cache, printable(entries[k].name))
+        except BrokenProcessPool:
+            yield k, printable(f"{entries[k].name}: reading it takes its process down: leave it out, or make room")
+
+
+def _made(
+    entries: Sequence[Entry], missing: Sequence[int], cache: FrameCache, title: str
+) -> Iterator[tuple[int, CachedClip | str]]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with (
-        ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare) as pool,
+        pool_of(min(usable_cores(), len(missing)), _prepare) as pool,
         Progress(*columns, console=Console(stderr=True)) as bar,
     ):
         task = bar.add_task(title, total=len(missing))
         waiting: dict[Future[CachedClip | str], int] = {pool.submit(_clip, entries[k], cache): k for k in missing}
-        try:
-            for done in as_completed(waiting):
-                bar.advance(task)
-                yield waiting[done], done.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+        for done in as_completed(waiting):
+            bar.advance(task)
+            yield waiting[done], done.result()
 
 
 def _prepare() -> None:

@@ -40,7 +40,8 @@ def _serve(arguments: argparse.Namespace, sources: Sequence[str]) -> int:
     for address in sources:  # what is wrong with one is said before the page is there
         path = Path(address)
         uri = path if path.exists() else address
-        offered[path.name if path.exists() else address] = uri
+        name = path.name if path.exists() else address
+        offered[address if name in offered else name] = uri
         source = open_feed(plain, uri)
         if source.live:
             kept[uri] = source
@@ -65,7 +66,7 @@ def _serve(arguments: argparse.Namespace, sources: Sequence[str]) -> int:
     try:
         serve(
             _loader(arguments),
-            {**offered, **bundled()},
+            {**offered, **{name: path for name, path in bundled().items() if name not in offered}},
             host=arguments.host,
             port=arguments.port,
             share=arguments.share,

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
+from app.console import Console
 from app.datasets import CardOptions, is_rendered, open_dataset
 from app.model import live_rendering, load_model
 from app.report import Evaluation, choose_films, empty_figure, write_report
@@ -54,6 +54,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
             arguments.protocol,
             modality=arguments.modality,
             most=_MOST,
+            features=arguments.report is not None,
             told=_telling(bar, f"evaluating {len(data.clips)} clips"),
         )
         delay = None
@@ -125,6 +126,7 @@ def _report(
             truth=answers.truth,
             clips=[data.clips[k].name for k in answers.clips],
             features=answers.features,
+            featured=answers.featured,
             films=films,
             unsure_below=config.unsure_below,
             delay_ms=delay,

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +19,23 @@ from streams.endings import heeded
 from streams.filters import filtered
 from streams.homography import load_homography
 from streams.reconstruct import Reconstructed
+from streams.source import kind_of
 
 _LOOK_S = 0.5
 SOURCE_OPTIONS = ("size", "chip", "exposure_us", "frame_rate", "contrast")  # that some sources take
 RGB_OPTIONS = ("rgb_offset_ms", "rgb_fps", "rgb_homography")
+
+
+_UNTOLD = ("size", "chip")  # options of kinds that do not tell it
+
+
+def options_of(feed: Mapping[str, Any], recording: str | Path) -> argparse.Namespace:
+    """Those of one recording of many: what is said for where it does not tell is nothing to one that does.
+
+    Raises StreamError for what is no recording.
+    """
+    known = kind_of(recording).options
+    return argparse.Namespace(**{k: None if k in _UNTOLD and k not in known else v for k, v in feed.items()})
 
 
 def open_feed(arguments: argparse.Namespace, address: str | Path) -> Source:

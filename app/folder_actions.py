@@ -10,11 +10,13 @@ from typing import Any
 
 from app.access import Access
 from app.batch import Batch
+from app.channel import one_line
 from app.cli_export import TOOLS
 from app.folders import Folders
 from app.models import Models
 from app.school import School
 from app.viewers import Tab, Viewers
+from streams import StreamError
 
 LABELS_IN = "velora-labels"  # of a folder whose recordings are labelled, unless told otherwise
 _END_S = 2.0
@@ -83,10 +85,13 @@ class FolderActions(ABC):
         """What the page shows of a labelled folder, and those that can be chosen. Raises ValueError."""
         if not self._access.operates(headers):
             raise ValueError("that is for operators of this page: sign in as one")
-        told: dict[str, Any] = {"folders": self._access.folders_below()}
+        told: dict[str, Any] = {}
         if out.strip():
-            told |= self._folders.told(self._place_of_folder(out), order=order, text=text, first=first)
-        return told
+            try:
+                told = self._folders.told(self._place_of_folder(out), order=order, text=text, first=first)
+            except (ValueError, StreamError, OSError) as error:
+                told = {"message": one_line(error, Path(out))}
+        return {"folders": self._access.folders_below(), **told}
 
     def batch(self) -> dict[str, Any] | None:
         """How labelling a folder goes."""

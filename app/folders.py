@@ -7,6 +7,7 @@ folders.told(Path("recordings/velora-labels"), order="doubt", text="walk")
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -23,13 +24,14 @@ from streams.text import storable
 ORDERS = ("name", "doubt")
 _ROWS, _MOST_SPANS, _DOUBTS, _FAILURES = 50, 500, 200, 50
 _KEPT = 4  # folders
+_CLOCK_NS = 2_000_000_000  # as coarse as the times of files may be
 
 
 @dataclass(frozen=True)
 class Folder:
     """What is in a folder, and the state of its files when that was read."""
 
-    seen: tuple[object, ...]
+    seen: tuple[object, ...]  # empty where they changed while it was read
     results: Results
     tracks: Sequence[Track]
 
@@ -37,8 +39,9 @@ class Folder:
 class Folders:
     """Reads a folder again when it has changed; every call may come from any thread."""
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
+    def __init__(self, within: Sequence[Path] = ()) -> None:
+        """Links that lead out of all folders `within` are not followed, where there are any."""
+        self._lock, self._within = threading.Lock(), within
         self._read: dict[Path, Folder] = {}
 
     def told(self, out: Path, *, order: str = "name", text: str = "", first: int = 0) -> dict[str, Any]:
@@ -73,15 +76,18 @@ class Folders:
         with self._lock:
             known = self._read.pop(out, None)
             if known is None or known.seen != _state(out, known.results.labelled):
-                results = read_results(out, strict=False)
-                known = Folder(_state(out, results.labelled), results, tracks_of(results))
+                since_ns = time.time_ns() - _CLOCK_NS
+                results = read_results(out, strict=False, within=self._within)
+                state = _state(out, results.labelled)
+                changing = any(changed is not None and changed[0] > since_ns for changed in state)
+                known = Folder(() if changing else state, results, tracks_of(results))
             self._read[out] = known
             while len(self._read) > _KEPT:
                 del self._read[next(iter(self._read))]
             return known
 
 
-def _state(out: Path, labelled: Iterable[Labelled]) -> tuple[object, ...]:
+def _state(out: Path, labelled: Iterable[Labelled]) -> tuple[tuple[int, int] | None, ...]:
     """What changes when the folder, or a label file in it, does."""
     return tuple(_changed(path) for path in (out / INDEX, *(out / own.note.labels_file for own in labelled)))
 
@@ -95,15 +101,14 @@ def _changed(path: Path) -> tuple[int, int] | None:
 
 
 def _sums(folder: Folder) -> dict[str, Any]:
-    failed = folder.results.failed
+    failed = [(storable(n.recording), n.reason.removeprefix(f"{n.source}: ")) for n in folder.results.failed]
+    failed += [(own.name, own.trouble) for own in folder.results.labelled if own.trouble]
     return {
         "recordings": len(folder.tracks),
         "seconds": sum(track.seconds for track in folder.tracks),
         "labels": [(a.label, a.seconds, a.spans, a.confidence) for a in amounts_of(folder.tracks)],
         "failed": len(failed),
-        "failures": [
-            (storable(note.recording), note.reason.removeprefix(f"{note.source}: ")) for note in failed[:_FAILURES]
-        ],
+        "failures": failed[:_FAILURES],
     }
 
 

@@ -63,10 +63,17 @@ class OwnSiteOnly:
 
 def _is_of_another_site(method: str, headers: Headers) -> bool:
     origin = headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != headers.get("host"):
+    if origin is not None and _place_of(origin) != headers.get("host"):
         return True
     follows = method == "GET" and headers.get("sec-fetch-mode") == "navigate"
     return not follows and headers.get("sec-fetch-site") in ("cross-site", "same-site")
+
+
+def _place_of(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:  # no browser sends what is no address
+        return None
 
 
 class KnownOnly:

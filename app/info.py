@@ -17,6 +17,7 @@ from streams.aedat4_reader import Aedat4Reader
 from streams.aedat4_source import Aedat4Source
 from streams.image_folder import ImageFolderSource
 from streams.source import kind_of
+from streams.text import storable
 
 EVENT_IMAGES = "images of events"
 
@@ -40,6 +41,8 @@ def _facts(arguments: argparse.Namespace) -> tuple[dict[str, Any], Callable[[dic
         file = str(DEMO)
     if file is not None and not _is_checkpoint(Path(file)):
         if kind_of(file) is Aedat4Source:
+            if arguments.size or arguments.chip:
+                raise ValueError(f"--{'size' if arguments.size else 'chip'}: {file} says so itself")
             return recording_facts(file), as_text
         return source_facts(file, size=arguments.size, chip=arguments.chip), as_text
     from app import model_info  # imports torch
@@ -60,7 +63,7 @@ def source_facts(uri: str, **options: Any) -> dict[str, Any]:
         path = source.path or Path(uri)
         size = path.stat().st_size if path.is_file() else sum(file.stat().st_size for file in path.rglob("*.*"))
         return {
-            "file": str(path),
+            "file": storable(str(path)),
             "format": source.format,
             "bytes": size,
             "compression": None,
@@ -106,7 +109,7 @@ def recording_facts(path: Any) -> dict[str, Any]:
         compression = next(name for name, code in COMPRESSIONS.items() if code == reader.header.compression)
         streams = [_stream_facts(stream, reader.of(stream)) for stream in reader.header.streams]
         return {
-            "file": str(reader.path),
+            "file": storable(str(reader.path)),
             "format": "AEDAT 4.0",
             "bytes": reader.size,
             "compression": compression,

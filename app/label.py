@@ -32,7 +32,7 @@ from app.labelling.lock import locked
 from app.labelling.notes import named_as_before, why_again
 from app.labelling.progress import Display, Weights, display
 from app.labelling.settings import Settings, settings_of
-from app.labelling.shards import remove_shards, write_shards
+from app.labelling.shards import has_shards, remove_shards, write_shards
 from app.labelling.storage import is_far, place
 from app.labelling.windows import check_format
 from app.output import let_go_of_stdout
@@ -121,9 +121,9 @@ def _run(arguments: argparse.Namespace, settings: Settings, recordings: Sequence
             with stopping(engine.stop) as interrupt, shown:
                 shown.begin(len(todo), skipped)
                 whole = _label_all(engine, todo, ledger, shown, arguments.strict, interrupt)
+                if whole and settings.format == "parquet" and (todo or not has_shards(settings.out)):
+                    write_shards(settings.out)
                 state = "finished" if whole else "interrupted" if interrupt.asked else "stopped"
-            if whole and settings.format == "parquet":
-                write_shards(settings.out)
         finally:
             ledger.write(state)
         shown.end(state)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from streams.cells import plain
-from streams.files import replaced_when_whole
+from streams.files import replaced_when_whole, small_file
 from streams.record import HEADINGS, label_row
 
 _LARGEST_TEXT, _MOST_LINES = 1 << 24, 500_000  # bytes and lines, which take seconds and a few hundred MB of memory
@@ -61,9 +61,9 @@ def lines_of(path: Path) -> list[str]:
 
 
 def _text_of(path: Path) -> str:
-    if path.stat().st_size > _LARGEST_TEXT:
+    data = small_file(path, _LARGEST_TEXT)
+    if data is None:
         raise ValueError(f"{path} is larger than any list of labels")
-    data = path.read_bytes()
     if data.count(b"\n") > _MOST_LINES:
         raise ValueError(f"{path} has more lines than any list of labels; {_MOST_LINES:,} are read")
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import secrets
 import typing
 from collections.abc import Callable
 from pathlib import Path
@@ -36,7 +37,7 @@ def theme() -> gr.themes.Base:
         neutral_hue="slate",
         font=["system-ui", "sans-serif"],
         font_mono=["ui-monospace", "monospace"],
-    )
+    ).set(body_text_color_subdued="*neutral_500")  # a contrast of 4.5 or more on white, as WCAG AA asks
 
 
 class _Controls(gr.Blocks):
@@ -78,7 +79,9 @@ def _offer(actions: Actions) -> None:
 
     def open_tab(request: gr.Request) -> str:
         """Begin to watch; returns the token that all others take. It is freed when unused for a minute."""
-        return _told(lambda: actions.enter(f"program {request.session_hash}", dict(request.headers)))
+        return _told(
+            lambda: actions.enter(f"program {request.session_hash or secrets.token_hex()}", dict(request.headers))
+        )
 
     def state(token: str) -> dict[str, Any]:
         """Labels, rates and latencies now."""

@@ -15,6 +15,17 @@ from streams import LATEST, Live, RunSummary, StreamError, run
 from streams.record import Tee
 from velora import Recognizer
 
+#: what is given for the page alone, and its option
+_OF_THE_PAGE = {
+    "record_to": "--record-to",
+    "port": "--port",
+    "names": "--name",
+    "auth": "--auth",
+    "allow": "--allow",
+    "allow_uri": "--allow-uri",
+    "share": "--share",
+}
+
 
 def live(arguments: argparse.Namespace) -> int:
     """Run until interrupted. Raises StreamError and ModelError."""
@@ -23,6 +34,8 @@ def live(arguments: argparse.Namespace) -> int:
         if odd:
             raise ValueError(f"--{odd[0]} needs --headless: the page has none")
         return watch(arguments)
+    if odd := [option for name, option in _OF_THE_PAGE.items() if getattr(arguments, name)]:
+        raise ValueError(f"{odd[0]} is of the page: leave --headless out (--record FILE records)")
     with open_feed(arguments, arguments.source) as source:
         if not source.live:
             raise StreamError(f"{arguments.source} is a recording: velora replay reads it")
@@ -54,9 +67,9 @@ def _headless(arguments: argparse.Namespace, tee: Tee, recognizer: Recognizer) -
             summary=summary,
             max_lag_ms=arguments.max_lag_ms,
         )
-    if interrupt.asked:
-        return 130
-    return 1 if recorder.failed else 0
+    if recorder.failed:
+        return 1
+    return 130 if interrupt.asked else 0
 
 
 def _tell(tee: Tee, recorder: Recorder, tally: Tally, summary: RunSummary, recognizer: Recognizer, stride: int) -> None:

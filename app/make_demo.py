@@ -45,7 +45,7 @@ moved before a camera. It has seen simulated cards alone.
 - Labels: {labels}
 - Window: 8 samples, {period} us apart; of longer exposures the events of the last {window} us
 - Validation (scenes that were not trained on, all lights and speeds): top-1 {top1:.1%}; nearest class mean {mean:.1%}
-- Made by: `python -m app.make_demo --out DIR --install` (seed 0)
+- Made by: `python -m app.make_demo --out DIR --install --seed {seed}`
 """
 #: of the adapters' training, as `velora train` takes them
 _ADAPTERS = {
@@ -70,6 +70,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--install", action="store_true", help="as the model that the package brings")
     parser.add_argument("--quick", action="store_true", help="a few steps of each stage")
     arguments = parser.parse_args(argv)
+    if arguments.quick and arguments.install:
+        parser.error("--quick makes nothing that is worth to be installed")
     out: Path = arguments.out
     began = time.perf_counter()
     plan = replace(Pretraining(), seed=arguments.seed)
@@ -81,7 +83,7 @@ def main(argv: list[str] | None = None) -> int:
     code = velora(_training(out, arguments.seed, arguments.quick))
     print(f"{out}: {(time.perf_counter() - began) / 60:.1f} minutes", file=sys.stderr)
     if code == 0 and arguments.install:
-        _install(out)
+        _install(out, arguments.seed)
     return code
 
 
@@ -97,11 +99,12 @@ def _begin(note: Path, plan: Pretraining) -> None:
         part.write_text(text, encoding="utf-8")
 
 
-def _install(out: Path) -> None:
+def _install(out: Path, seed: int) -> None:
     """Copy the checkpoint and its backbone to where `--model demo` finds them, with a card of its own."""
     config = load_config(out / "checkpoint" / CONFIG)
     summary = json.loads((out / "checkpoint" / SUMMARY).read_text(encoding="utf-8"))
     card = _CARD.format(
+        seed=seed,
         labels=", ".join(config.labels),
         period=config.sample_period_us,
         window=config.rendering.get("max_window_us"),
@@ -142,4 +145,7 @@ def _training(out: Path, seed: int, quick: bool) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from dataclasses import dataclass, field
 
 import psutil
 
@@ -104,3 +105,13 @@ class Recent:
             if count < self._seen[0][1]:  # it began anew
                 self._seen = deque([(now, count)])
             return count - self._seen[0][1]
+
+
+@dataclass(eq=False)
+class Meters:
+    """How a channel goes."""
+
+    source: Rate = field(default_factory=Rate)
+    labels: Rate = field(default_factory=Rate)
+    label: LabelLatency = field(default_factory=LabelLatency)  # from sample to label
+    arrival: Latency = field(default_factory=Latency)  # from the end of an exposure to its arrival, beyond the least

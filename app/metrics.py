@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from app.meters import memory_mb
 from app.viewer import Viewer
+from streams.text import storable
 
 _FIGURES = {
     "source_fps": ("velora_source_frames_per_second", "Samples that the source brings."),
@@ -52,4 +53,4 @@ def _head(metric: str, kind: str, text: str) -> Iterator[str]:
 
 
 def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return storable(text).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -16,6 +16,8 @@ const onEnter = (id, does) => on(id, "keydown", (event) => {
 });
 const wait = (ms) => new Promise((done) => setTimeout(done, ms));
 const UNREACHABLE = "No answer from velora. Is it still running? Trying again…";
+const REFUSED = {401: "Sign in again: load the page anew.", 429: "Too many tries: wait a minute."};
+const failing = (status) => REFUSED[status] ?? `velora answers with error ${status}; where it runs it says why. Trying again…`;
 
 let state = {};  // what the server said last
 let setup = {version: "", labels: [], sources: [], models: []};

@@ -27,7 +27,7 @@ from app.fast_import import import_gradio
 from app.models import Models
 from app.school import School
 from app.uploads import Uploads
-from app.viewers import Viewers
+from app.viewers import MOST_VIEWERS, Viewers
 from streams.files import reason
 
 if TYPE_CHECKING:
@@ -120,9 +120,11 @@ class Page:
             self.viewers, Models(recognizer, load_other, models, weights), recordings, access, self.school
         )
         self._pictures = ThreadPoolExecutor(_PAINTERS, thread_name_prefix="picture")
+        self._setups = ThreadPoolExecutor(MOST_VIEWERS, thread_name_prefix="setup")
+        self._slow = ThreadPoolExecutor(MOST_VIEWERS, thread_name_prefix="slow")
         try:
             self._demo = build(self.viewers, actions)
-            served = routes(self.viewers, actions, self.uploads, self._pictures)
+            served = routes(self.viewers, actions, self.uploads, self._pictures, self._setups, self._slow)
             self.url = self._serve(served, guards(host, access, names=names, shared=share), host, port, share)
         except BaseException:
             self.viewers.close()
@@ -156,9 +158,11 @@ class Page:
         self.viewers.close()
         self._demo.server.config.timeout_graceful_shutdown = _STOP_TIMEOUT_S
         self._demo.close(verbose=False)
+        self._demo.server.server_state.connections.clear()  # of those who came too late to be told
         self.viewers.close()  # of tabs that came meanwhile
         self.uploads.close()
-        self._pictures.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._pictures, self._setups, self._slow):
+            threads.shutdown(wait=False, cancel_futures=True)
         gc.unfreeze()
 
 

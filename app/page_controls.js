@@ -213,8 +213,9 @@ const KEYS = {
   "Escape": () => mark(null),
 };
 document.addEventListener("keydown", (event) => {
-  const typed = event.getModifierState("AltGraph") || "[]?".includes(event.key);  // as some keyboards have them
-  if (!typed && (event.ctrlKey || event.metaKey || event.altKey) || find("help").open) return;
+  const typed = event.getModifierState("AltGraph");  // as some keyboards have "[": with Ctrl and Alt, or Alt alone
+  const meant = event.metaKey || !typed && (event.ctrlKey || event.altKey && !"[]?".includes(event.key));
+  if (meant || find("help").open) return;  // for the browser
   if (event.repeat && !event.key.startsWith("Arrow")) return;
   if (event.target.closest("input:not([type=checkbox]), textarea, select, [contenteditable]")) return;
   if (event.target.closest("button, summary, input") && event.key === " ") return;

@@ -25,8 +25,11 @@ async function lookInto(out) {
     return say(UNREACHABLE);
   }
   if (asked !== folder.asked) return;  // an older answer than one that is shown
-  if (told.message) return sayHere(told.message);
-  find("folders").replaceChildren(...(told.folders ?? []).map((name) => new Option(name, name)));
+  if (told.folders) find("folders").replaceChildren(...told.folders.map((name) => new Option(name, name)));
+  if (told.message) {
+    if (folder.out === out) remember("folder", folder.out = "");  // it has gone, or is not to be opened any more
+    return sayHere(told.message);
+  }
   if (told.rows) showFolder(told);
 }
 
@@ -77,7 +80,9 @@ function showShares(labels) {
     node.style.background = colour(label);
     node.style.color = inkOn(label);
     node.textContent = label;
+    node.setAttribute("role", "listitem");
     node.title = `${label}: ${minutes(seconds)} in ${spans} spans, ${percent(seconds / whole)}`;
+    node.setAttribute("aria-label", node.title);
     return node;
   }));
 }
@@ -195,8 +200,10 @@ find("label-folder").addEventListener("click", async () => {
 });
 onEnter("batch-folder", () => find("label-folder").click());
 find("show-folder").addEventListener("click", () => {
+  const chosen = find("batch-folder").value.replace(/[/\\]+$/, ""), out = find("batch-out").value;
+  if (!chosen && !out) return sayHere("Say which folder: its path goes into the first field.");
   folder.first = 0;
-  lookInto(find("batch-out").value || `${find("batch-folder").value.replace(/[/\\]+$/, "")}/velora-labels`);
+  lookInto(out || `${chosen}/velora-labels`);
 });
 find("stop-folder").addEventListener("click", () => act("stop_folder"));
 find("export-folder").addEventListener("click", () => act("export_folder", {

@@ -46,7 +46,7 @@ async function pull(token) {
   let after = 0, drawn = 0;
   let next = request(token, after);
   while (props.value === token) {
-    let reply, body, news, cut;
+    let reply = null, body, news, cut;
     try {
       reply = await next;
       body = new Uint8Array(await reply.arrayBuffer());
@@ -55,7 +55,7 @@ async function pull(token) {
       cut = body.indexOf(10);
       news = JSON.parse(new TextDecoder().decode(body.subarray(0, cut)));
     } catch {
-      say(UNREACHABLE);
+      say(reply && !reply.ok ? failing(reply.status) : UNREACHABLE);
       await wait(1000);
       next = request(token, after);
       continue;

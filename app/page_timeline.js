@@ -10,13 +10,14 @@ function takeTimeline(news) {
     marked = null;
     showMarked();
   }
-  bar.setAttribute("aria-valuemax", Math.round((news.length_us ?? 60e6) / 1e6));
-  bar.setAttribute("aria-valuenow", Math.round(((news.position_us ?? 0) - (news.origin_us ?? 0)) / 1e6));
-  bar.setAttribute("aria-valuetext", news.labels[0] ? `${news.labels[0][0]}` : "");
+  const at = Math.round(((news.position_us ?? 0) - (news.origin_us ?? 0)) / 1e6);
+  bar.setAttribute("aria-valuemax", news.length_us === null ? Math.max(60, at) : Math.round(news.length_us / 1e6));
+  bar.setAttribute("aria-valuenow", at);
+  bar.setAttribute("aria-valuetext", [clock(at), news.labels[0]?.[0]].filter(Boolean).join(", "));
   if (!news.timeline) return;
   line.names = news.timeline.names;
   line.change = news.timeline.change;
-  line.live = news.live;
+  line.live = news.live || news.length_us === null;  // of unknown length: its last minute
   line.binUs = news.bin_us;
   line.lengthUs = news.length_us ?? 60e6;
   if (line.origin !== news.origin_us) {

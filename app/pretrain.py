@@ -9,10 +9,9 @@ through a window about the card, with the positions that it has in the whole: ha
 from __future__ import annotations
 
 import math
-import multiprocessing
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +23,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from app.pool import be_a_worker
+from app.pool import pool_of
 from streams.cores import usable_cores
 from streams.files import replaced_when_whole
 from streams.simulation.cards import LABELS, SENSOR
@@ -81,8 +80,7 @@ def make_stills(folder: Path, plan: Pretraining, told: Callable[[int], None]) ->
     missing = [job for job in wanted if not job[0].exists()]
     done = len(wanted) - len(missing)
     told(done * plan.chunk)
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(usable_cores(), mp_context=context, initializer=be_a_worker) as pool:
+    with pool_of(usable_cores()) as pool:
         for _ in pool.map(_make_chunk, *zip(*missing, strict=True)) if missing else ():  # which cancels the rest
             done += 1
             told(done * plan.chunk)

@@ -25,7 +25,10 @@ from velora import Recognizer
 
 def record(arguments: argparse.Namespace) -> int:
     """Record until the source ends, for `--seconds`, or until interrupted. Raises StreamError and ModelError."""
-    recognizer = None if arguments.model is None and arguments.labels is None else load_model(arguments)
+    recognises = arguments.model is not None or arguments.labels is not None
+    if not recognises and (arguments.weights is not None or arguments.random_weights):
+        raise ValueError("--weights and --random-weights are of a model: --model names it")
+    recognizer = load_model(arguments) if recognises else None
     frames = Path(arguments.rgb or "")  # that the source is not `out`, the recorder sees to
     if arguments.rgb and frames.exists() and arguments.out.exists() and arguments.out.samefile(frames):
         raise ValueError(f"{arguments.out} is what is to be recorded: choose another name")

@@ -48,7 +48,8 @@ class Recorder(Sink):
             recorded = self._tee.stop()
             if log is not None:
                 log.close()
-            self.failed = any(made is not None and made.failure for made in (recorded, log))
+            lost = recorded is not None and recorded.left_out > 0
+            self.failed = lost or any(made is not None and made.failure for made in (recorded, log))
         return [line for line in (str(recorded), log.failure if log is not None else "") if line]
 
     @property

@@ -21,6 +21,7 @@ from app.film.make import FEED, Job, Look
 from app.film.studio import Outcome, make_films
 from app.label_file import LabelRow, read_label_rows
 from app.labelling.inputs import Recording, find
+from app.labelling.storage import is_far
 from streams.record import labels_of
 from streams.text import printable, storable
 
@@ -37,6 +38,8 @@ def render(arguments: argparse.Namespace) -> int:
     recordings = find(arguments.inputs, None, arguments.out).recordings
     if not recordings:
         raise ValueError("there is no recording among the inputs: give files, or folders that hold some")
+    if far := next((recording.path for recording in recordings if is_far(recording.path)), None):
+        raise ValueError(f"{far}: videos are made of recordings on this machine: copy it here first")
     jobs = list(_jobs(recordings, arguments))
     done: list[Outcome] = []
     asked = threading.Event()

@@ -11,16 +11,18 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from app.console import Console
 from app.feed import losses, open_feed, stopping
 from app.model import load_model, random_note, render_config, window_stride
-from streams import EVERY, Player, RecordingError, RunSummary, Sample, Sink, run
+from streams import EVERY, Player, RecordingError, RunSummary, Sample, Sink, StreamError, run
 from streams.filters import NOISE
+from streams.text import storable
 from velora import Prediction, Recognizer
 
 _ROWS = 12
@@ -31,6 +33,8 @@ def replay(arguments: argparse.Namespace) -> int:
     """Run the recording once through the model. Raises RecordingError and ModelError."""
     opened = partial(open_feed, arguments)
     with opened(arguments.source) as source:  # bad files are named before the model is loaded
+        if source.live:
+            raise StreamError(f"{arguments.source} is live: velora live --headless prints its labels")
         recognizer = load_model(arguments)
         stride = arguments.stride or window_stride(recognizer, source)
     player = Player(arguments.source, render=render_config(recognizer), speed=arguments.speed, opened=opened)
@@ -133,7 +137,7 @@ class LiveTable(Sink):
     def __init__(
         self, recognizer: Recognizer, source: object, stride: int, warning: Callable[[], str] = lambda: ""
     ) -> None:
-        self._title = f"{source} · {recognizer.name} on {recognizer.device} · stride {stride}"
+        self._title = f"{storable(str(source))} · {recognizer.name} on {recognizer.device} · stride {stride}"
         self._note, self._warning = random_note(recognizer), warning
         self._rows: deque[Prediction] = deque(maxlen=_ROWS)
         self._start_us: int | None = None

@@ -47,7 +47,8 @@ class Evaluation:
     probabilities: NDArray[np.float64]  # [n, C]
     truth: NDArray[np.int64]  # [n]
     clips: Sequence[str]  # [n] name of the clip of each window
-    features: NDArray[np.float32] | None  # [n, F] the head's input
+    features: NDArray[np.float32] | None  # [m, F] the head's input, of some windows
+    featured: NDArray[np.int64]  # [m] of which
     films: Mapping[int, NDArray[np.uint8]]  # window -> its RGB and event images [T, 2, S, S, 3]; of a few windows
     unsure_below: float
     delay_ms: Mapping[str, float | int | None] | None  # median, and how many of how many changes were followed
@@ -109,7 +110,7 @@ def _draw(e: Evaluation, scores: metrics.Scores) -> Iterator[tuple[str, Figure]]
     yield "reliability.png", _reliability(e)
     yield "per_class.png", _per_class(scores)
     if e.features is not None:
-        yield "features.png", _features(e.features, e.truth, e.labels)
+        yield "features.png", _features(e.features, e.truth[e.featured], e.labels)
     films = _films_in_order(e)
     if films:
         yield "films.png", _strips({caption: film.swapaxes(0, 1) for caption, film in films.items()}, "")

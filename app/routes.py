@@ -21,24 +21,26 @@ import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import FileResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from app.actions import Actions, Gone
+from app.actions import SLOW, Actions, Gone
 from app.channel import one_line
 from app.metrics import exposition
 from app.predictions import HEADINGS
-from app.setup import setup_of
+from app.setup import make_setup
 from app.snapshot import snapshot
 from app.strip import PANES, Moment, Picture, View
 from app.uploads import Uploads
 from app.viewer import Viewer
 from app.viewers import Viewers
 from streams import StreamError
+from streams.text import storable
 
 _HOLD_S = 0.4  # longer would fill the browser's six connections and delay clicks
 _IDLE_S = 60.0
@@ -48,8 +50,10 @@ _GONE = "this tab is not known (any more): load the page again"
 _FRESH = {"Cache-Control": "no-store"}
 
 
-def routes(viewers: Viewers, actions: Actions, uploads: Uploads, pictures: Executor) -> list[Route]:
-    """The routes, for Gradio's server. `pictures` makes them, and nothing slow."""
+def routes(
+    viewers: Viewers, actions: Actions, uploads: Uploads, pictures: Executor, setups: Executor, slow: Executor
+) -> list[Route]:
+    """The routes, for Gradio's server. `pictures` makes them, and nothing slow, which has threads of its own."""
 
     async def frames(request: Request) -> Response:
         viewer = viewers.get(request.path_params["token"])
@@ -59,8 +63,12 @@ def routes(viewers: Viewers, actions: Actions, uploads: Uploads, pictures: Execu
         viewer.painted(_number(asked.get("painted")), _number(asked.get("ago")))
         moment = await viewer.moment_after(_number(asked.get("after")), _HOLD_S)
         view = _view(asked)
+        token = request.path_params["token"]
         try:
-            told = pictures.submit(_told, viewer, actions, request, moment, view)
+            setup = await viewer.setup.newest(
+                lambda: make_setup(token, viewer, actions, request.headers), setups, _HOLD_S
+            )
+            told = pictures.submit(_told, viewer, actions, request, moment, view, setup)
             state, picture = await asyncio.wrap_future(told)
         except Gone:  # while it waited
             return Response(status_code=404, headers=_FRESH)
@@ -68,7 +76,7 @@ def routes(viewers: Viewers, actions: Actions, uploads: Uploads, pictures: Execu
             state |= {"number": moment.number, "panes": view.panes, "widths": picture.widths, "height": picture.height}
         # Named, the encoding keeps Gradio's compressing middleware off: a JPEG does not get smaller.
         headers = {**_FRESH, "Content-Encoding": "identity"}
-        body = json.dumps(state, ensure_ascii=False).encode() + b"\n" + (picture.jpeg if picture else b"")
+        body = _encoded(state) + b"\n" + (picture.jpeg if picture else b"")
         return Response(body, media_type="application/octet-stream", headers=headers)
 
     async def act(request: Request) -> Response:
@@ -78,18 +86,19 @@ def routes(viewers: Viewers, actions: Actions, uploads: Uploads, pictures: Execu
             if not isinstance(arguments, dict):
                 raise ValueError("the arguments are a JSON object")
             token, name = request.path_params["token"], request.path_params["name"]
-            line = await asyncio.to_thread(actions.act, name, request.headers, token, **arguments)
+            job = partial(actions.act, name, request.headers, token, **arguments)
+            line = await asyncio.get_running_loop().run_in_executor(slow if name in SLOW else None, job)
         except Gone as gone:
-            return JSONResponse({"message": str(gone)}, 404, headers=_FRESH)
+            return _json({"message": str(gone)}, 404)
         except (ValueError, TypeError, RecursionError) as error:
-            return JSONResponse({"done": False, "message": str(error)}, headers=_FRESH)
-        return JSONResponse({"done": True, "message": line}, headers=_FRESH)
+            return _json({"done": False, "message": str(error)})
+        return _json({"done": True, "message": line})
 
     async def upload(request: Request) -> Response:
         token, recording = request.path_params["token"], Path(request.query_params.get("name", ""))
         viewer = viewers.get(token)
         if viewer is None:
-            return JSONResponse({"message": _GONE}, 404, headers=_FRESH)
+            return _json({"message": _GONE}, 404)
         try:
             size = int(request.headers.get("content-length") or 0)
             recording = await uploads.receive(recording.name, _while_watched(request, viewers), size)
@@ -99,9 +108,9 @@ def routes(viewers: Viewers, actions: Actions, uploads: Uploads, pictures: Execu
         except (ValueError, StreamError, OSError) as error:
             line = one_line(error, recording)
         else:
-            return JSONResponse({"done": True, "message": ""}, headers=_FRESH)
+            return _json({"done": True, "message": ""})
         viewer.say(line)
-        return JSONResponse({"done": False, "message": line}, headers=_FRESH)
+        return _json({"done": False, "message": line})
 
     async def picture(request: Request) -> Response:
         viewer = viewers.get(request.path_params["token"])
@@ -120,11 +129,12 @@ def routes(viewers: Viewers, actions: Actions, uploads: Uploads, pictures: Execu
         return StreamingResponse(_in_blocks(lines), media_type=media, headers=_FRESH | _named(viewer, kind))
 
     async def labels(request: Request) -> Response:
+        loop = asyncio.get_running_loop()
         try:
-            path = actions.label_file(request.path_params["token"])
-        except (Gone, ValueError) as error:
-            return PlainTextResponse(str(error), 404, headers=_FRESH)
-        return FileResponse(path, media_type="text/csv", filename=path.name, headers=_FRESH)
+            path = await loop.run_in_executor(slow, actions.label_file, request.path_params["token"])
+        except (Gone, ValueError, StreamError, OSError) as error:
+            return PlainTextResponse(storable(str(error)), 404, headers=_FRESH)
+        return FileResponse(path, media_type="text/csv", filename=storable(path.name), headers=_FRESH)
 
     async def folder(request: Request) -> Response:
         asked = request.query_params
@@ -133,10 +143,11 @@ def routes(viewers: Viewers, actions: Actions, uploads: Uploads, pictures: Execu
             if viewers.get(request.path_params["token"]) is None:
                 raise ValueError(_GONE)
             first = _number(asked.get("first"))
-            told = await asyncio.to_thread(actions.folder, request.headers, out, order, text, first)
+            job = partial(actions.folder, request.headers, out, order, text, first)
+            told = await asyncio.get_running_loop().run_in_executor(slow, job)
         except (ValueError, StreamError, OSError) as error:
-            return JSONResponse({"message": one_line(error, Path(out))}, headers=_FRESH)
-        return JSONResponse(told, headers=_FRESH)
+            return _json({"message": one_line(error, Path(out))})
+        return _json(told)
 
     async def metrics(request: Request) -> Response:
         named = actions.allows(request.headers)["operates"]
@@ -155,32 +166,46 @@ def routes(viewers: Viewers, actions: Actions, uploads: Uploads, pictures: Execu
 
 
 def _told(
-    viewer: Viewer, actions: Actions, request: Request, moment: Moment | None, view: View
+    viewer: Viewer,
+    actions: Actions,
+    request: Request,
+    moment: Moment | None,
+    view: View,
+    setup: Mapping[str, Any] | None,
 ) -> tuple[dict[str, Any], Picture | None]:
     picture = moment.picture(view) if moment is not None and view.panes else None
-    return viewer.state() | _news(request.path_params["token"], viewer, actions, request), picture
+    return viewer.state() | _news(viewer, actions, request, setup), picture
 
 
-def _news(token: str, viewer: Viewer, actions: Actions, request: Request) -> dict[str, Any]:
+def _news(viewer: Viewer, actions: Actions, request: Request, setup: Mapping[str, Any] | None) -> dict[str, Any]:
     """What the page does not know yet of the timeline and of what can be chosen."""
     asked = request.query_params
     timeline = viewer.channel.timeline
     known = _number(asked.get("change")) if asked.get("channel") == str(viewer.channel.number) else 0
-    setup = setup_of(token, viewer, actions, request.headers)
+    operates = actions.allows(request.headers)["operates"]
     return {
         "channel": viewer.channel.number,
         "timeline": timeline.since(known) if timeline else None,
-        "teaching": actions.teaching() if setup["operates"] else None,
-        "recording_example": actions.recording_example(),
-        "batch": actions.batch() if setup["operates"] else None,  # which name folders of this machine
-        "setup": setup if asked.get("setup") != setup["version"] else None,
+        "teaching": actions.teaching() if operates else None,
+        "recording_example": actions.recording_example() if operates else None,
+        "batch": actions.batch() if operates else None,  # which name folders of this machine
+        "setup": setup if setup is not None and asked.get("setup") != setup["version"] else None,
     }
+
+
+def _json(content: Mapping[str, Any], status: int = 200) -> Response:
+    return Response(_encoded(content), status, headers=_FRESH, media_type="application/json")
+
+
+def _encoded(content: Mapping[str, Any]) -> bytes:
+    """As JSON; of a name that is no UTF-8 its odd bytes as Python has them."""
+    return json.dumps(content, ensure_ascii=False).encode(errors="backslashreplace")
 
 
 def _in_blocks(lines: Iterator[str]) -> Iterator[str]:
     """Many at a time: each costs a hop between threads."""
     while block := "".join(itertools.islice(lines, _BLOCK)):
-        yield block
+        yield storable(block)
 
 
 async def _body(request: Request) -> bytes:

@@ -41,6 +41,7 @@ class School:
         self._counts: tuple[float, dict[str, int]] = (0.0, {})
         self._models: tuple[float, dict[str, Path]] = (0.0, {})
         self._clip: tuple[Channel, Path, str] | None = None  # that is being recorded, and its label
+        self._timer: threading.Timer | None = None  # that ends it
 
     def book(self, channel: Channel, uploaded: bool) -> SpanBook:
         """The labels by hand of a recording; those of an upload outlive it, found again by its name and content."""
@@ -61,6 +62,8 @@ class School:
 
     def counts(self) -> dict[str, int]:
         """Examples by label."""
+        with self._lock:
+            self._tidy()
         if time.monotonic() - self._counts[0] > _FRESH_S:
             self._counts = time.monotonic(), self.lessons.counts()
         return self._counts[1]
@@ -79,7 +82,7 @@ class School:
             clip = self._clip
             if clip is not None and clip[0] is not channel:
                 raise ValueError(f"an example of {clip[2]} is being recorded on another source: end it there first")
-            self._clip = None
+            self._take()
             if clip is None:
                 if not label.strip():
                     raise ValueError("say first of what it is an example")
@@ -88,11 +91,21 @@ class School:
                 path = self.folder / f".example-{time.time_ns()}.aedat4"
                 channel.start_clip(path)
                 self._clip = channel, path, label.strip()
-                timer = threading.Timer(LONGEST_S - _SPARE_S, self._end, [self._clip])
-                timer.daemon = True
-                timer.start()
+                self._timer = threading.Timer(LONGEST_S - _SPARE_S, self._end, [self._clip])
+                self._timer.daemon = True
+                self._timer.start()
                 return f"recording an example of {label}: press again to end it"
-        channel, path, label = clip
+        return self._finish(*clip)
+
+    def _take(self) -> None:
+        """Nothing is being recorded any more."""
+        self._clip = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _finish(self, channel: Channel, path: Path, label: str) -> str:
+        """Make an example of what was recorded."""
         try:
             line, well = channel.stop_recording()
             if not well:
@@ -105,9 +118,12 @@ class School:
 
     def _end(self, clip: tuple[Channel, Path, str]) -> None:
         """An example that nobody ends: it is taken at its longest."""
+        with self._lock:
+            if self._clip is not clip:
+                return
+            self._take()
         try:
-            if self._clip is clip:
-                self.clip(clip[0], clip[2])
+            self._finish(*clip)
         except (ValueError, StreamError, OSError) as error:
             print(f"velora: the example of {clip[2]} is lost: {one_line(error, clip[1])}", file=sys.stderr, flush=True)
 
@@ -115,7 +131,7 @@ class School:
         """Forget an example whose source has gone."""
         if self._clip is not None and self._clip[0].ended:
             self._clip[1].unlink(missing_ok=True)
-            self._clip = None
+            self._take()
 
     def close(self) -> None:
         """Stop what goes on: nothing half done is kept."""
@@ -126,7 +142,7 @@ class School:
             if self._clip is not None:
                 self._clip[0].stop_recording()
                 self._clip[1].unlink(missing_ok=True)
-                self._clip = None
+                self._take()
 
     def told(self, label: str) -> str:
         """How many examples there are of a label, in words."""
@@ -135,10 +151,14 @@ class School:
 
     @property
     def recording(self) -> str | None:
-        """The label of which an example is being recorded."""
-        with self._lock:
-            self._tidy()
-            return self._clip[2] if self._clip is not None else None
+        """The label of which an example is being recorded. Asked with each picture: it waits for nothing."""
+        clip = self._clip
+        return clip[2] if clip is not None and not clip[0].ended else None
+
+    def recording_on(self, channel: Channel) -> str | None:
+        """The same, where it is being recorded of this source."""
+        clip = self._clip
+        return self.recording if clip is not None and clip[0] is channel else None
 
     def forget(self, label: str) -> None:
         """Forget the examples of a label."""

@@ -32,7 +32,7 @@ def serve_source(arguments: argparse.Namespace) -> int:
                 _play(server)
         finally:
             server.stop()
-            for line in losses(server.counts):
+            for line in losses(source.counts) + losses(server.counts):
                 print(line, file=sys.stderr)
     return 130 if interrupt.asked else 0
 

@@ -11,12 +11,16 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from app.feed import losses
 from streams import EventPacket, RgbFrame, write_aedat4
 from streams.files import replaced_when_whole
 from streams.record import labels_of
 from streams.simulation.cards import SENSOR, card_labels, simulate_cards
 from streams.simulation.sensor import SENSORS
 from streams.simulation.video import Video, simulate_video
+
+#: of what a scene shows: from, to (microseconds), label
+Span = tuple[int, int, str]
 
 
 def simulate(arguments: argparse.Namespace) -> int:
@@ -68,6 +72,9 @@ def _simulate_video(out: Path, arguments: argparse.Namespace) -> None:
         seconds, seed = arguments.seconds, arguments.seed
         items = simulate_video(video, sensor, width=width, height=height, seed=seed, seconds=seconds)
         _record(out, items, min(seconds or video.seconds, video.seconds), camera="video")
+        labels_of(out).unlink(missing_ok=True)  # those of what was there
+        for line in losses(video.counts):
+            print(line, file=sys.stderr)
     print(f"{out} ({out.stat().st_size / 1e6:.1f} MB)", file=sys.stderr)
 
 

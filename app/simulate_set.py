@@ -11,19 +11,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import shutil
 import sys
 import tempfile
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Mapping, Sequence
+from concurrent.futures import as_completed
 from pathlib import Path
 
 import cv2
 from rich.console import Console
 from rich.progress import Progress
 
-from app.pool import be_a_worker
-from app.simulate import write_labels
+from app.pool import pool_of
+from app.simulate import Span, write_labels
 from streams import Sample, open_source, synchronize, write_aedat4
 from streams.cores import usable_cores
 from streams.files import naming, remove_abandoned, replaced_when_whole
@@ -45,21 +45,22 @@ def simulate_set(arguments: argparse.Namespace) -> int:
     scenes = _scenes(arguments)
     _begin(out, arguments)
     make = make_images if arguments.layout == "images" else make_recording
-    workers, context = min(usable_cores(), len(scenes)), multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=be_a_worker) as pool:
-        waiting = [pool.submit(make, scene, out) for scene in scenes]
-        try:
-            with Progress(console=Console(stderr=True)) as bar:
-                task = bar.add_task(f"simulating {len(scenes)} scenes", total=len(scenes))
-                for done in as_completed(waiting):
-                    done.result()
-                    bar.advance(task)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    spans: dict[str, Sequence[Span]] = {}  # of recordings
+    with (
+        pool_of(min(usable_cores(), len(scenes))) as pool,
+        Progress(console=Console(stderr=True)) as bar,
+    ):
+        task = bar.add_task(f"simulating {len(scenes)} scenes", total=len(scenes))
+        waiting = {pool.submit(make, scene, out): scene.name for scene in scenes}
+        for done in as_completed(waiting):
+            spans[waiting[done]] = done.result() or ()
+            bar.advance(task)
     if not (out / NOTE).exists():
         raise ValueError(f"{out} was removed meanwhile, with the scenes in it: run the same command again")
-    (_index_images if arguments.layout == "images" else _index_recordings)(out, scenes)
+    if arguments.layout == "images":
+        _index_images(out, scenes)
+    else:
+        _index_recordings(out, scenes, spans)
     counts = ", ".join(f"{sum(scene.split == split for scene in scenes)} {split}" for split in SPLITS)
     print(f"{out}: {counts}", file=sys.stderr)
     return 0
@@ -96,13 +97,14 @@ def _begin(out: Path, arguments: argparse.Namespace) -> None:
         part.write_text(json.dumps(wanted), encoding="utf-8")
 
 
-def make_recording(own: CardScene, out: Path) -> None:
-    """A scene as a recording in the folder of its split."""
+def make_recording(own: CardScene, out: Path) -> Sequence[Span]:
+    """A scene as a recording in the folder of its split; what it shows, and when."""
     path = out / own.split / f"{own.name}.aedat4"
     if not path.exists():
         path.parent.mkdir(exist_ok=True)  # in a set that is there still
         with replaced_when_whole(path) as part:
             _write(own, part)
+    return own.labels
 
 
 def _write(own: CardScene, path: Path) -> None:
@@ -111,9 +113,10 @@ def _write(own: CardScene, path: Path) -> None:
             file.write(item)
 
 
-def _index_recordings(out: Path, scenes: list[CardScene]) -> None:
+def _index_recordings(out: Path, scenes: Sequence[CardScene], spans: Mapping[str, Sequence[Span]]) -> None:
     for split in SPLITS:
-        rows = [(f"{scene.name}.aedat4", *span) for scene in scenes if scene.split == split for span in scene.labels]
+        names = [scene.name for scene in scenes if scene.split == split]
+        rows = [(f"{name}.aedat4", *span) for name in names for span in spans[name]]
         if rows:
             with replaced_when_whole(out / split / "labels.csv") as part:
                 write_labels(part, rows)
@@ -129,33 +132,44 @@ def make_images(own: CardScene, out: Path) -> None:
     with naming(out, out), tempfile.TemporaryDirectory(prefix=f".{own.name}.", suffix=".part", dir=out) as folder:
         recording = Path(folder) / "scene.aedat4"
         _write(own, recording)
+        spans = own.labels
+        clips, counts = [Path(folder) / f"{own.name}_{k:02d}" for k in range(len(spans))], [0] * len(spans)
         with open_source(recording) as source:
-            samples = list(synchronize(source))
-        lines = [_write_clip(own, k, span, samples, Path(folder), out) for k, span in enumerate(own.labels)]
+            for sample in synchronize(source):
+                k = _span_of(sample, spans)
+                if k is not None:
+                    _write_images(sample, clips[k], counts[k])
+                    counts[k] += 1
+        lines = [_kept(clip, n, span[2], out) for clip, n, span in zip(clips, counts, spans, strict=True) if n]
     with replaced_when_whole(listed) as part:
         part.write_text("".join(lines), encoding="utf-8")
 
 
-def _write_clip(
-    own: CardScene, k: int, span: tuple[int, int, str], samples: list[Sample], folder: Path, out: Path
-) -> str:
-    """Images of the samples inside a span; returns the clip's line in a list, or nothing for a span without frames."""
-    start_us, end_us, label = span
-    inside = [s for s in samples if s.has_rgb and s.has_events and start_us <= s.t_start_us and s.t_end_us <= end_us]
-    if not inside:
-        return ""
-    clip, class_dir = f"{own.name}_{k:02d}", class_folder(label)
-    new, place = folder / clip, out / class_dir / clip
-    for name in ("aps", "dvs"):
-        (new / f"{clip}_{name}").mkdir(parents=True)
-    for number, sample in enumerate(inside):
-        for name, image in (("aps", sample.rgb), ("dvs", sample.event_image)):
-            png = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1]
-            (new / f"{clip}_{name}" / f"{number:08d}.png").write_bytes(png.tobytes())
+def _span_of(sample: Sample, spans: Sequence[Span]) -> int | None:
+    """The span that a sample with both images is inside of."""
+    if not (sample.has_rgb and sample.has_events):
+        return None
+    inside = (k for k, (start, end, _) in enumerate(spans) if start <= sample.t_start_us and sample.t_end_us <= end)
+    return next(inside, None)
+
+
+def _write_images(sample: Sample, clip: Path, number: int) -> None:
+    """The two images of a sample into the folder of a clip."""
+    for name, image in (("aps", sample.rgb), ("dvs", sample.event_image)):
+        folder = clip / f"{clip.name}_{name}"
+        folder.mkdir(parents=True, exist_ok=True)
+        png = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1]
+        (folder / f"{number:08d}.png").write_bytes(png.tobytes())
+
+
+def _kept(clip: Path, count: int, label: str, out: Path) -> str:
+    """Put a folder of images into that of its class; returns its line in a list."""
+    class_dir = class_folder(label)
+    place = out / class_dir / clip.name
     shutil.rmtree(place, ignore_errors=True)  # of an interrupted run
     place.parent.mkdir(parents=True, exist_ok=True)
-    new.rename(place)
-    return f"{class_dir}/{clip} {len(inside)} {LABELS.index(label)}\n"
+    clip.rename(place)
+    return f"{class_dir}/{clip.name} {count} {LABELS.index(label)}\n"
 
 
 def class_folder(label: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from app.channel import one_line
 from velora.errors import ModelError
 
 
@@ -30,13 +31,16 @@ def models(folder: Path) -> Models:
     """The checkpoints in a folder. One that is being written is hidden; a folder that is not there holds none."""
     found: list[TaughtModel] = []
     skipped: list[str] = []
-    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-        if path.name.startswith(".") or not path.is_dir():
-            continue
-        try:
-            found.append(_model(path))
-        except ModelError as error:
-            skipped.append(" ".join(str(error).split()))
+    try:
+        for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+            if path.name.startswith(".") or not path.is_dir():
+                continue
+            try:
+                found.append(_model(path))
+            except ModelError as error:
+                skipped.append(" ".join(str(error).split()))
+    except OSError as error:
+        skipped.append(one_line(error, folder))
     return Models(tuple(sorted(found, key=lambda model: -model.made)), tuple(skipped))
 
 

@@ -78,8 +78,8 @@ def train(arguments: argparse.Namespace) -> int:
     if plan.flip and not sets["train"].mirrors:
         _say("--flip is left out: labels of this data set may say left or right")
     _begin(out, plan, config, _origin(arguments, data, base))
-    checkpoint, is_new = _start(config, base, tower, data, plan)
-    baseline = _baseline(out, checkpoint, tower, data, plan.modality, is_new)
+    checkpoint, is_new = _start(config, base, tower, data, plan, arguments.dtype)
+    baseline = _baseline(out, checkpoint, tower, data, plan.modality, arguments.dtype, is_new)
     told.say("starting", nearest_class_mean=baseline)
     run = loop.Trainer(checkpoint, tower, data, plan, out, dtype=arguments.dtype)
     if run.accelerator.is_main_process:
@@ -139,6 +139,10 @@ def _base(arguments: argparse.Namespace) -> Checkpoint | None:
         RenderConfig(**found.config.rendering)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{arguments.base}: its config.json has a rendering that cannot be used ({error})") from None
+    if found.config.attend_over == "batch":
+        raise ValueError(
+            f"{arguments.base}: no recogniser takes attend_over batch: set batch_of_one in its config.json"
+        )
     return found
 
 
@@ -265,7 +269,7 @@ def _data(train: ClipSet, val: ClipSet, config: VELoRAConfig, sampling: str) -> 
 
 
 def _start(
-    config: VELoRAConfig, base: Checkpoint | None, tower: VisionTower | None, data: loop.Data, plan: Plan
+    config: VELoRAConfig, base: Checkpoint | None, tower: VisionTower | None, data: loop.Data, plan: Plan, dtype: str
 ) -> tuple[Checkpoint, bool]:
     """What training starts from, and whether its head was made of the training set's class means."""
     if base is None:
@@ -274,16 +278,22 @@ def _start(
         return Checkpoint(config, trained_tensors(VELoRA(config, towers=copies))), False
     if base.config.labels == config.labels:
         return Checkpoint(config, base.tensors), False
-    return new_head(Checkpoint(config, base.tensors), tower, data, plan.modality), True
+    return new_head(Checkpoint(config, base.tensors), tower, data, plan.modality, dtype), True
 
 
 def _baseline(
-    out: Path, checkpoint: Checkpoint, tower: VisionTower | None, data: loop.Data, modality: str, is_new: bool
+    out: Path,
+    checkpoint: Checkpoint,
+    tower: VisionTower | None,
+    data: loop.Data,
+    modality: str,
+    dtype: str,
+    is_new: bool,
 ) -> float | None:
     """The nearest class mean, worked out once by one process."""
     note = out / BASELINE
     if not note.exists() and _processes().is_main_process:
-        found = nearest_class_mean(checkpoint, tower, data, modality, new_head=is_new)
+        found = nearest_class_mean(checkpoint, tower, data, modality, dtype=dtype, new_head=is_new)
         with replaced_when_whole(note) as part:
             part.write_text(json.dumps(found), encoding="utf-8")
     if not _processes().is_main_process:

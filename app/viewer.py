@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.channel import Channel, one_line
+from app.channel import Channel
 from app.channels import Channels
 from app.health import Health
 from app.meters import Latency, Rate, memory_mb
 from app.predictions import Predictions
+from app.setup import Setup
 from app.slot import Waiters
 from app.strip import Moment
-from streams import StreamError
 
 if TYPE_CHECKING:
     from velora import Prediction, Recognizer
@@ -52,7 +52,7 @@ class Viewer:
         self._sent: OrderedDict[int, float] = OrderedDict()  # numbers of moments to when they were there
         self.earlier: list[tuple[str, Predictions]] = []  # of what the same tab watched before, by its name
         self.health = Health()
-        self.setup: tuple[float, dict[str, Any]] | None = None  # what it may choose from, and when that was made up
+        self.setup = Setup()  # what it may choose from
         self.address = address
         self.channel = channels.join(address, recognizer, self._waiters.wake, operator=operator)
 
@@ -96,18 +96,20 @@ class Viewer:
         self._message, self._done = message, done
         self._waiters.wake()
 
-    def record(self) -> None:
-        """Record a live feed to a new file from now on, or end that."""
+    def record(self) -> str:
+        """Record a live feed to a new file from now on, or end that: a line on it then.
+
+        Raises ValueError where not all is well, and as `Channel.start_recording`.
+        """
         channel = self.decide()
-        if channel.recorded is not None:
-            line, well = channel.stop_recording()
-            self.say(line, done=well)
-            return
-        try:
+        if channel.recorded is None:
             channel.start_recording()
             self.say("")
-        except (StreamError, OSError) as error:
-            self.say(one_line(error, channel.address))
+            return ""
+        line, well = channel.stop_recording()
+        if not well:
+            raise ValueError(line)
+        return line
 
     def close(self) -> None:
         """Leave the channel. Closing twice does nothing."""
@@ -201,7 +203,7 @@ class Viewer:
             "label_ms": _rounded(meters.label.percentiles()),
             "paint_ms": _rounded(self._paint.percentiles()),
             "dropped": dict(channel.summary.drops),
-            "lost": dict(+channel.counts),
+            "lost": {reason: count for reason, count in list(channel.counts.items()) if count > 0},
             "stride": channel.stride,
             "every": channel.summary.every,
         }

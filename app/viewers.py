@@ -9,7 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +41,7 @@ class Tab:
     user: str = ""  # who has signed in, where people do
     book: SpanBook | None = None  # the labels by hand of what it watches, once somebody looked
     upload: Path | None = None  # a folder that goes when the viewer does
+    turn: threading.Lock = field(default_factory=threading.Lock)  # of what guests have done one after the other
     asked: float = field(default_factory=time.monotonic)  # when it last asked for a picture
 
     def close(self) -> None:
@@ -125,11 +126,15 @@ class Viewers:
         self._replace(token, recording, None)
 
     def again(self, token: str) -> None:
-        """Open what a tab watches anew, after a failure."""
-        tab = self._tabs.get(token)
-        if tab is not None:
-            upload, tab.upload = tab.upload, None
-            self._replace(token, tab.viewer.address, upload)
+        """Open what a tab watches anew, after a failure; its labels by hand stay where they are."""
+        with self._lock:
+            old = self._tabs.get(token)
+            if old is not None:
+                viewer = self._made_anew(old, old.viewer.address)
+                self._tabs[token] = replace(old, viewer=viewer)
+                old.upload = None
+        if old is not None:
+            old.close()
 
     def play_upload(self, token: str, uploaded: Path) -> None:
         """Give a tab a recording of its own, which is deleted with its viewer, and its folder with it.
@@ -150,13 +155,17 @@ class Viewers:
         with self._lock:
             old = self._tabs.get(token)
             if old is not None:
-                viewer = self._make(recording, old.recognizer, operator=old.operator)
-                viewer.earlier = old.viewer.predictions()[-_KEPT:]
-                self._tabs[token] = Tab(old.session, viewer, old.recognizer, old.operator, old.user, upload=upload)
+                self._tabs[token] = replace(old, viewer=self._made_anew(old, recording), book=None, upload=upload)
         if old is not None:
             old.close()
         elif upload is not None:  # the tab was closed meanwhile
             shutil.rmtree(upload, ignore_errors=True)
+
+    def _made_anew(self, tab: Tab, recording: Path | str) -> Viewer:
+        """One that goes on for a tab's, with what that has predicted."""
+        viewer = self._make(recording, tab.recognizer, operator=tab.operator)
+        viewer.earlier = tab.viewer.predictions()[-_KEPT:]
+        return viewer
 
     def leave(self, session: str) -> None:
         """The tab of a session was closed."""

@@ -82,15 +82,21 @@ def main() -> None:
     arguments = parser.parse_args()
     kept: dict[str, dict[str, Any]] = json.loads(KEPT.read_text(encoding="utf-8")) if KEPT.exists() else {}
     for name in arguments.rows:
-        if name not in kept:
+        if not is_of(kept.get(name), arguments):
             kept[name] = asdict(row_of(name, arguments))
             with replaced_when_whole(KEPT) as part:
                 part.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
-    rows = [Row(**kept[name]) for name in ROWS if name in kept]
+    rows = [Row(**kept[name]) for name in ROWS if is_of(kept.get(name), arguments)]
     (DOCS / "adapters.md").write_text(report(rows), encoding="utf-8")
     points = [(row.name, row.scenes / row.clips_s, row.top1, row.trained) for row in rows]
     bubble_chart(DOCS / "adapters.png", points, of=f"an epoch of {rows[0].scenes:,} scenes")
     print((DOCS / "adapters.md").read_text(encoding="utf-8"))
+
+
+def is_of(row: Mapping[str, Any] | None, arguments: argparse.Namespace) -> bool:
+    """Whether a row is there, and of the same budget and scenes."""
+    asked = {"minutes": arguments.minutes, "scenes": arguments.clips, "tested": arguments.test_clips}
+    return row is not None and asked.items() <= row.items()
 
 
 def row_of(name: str, arguments: argparse.Namespace) -> Row:

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,7 +49,11 @@ def measure(browser: Browser, source: Path | None, throttle: float, viewers: int
     port = free_port("127.0.0.1", None)
     began = time.perf_counter()
     command = [str(Path(sys.executable).with_name("velora")), "demo", *([str(source)] if source else [])]
-    with subprocess.Popen([*command, "--port", str(port)], stderr=subprocess.PIPE, text=True) as demo:
+    with (
+        subprocess.Popen([*command, "--port", str(port)], stderr=subprocess.PIPE, text=True) as demo,
+        ExitStack() as end,
+    ):
+        end.callback(demo.kill)  # whatever fails
         assert demo.stderr is not None
         next(line for line in demo.stderr if "the page is at" in line)
         figures = {"served_s": time.perf_counter() - began}

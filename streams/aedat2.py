@@ -59,8 +59,8 @@ class Aedat2Source(WordFile):
             raise
 
     def _chip(self, header: Header, given: str | None) -> Chip:
-        named = re.search(r"^\s*AEChip: *(.*)", "\n".join(header.lines), re.MULTILINE)
-        name = given or (named[1] if named else "")
+        named = filter(None, (re.match(r"\s*AEChip: *(.*)", line) for line in header.lines))
+        name = given or next((match[1] for match in named), "")
         found = find_chip(name)
         if found is not None and (header.version == "2.0" or found.layout is DVS128):
             return found

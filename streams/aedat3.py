@@ -22,9 +22,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.aedat4 import MAX_TIME_US
 from streams.aedat_header import Header, read_at, read_header
 from streams.errors import RecordingError
+from streams.items import MAX_TIME_US
 from streams.words import CHUNK, Layout, Times, WordFile, Words, find_chip
 
 _HEADER = Struct("<hhiiiiii")

@@ -21,7 +21,7 @@ import zstandard
 from numpy.typing import NDArray
 
 from streams.flatbuffer import Buffer, CorruptBufferError, Table, Tables
-from streams.items import EVENT_DTYPE, Events, Image, RgbFrame
+from streams.items import EVENT_DTYPE, MAX_TIME_US, Events, Image, RgbFrame
 from streams.text import printable
 
 MAGIC = b"#!AER-DAT4.0\r\n"
@@ -31,8 +31,8 @@ MAX_PACKET_BYTES = (1 << 26) + (1 << 12)  # decompressed; 4 million events, or t
 MAX_TABLE_BYTES = 1 << 27  # decompressed; 2 million packets
 MAX_PIXELS = 1 << 24
 MAX_SIDE = 1 << 13
+MAX_STREAMS = 64
 MAX_EXPOSURE_US = 10_000_000
-MAX_TIME_US = 1 << 61  # beyond, sums of times would overflow; the year 2000 is at 2^50
 _FRAME_CHANNELS = {0: 1, 16: 3, 24: 4}  # OpenCV's CV_8UC1, CV_8UC3 (BGR), CV_8UC4 (BGRA)
 #: How a packet of events begins as DV and `aedat4_writer` make it, behind the size: root, identifier, vtable, table.
 _USUAL_HEAD = struct.pack("<I4s2x3HiI", 16, b"EVTS", 6, 8, 4, 6, 4)
@@ -88,11 +88,18 @@ def _parse_streams(xml: str) -> tuple[StreamInfo, ...]:
         raise ValueError("declarations in its XML")
     root = ElementTree.fromstring(xml)
     nodes = [node for out in root.iter("node") if out.get("name") == "outInfo" for node in out.findall("node")]
-    return tuple(_parse_stream(node) for node in nodes)
+    if len(nodes) > MAX_STREAMS:
+        raise ValueError(f"{len(nodes)} streams")
+    by_id: dict[int, StreamInfo] = {}
+    for stream in map(_parse_stream, nodes):
+        by_id.setdefault(stream.id, stream)
+    return tuple(by_id.values())
 
 
 def _parse_stream(node: ElementTree.Element) -> StreamInfo:
-    attributes = {attr.get("key"): printable(attr.text or "") for attr in node.iter("attr")}
+    attributes = {
+        attr.get("key"): printable(attr.text or "") for place in (".", "node") for attr in node.findall(f"{place}/attr")
+    }
     width, height = (int(attributes.get(key) or 0) for key in ("sizeX", "sizeY"))
     if min(width, height) < 0 or max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
         raise ValueError(f"impossible sensor size {width} x {height}")
@@ -148,14 +155,15 @@ def _decompress_zstd(payload: Buffer, most: int) -> bytes:
 
 
 def decode_events(data: Buffer) -> Events:
-    """The events of an EVTS buffer, read in place: [n] EVENT_DTYPE in the order of the file."""
+    """The events of an EVTS buffer, read in place where they lie well: [n] EVENT_DTYPE in the order of the file."""
     start, count = _place_of_events(data)
     stored = np.frombuffer(data, _STORED_DTYPE, count, start)
     if count and np.maximum.reduce(stored["p"]) > 1:
         raise CorruptPacketError("a polarity is neither 0 nor 1")
     if count and np.maximum.reduce(stored["t"]) > MAX_TIME_US:
         raise CorruptPacketError("an event's time is impossible")
-    return np.frombuffer(data, EVENT_DTYPE, count, start)
+    events = np.frombuffer(data, EVENT_DTYPE, count, start)
+    return events if events.flags.aligned else np.frombuffer(bytearray(events.tobytes()), EVENT_DTYPE)
 
 
 def _place_of_events(data: Buffer) -> tuple[int, int]:
@@ -167,8 +175,11 @@ def _place_of_events(data: Buffer) -> tuple[int, int]:
     return Table.root(data, b"EVTS").vector(0, EVENT_DTYPE.itemsize)
 
 
-def decode_frame(data: Buffer) -> RgbFrame:
-    """The frame of a FRME buffer: RGB from BGR and BGRA, grey as it is, with its exposure."""
+def decode_frame(data: Buffer, sensor: tuple[int, int] | None = None) -> RgbFrame:
+    """The frame of a FRME buffer: RGB from BGR and BGRA, grey as it is, with its exposure.
+
+    Of a `sensor` (width, height) all of the picture: black where a frame of a region of it shows nothing.
+    """
     table = Table.root(data, b"FRME")
     width, height = table.scalar(6, "i16"), table.scalar(7, "i16")
     channels = _FRAME_CHANNELS.get(table.scalar(5, "i8"))
@@ -179,7 +190,21 @@ def decode_frame(data: Buffer) -> RgbFrame:
     if not fits or size != width * height * channels:
         raise CorruptPacketError(f"{size} bytes are no image of {width} x {height} x {channels}")
     pixels = np.frombuffer(data, np.uint8, size, start).reshape(height, width, channels)
-    return RgbFrame(*_exposure(table), _to_rgb(pixels, channels))
+    place = table.scalar(8, "i16"), table.scalar(9, "i16")
+    image = _to_rgb(pixels, channels)
+    return RgbFrame(*_exposure(table), image if sensor is None else _placed(image, place, sensor))
+
+
+def _placed(image: Image, place: tuple[int, int], sensor: tuple[int, int]) -> Image:
+    """A region of a picture in the whole of it."""
+    (x, y), (height, width) = place, image.shape[:2]
+    if (width, height) == sensor:
+        return image
+    if not (0 <= x <= sensor[0] - width and 0 <= y <= sensor[1] - height):
+        raise CorruptPacketError(f"a frame of {width} x {height} at {x}, {y} is not within {sensor[0]} x {sensor[1]}")
+    whole = np.zeros((sensor[1], sensor[0], *image.shape[2:]), np.uint8)
+    whole[y : y + height, x : x + width] = image
+    return whole
 
 
 def _exposure(table: Table) -> tuple[int, int]:

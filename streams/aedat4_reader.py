@@ -10,8 +10,10 @@ counted in `Aedat4Reader.counts`.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -37,14 +39,18 @@ from streams.aedat4 import (
     parse_header,
     parse_table,
 )
+from streams.aedat_header import read_at
 from streams.errors import RecordingError
-from streams.files import open_recording
+from streams.files import open_recording, unread
 from streams.flatbuffer import Buffer
 from streams.items import Events, RgbFrame
 from streams.packet_cache import Decoded, Packet, PacketCache
 
 MAX_HEADER_BYTES = 1 << 20
-_LARGE = 1 << 16  # a packet, in bytes
+_MAX_CORRUPT = 1 << 16  # packets that are remembered as such
+_MAX_ROWS = 1 << 21  # of an index without a table, which may have as many
+_MAX_LOOKS = 1 << 18  # at what looks like a packet's header, where the chain of packets is broken
+_BLOCK = 1 << 12
 _LZ4_MAGIC, _ZSTD_MAGIC = b"\x04\x22\x4d\x18", b"\x28\xb5\x2f\xfd"
 
 
@@ -58,11 +64,13 @@ class Aedat4Reader:
         self.path = Path(path)
         self.counts: Counter[str] = Counter()
         self.cache: PacketCache | None = None  # of whole packets; corrupt ones are met, and counted, in each pass
-        self._corrupt: dict[int, tuple[int, ...]] = {}  # where large ones start, and which state of the file it was
+        self._corrupt: dict[int, tuple[int, ...]] = {}  # where they start, and which state of the file it was
+        self._looks = _MAX_LOOKS
         self._file = open_recording(self.path)
         try:
             self.size = os.fstat(self._file.fileno()).st_size
             self.header = self._read_header()
+            self._decode_frame = {s.id: _frame_decoder((s.width, s.height)) for s in self.header.streams}
             self._stream_ids = frozenset(stream.id for stream in self.header.streams)
             self.index = self._read_index()
         except BaseException:
@@ -89,17 +97,17 @@ class Aedat4Reader:
 
     def frame(self, entry: np.void) -> RgbFrame | None:
         """The frame of a packet; None for a corrupt one, which is counted."""
-        return self._decoded(entry, decode_frame)
+        return self._decoded(entry, self._decode_frame[int(entry["stream"])])
 
     def is_readable(self, stream: StreamInfo) -> bool:
         """Whether any of the first packets of a stream of events or frames can be decoded; nothing is counted."""
-        decode: Callable[[Buffer], Packet] = decode_events if stream.kind == EVENTS else decode_frame
+        decode: Callable[[Buffer], Packet] = decode_events if stream.kind == EVENTS else self._decode_frame[stream.id]
         return any(self._peek(entry, decode) is not None for entry in self.of(stream)[:8])
 
     def times(self, entry: np.void, stream: StreamInfo) -> tuple[int, int] | None:
         """First and last moment of what a packet of a stream holds; None for a corrupt one, which is not counted."""
         if stream.kind != EVENTS:
-            frame = self._peek(entry, decode_frame)
+            frame = self._peek(entry, self._decode_frame[stream.id])
             return None if frame is None else (frame.t_start_us, frame.t_end_us)
         events = self._peek(entry, decode_events)
         return None if events is None or not len(events) else (int(events["t"].min()), int(events["t"].max()))
@@ -119,7 +127,7 @@ class Aedat4Reader:
                 return self._read(entry, decode)[0]
             return self.cache.get((*self._state(), offset, decode), lambda: self._read(entry, decode))
         except DECODE_ERRORS:
-            if entry["size"] >= _LARGE:  # it may have unpacked to much, in vain, and is asked for again and again
+            if len(self._corrupt) < _MAX_CORRUPT:  # it may have unpacked to much, in vain, and is asked for again
                 self._corrupt[offset] = self._state()
             return None
 
@@ -136,10 +144,12 @@ class Aedat4Reader:
         return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
 
     def _at(self, position: int, size: int) -> bytes:
-        if hasattr(os, "pread"):
+        if not hasattr(os, "pread"):  # Windows
+            return read_at(self._file, position, size)
+        try:
             return os.pread(self._file.fileno(), size, position)
-        self._file.seek(position)  # Windows
-        return self._file.read(size)
+        except OSError as error:
+            raise unread(self.path, error) from None
 
     def _read_header(self) -> Header:
         version = self._at(0, len(MAGIC))
@@ -183,37 +193,46 @@ class Aedat4Reader:
 
     def _index_by_walk(self, end: int) -> NDArray[np.void]:
         """From packet header to packet header; where the chain breaks, on from the next thing that looks like one."""
-        rows, position = [], self.header.data_start
-        search_from = position
-        while position + PACKET_HEADER.size <= end:
-            stream, size = PACKET_HEADER.unpack(self._at(position, PACKET_HEADER.size))
-            following = position + PACKET_HEADER.size + size
-            if not self._plausible(stream, size):
+        rows, position, search_from = array("q"), self.header.data_start, self.header.data_start
+        block, block_at, head, ids = b"", position, PACKET_HEADER.size, self._stream_ids
+        while position + head <= end:
+            if not 0 <= position - block_at <= len(block) - head:
+                block, block_at = self._at(position, _BLOCK), position
+            if len(block) < head:  # the file has been cut meanwhile
+                break
+            stream, size = PACKET_HEADER.unpack_from(block, position - block_at)
+            following = position + head + size
+            if size <= 0 or stream not in ids:
                 self.counts["broken packet headers"] += 1
-                position = search_from = self._next_header(search_from + 1, end)
-                continue
-            if following > end:
-                if self.header.table_position <= self.size:
-                    self.counts["bytes missing at the end"] = following - end
-                resumed = self._next_header(position + 1, end)  # a flipped size looks like a cut
-                if resumed >= end:
-                    break
+                resumed = self._next_header(search_from + 1, end)
+                if search_from < resumed < position:  # the packet before claims more than it has
+                    del rows[-3:]
                 position = search_from = resumed
-                continue
-            rows.append((position + PACKET_HEADER.size, stream, size, -1, -1, -1))
-            search_from, position = position, following
-        return np.array(rows, INDEX_DTYPE)
-
-    def _plausible(self, stream: int, size: int) -> bool:
-        return size > 0 and stream in self._stream_ids
+            elif following > end:
+                resumed = self._next_header(position + 1, end)  # a flipped size looks like a cut
+                if resumed < end:
+                    self.counts["broken packet headers"] += 1
+                elif self.header.table_position <= self.size:
+                    self.counts["bytes missing at the end"] = following - end
+                position = search_from = resumed
+            elif len(rows) == 3 * _MAX_ROWS:
+                self.counts["bytes beyond the first two million packets, left out"] = end - position
+                break
+            else:
+                rows.extend((position + head, stream, size))
+                search_from, position = position, following
+        return _index_of(rows)
 
     def _next_header(self, start: int, end: int) -> int:
         """Position of the next packet header from `start` on, `end` where there is none."""
         marks = {0: (b"EVTS", b"FRME"), 1: (_LZ4_MAGIC,), 2: (_LZ4_MAGIC,)}.get(self.header.compression, (_ZSTD_MAGIC,))
         before = PACKET_HEADER.size + (8 if self.header.compression == 0 else 0)
         for found in self._find(marks, start + before, end):
+            self._looks -= 1
+            if self._looks < 0:
+                break
             stream, size = PACKET_HEADER.unpack(self._at(found - before, PACKET_HEADER.size))
-            if self._plausible(stream, size) and found - before + PACKET_HEADER.size + size <= end:
+            if size > 0 and stream in self._stream_ids and found - before + PACKET_HEADER.size + size <= end:
                 return found - before
         return end
 
@@ -225,6 +244,21 @@ class Aedat4Reader:
             chunk = self._at(start, min(block + 3, end - start))
             yield from (start + match.start() for match in pattern.finditer(chunk))
             start, block = start + block, min(2 * block, 1 << 20)
+
+
+@functools.cache
+def _frame_decoder(sensor: tuple[int, int]) -> Callable[[Buffer], RgbFrame]:
+    """The same for all readers, which share a cache."""
+    return lambda data: decode_frame(data, sensor if min(sensor) > 0 else None)
+
+
+def _index_of(rows: array[int]) -> NDArray[np.void]:
+    """An index of offsets, streams and sizes, one after the other."""
+    table = np.frombuffer(rows, np.int64).reshape(-1, 3)
+    index = np.full(len(table), -1, INDEX_DTYPE)
+    for column, name in enumerate(("offset", "stream", "size")):
+        index[name] = table[:, column]
+    return index
 
 
 def _what_it_is(start: bytes) -> str:

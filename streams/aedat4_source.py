@@ -10,11 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from streams.aedat4 import EVENTS, FRAMES, MAGIC, MAX_TIME_US, StreamInfo
+from streams.aedat4 import EVENTS, FRAMES, MAGIC, StreamInfo
 from streams.aedat4_reader import Aedat4Reader
 from streams.errors import RecordingError
 from streams.items import (
     EVENT_DTYPE,
+    MAX_TIME_US,
     EventPacket,
     Events,
     Item,
@@ -33,6 +34,7 @@ _QUIET_US = 20_000  # without events; what was held back before comes by itself,
 _RUN_US, _RUN_EVENTS = 5_000, 1 << 12  # of small packets that are looked at together
 _LARGE = 1 << 15  # events, of which it takes longer to copy them than to hand on two packets
 _TRIES = 64  # corrupt packets in a row, in search of a time
+_CHOICE = 16  # streams among which those to read are chosen
 
 
 class Placed(NamedTuple):
@@ -112,7 +114,7 @@ class Aedat4Source(Source):
         """The first event stream that holds anything to read, and the frames of the same camera."""
         filled = set(np.unique(self._reader.index["stream"]).tolist())
         declared = [stream for stream in self._reader.header.streams if stream.kind in (EVENTS, FRAMES)]
-        streams = [stream for stream in declared if stream.id in filled]
+        streams = [stream for stream in declared if stream.id in filled][:_CHOICE]
         readable = [stream for stream in streams if self._reader.is_readable(stream)]
         streams = readable or streams
         events = next((stream for stream in streams if stream.kind == EVENTS), None)
@@ -167,6 +169,8 @@ class Aedat4Source(Source):
         for entry, after in zip(entries, np.searchsorted(frames, entries["offset"]).tolist(), strict=True):
             events = self._reader.events(entry)
             if events is None or not len(events):
+                if self.stopping():
+                    return
                 continue
             times = events["t"]
             start, end = int(times[0]), int(times[-1])
@@ -191,6 +195,8 @@ class Aedat4Source(Source):
             frame = self._reader.frame(entry)
             if frame is not None:
                 yield Placed(frame, int(entry["offset"]))
+            elif self.stopping():
+                return
 
 
 class Spans:

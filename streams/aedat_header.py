@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from streams.errors import RecordingError
+from streams.files import unread
 
 
 class Header(NamedTuple):
@@ -18,7 +19,7 @@ class Header(NamedTuple):
     ended: bool  # its last line says that it is the last
 
 
-_MAX_HEADER_BYTES = 1 << 22
+_MAX_HEADER_BYTES, _MAX_LINES = 1 << 22, 1 << 14
 _TEXT = rb"[^\x00-\x08\x0a-\x1f\x7f]"
 #: Events may begin with a `#` too: a line ends like the first one does, or is too long to be text by chance.
 _LINES = {
@@ -38,9 +39,10 @@ def read_header(file: BinaryIO, path: Path, versions: tuple[str, ...]) -> Header
         if found is None or found[1].decode() not in versions:
             raise RecordingError(f"{path}: not an AEDAT {' or '.join(versions)} recording; choose another file")
         lines, position, ended = _lines(head)
-        if ended or position == len(head) < size or not _UNFINISHED.fullmatch(head, position):
+        whole = ended or position == len(head) < size or not _UNFINISHED.fullmatch(head, position)
+        if whole and len(lines) < _MAX_LINES:
             return Header(found[1].decode(), lines, position, ended)
-        if len(head) < size or size >= _MAX_HEADER_BYTES:
+        if whole or len(head) < size or size >= _MAX_HEADER_BYTES:
             raise RecordingError(f"{path}: the header is cut off or does not end; record or copy the file again")
         size = min(8 * size, _MAX_HEADER_BYTES)
 
@@ -48,7 +50,7 @@ def read_header(file: BinaryIO, path: Path, versions: tuple[str, ...]) -> Header
 def _lines(head: bytes) -> tuple[list[str], int, bool]:
     """The lines that a file begins with, where they end, and whether the last one says that it is the last."""
     pattern, lines, position = _LINES[head[: head.find(b"\n")].endswith(b"\r")], list[str](), 0
-    while match := pattern.match(head, position):
+    while len(lines) < _MAX_LINES and (match := pattern.match(head, position)):
         lines.append(match[0][1:].rstrip(b"\r\n").decode(errors="replace"))
         position = match.end()
         if _LAST_LINE.match(lines[-1]):
@@ -57,6 +59,9 @@ def _lines(head: bytes) -> tuple[list[str], int, bool]:
 
 
 def read_at(file: BinaryIO, position: int, size: int) -> bytes:
-    """The bytes from a position on, fewer at the end of the file."""
-    file.seek(position)
-    return file.read(size)
+    """The bytes from a position on, fewer at the end of the file. Raises RecordingError where the disk fails."""
+    try:
+        file.seek(position)
+        return file.read(size)
+    except OSError as error:
+        raise unread(file.name, error) from None

@@ -114,7 +114,8 @@ class Activity:
         """The offset. Raises ValueError where there are too few frames, or no events, to tell."""
         if len(self._energy) < _LEAST_FRAMES:
             raise ValueError(f"only {len(self._energy)} frames follow on one another: {_LEAST_FRAMES} are needed")
-        bins = self._bins[: max(1, min((self.end_us - (self.start_us or 0)) // BIN_US, _MOST_BINS))]
+        heard = max(1, min((self.end_us - (self.start_us or 0)) // BIN_US, _MOST_BINS))
+        bins = np.pad(self._bins, (0, max(0, heard - len(self._bins))))[:heard]  # also where nothing has come for long
         if self.start_us is None or not bins.any():
             raise ValueError("no events came: is the event camera covered?")
         return align(np.array(self._spans, np.float64), np.array(self._energy), self.start_us, bins)

@@ -10,7 +10,7 @@ What the exposure of such frames was is not known: they end where they begin.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from streams.beside_live import FRAMES, Handover, Meeting
 from streams.errors import StreamError
@@ -96,6 +96,10 @@ class Beside(Source):
 
     def share(self, cache: PacketCache) -> None:
         self._events.share(cache)
+
+    def stop_when(self, stopping: Callable[[], bool]) -> None:
+        super().stop_when(stopping)
+        self._events.stop_when(stopping)
 
     def close(self) -> None:
         """Close both feeds; ends a live iteration at once, from any thread."""

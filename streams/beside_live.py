@@ -132,6 +132,9 @@ class Meeting:
             self._counts["frames that stepped back in time, dropped"] += 1
             return
         self._last_us = time_us
+        if time_us < 0:
+            self._counts["frames from before time began, left out"] += 1
+            return
         if self._watermark is None or time_us > self._watermark:
             self._waiting.append((time.monotonic(), time_us))
         yield replace(item, t_start_us=time_us, t_end_us=time_us)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import replace
 
-from streams.aedat4 import MAX_TIME_US
 from streams.errors import StreamError
-from streams.items import EventPacket, RgbFrame, Sample
+from streams.items import MAX_TIME_US, EventPacket, RgbFrame, Sample
 
 _KEPT_S = 30  # seconds over which the smallest delay is looked for
 _FALL_US, _STEADY_US = 5_000, 300_000  # a difference that has not fallen by so much for so long is trusted

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from multiprocessing import resource_tracker
 
@@ -22,6 +25,21 @@ def ignore(signals: Sequence[signal.Signals]) -> None:
     """In a process that leaves these to its owner; in the main thread."""
     for number in signals:
         signal.signal(number, signal.SIG_IGN)
+
+
+def end_with_parent() -> None:
+    """In a process of `multiprocessing`: end when the one that started it has gone, also if it was gone before this.
+
+    Else it would wait for work for ever.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent,), name="parent", daemon=True).start()
+
+
+def _end_with(parent: multiprocessing.process.BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
 
 
 @contextlib.contextmanager

@@ -166,6 +166,23 @@ def open_recording(path: Path, buffering: int = 0) -> BinaryIO:
         raise RecordingError(f"{path}: cannot be read ({reason}); check its permissions") from None
 
 
+def small_file(path: Path, most: int) -> bytes | None:
+    """What a regular file holds; None where that is more than `most` bytes. Raises OSError, also for what is none."""
+    state = path.stat()
+    if not stat.S_ISREG(state.st_mode):  # a pipe would be waited for, a device never end
+        raise OSError(errno.EINVAL, "is not a regular file", str(path))
+    if state.st_size > most:
+        return None
+    with path.open("rb") as file:
+        content = file.read(most + 1)  # it may grow
+    return content if len(content) <= most else None
+
+
+def unread(path: Path | str, error: OSError) -> RecordingError:
+    """That a recording which is open can be read no further."""
+    return RecordingError(f"{path}: cannot be read ({reason(error)})")
+
+
 def file_fingerprint(path: Path) -> dict[str, Any]:
     """What changes when a file does: its place, size, time of change, and beginning."""
     state = path.stat()

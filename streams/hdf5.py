@@ -30,11 +30,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.aedat4 import MAX_PIXELS, MAX_SIDE, MAX_TIME_US
+from streams.aedat4 import MAX_PIXELS, MAX_SIDE
 from streams.errors import RecordingError
 from streams.event_file import EventFile
 from streams.files import open_recording
-from streams.items import EVENT_DTYPE, Events
+from streams.items import EVENT_DTYPE, MAX_TIME_US, Events
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 _NAMES = {

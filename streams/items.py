@@ -20,6 +20,11 @@ from streams.errors import StreamError
 #: (True is ON). Aligned to 16 bytes, which is also how AEDAT 4 stores an event, so packets are read in place.
 EVENT_DTYPE = np.dtype([("t", np.int64), ("x", np.uint16), ("y", np.uint16), ("p", np.bool_)], align=True)
 
+#: Of what samples of a recording are, which are cached: to be raised where the same recording comes to give others.
+SAMPLES_VERSION = 2
+#: Beyond, sums of times would overflow; the year 2000 is at 2^50.
+MAX_TIME_US = 1 << 61
+
 _PART = 1 << 14  # events at a time, 256 kB: they are read several times, the first time alone from far away
 
 Events = NDArray[np.void]

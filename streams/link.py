@@ -25,7 +25,6 @@ from streams.aedat4 import (
     DECODE_ERRORS,
     EVENTS,
     FRAMES,
-    MAX_TIME_US,
     PACKET_HEADER,
     Header,
     StreamInfo,
@@ -36,7 +35,7 @@ from streams.aedat4 import (
 )
 from streams.aedat4_source import Spans
 from streams.errors import StreamError
-from streams.items import EventPacket, Events, RgbFrame
+from streams.items import MAX_TIME_US, EventPacket, Events, RgbFrame
 from streams.source import JUMP_US
 from streams.text import printable
 
@@ -77,6 +76,11 @@ class Link:
         except BaseException:
             self.socket.close()
             raise
+
+    @property
+    def _sensor(self) -> tuple[int, int] | None:
+        """Of the frames."""
+        return next(((stream.width, stream.height) for stream in self.streams(FRAMES)), None)
 
     @property
     def open(self) -> bool:
@@ -169,7 +173,7 @@ class Link:
         for kind, payload in self._thinned(packets):
             try:
                 data = decompress(payload, self._header.compression)
-                decoded = decode_events(data) if kind == EVENTS else decode_frame(data)
+                decoded = decode_events(data) if kind == EVENTS else decode_frame(data, self._sensor)
             except DECODE_ERRORS:
                 self.counts["corrupt packets skipped"] += 1
                 continue

@@ -10,7 +10,7 @@ import selectors
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 
 import numpy as np
 
@@ -26,7 +26,7 @@ SILENT_S = 10.0  # without data: the connection is given up; as long as a jump i
 _LEARN_S, _LEARN_FRAMES = 0.5, 4  # how long the time between frames is looked for
 _RETRY_S = (0.1, 1.0)  # the first wait and the longest one
 _APART_S = 0.1  # how long at least one feed waits for the other's clock to begin anew
-_MAX_HELD_BYTES = 1 << 26
+_MAX_HELD_BYTES, _MAX_HELD = 1 << 26, 1 << 14
 _ROUND_S = 0.02
 
 
@@ -166,15 +166,24 @@ class TcpSource(Source):
             if self._closed.is_set():
                 self._hang_up()
                 return
-            known = {EVENTS: self.event_size, FRAMES: self.frame_size}
+            sizes = {EVENTS: self.event_size, FRAMES: self.frame_size}
+            known = {kind: size for kind, size in sizes.items() if size is not None}
             found = {kind: self._size(kind) for kind in known}
-            if any(found[kind] not in (None, known[kind]) for kind in known):
+            if any(size not in (None, known[kind]) for kind, size in found.items()):
                 self._hang_up()
                 raise StreamError(f"{self.name}: the server came back with another sensor; start again")
             if found == known:
+                self._leave_out_all_but(known)
                 return
             self._hang_up()  # a feed of it is yet to come
             wait = min(2 * wait, longest)
+
+    def _leave_out_all_but(self, kinds: Container[str]) -> None:
+        """A feed that was not there at first is not followed: what was opened is without it."""
+        for link in self._links:
+            if not any(link.streams(kind) for kind in (EVENTS, FRAMES) if kind in kinds):
+                link.close()
+        self._links = [link for link in self._links if link.open]
 
     def _size(self, kind: str) -> tuple[int, int] | None:
         sizes = ((stream.width, stream.height) for link in self._links for stream in link.streams(kind))
@@ -184,7 +193,7 @@ class TcpSource(Source):
 
     def _follow(self) -> Iterator[Arrived | Gap]:
         """What comes until a connection is lost or the source is closed."""
-        order = _Order(self.counts, self._links, both=self.event_size is not None and self.frame_size is not None)
+        order = _Order(self.counts, self._links, events=self.event_size is not None, frames=self.frame_size is not None)
         with selectors.DefaultSelector() as selector:
             for link in self._links:
                 if link.open:
@@ -208,14 +217,14 @@ class _Order:
     where no events come, a packet without any says so, lest frames wait for them.
     """
 
-    def __init__(self, counts: Counter[str], links: Sequence[Link], *, both: bool) -> None:
-        self._counts, self._links = counts, links
+    def __init__(self, counts: Counter[str], links: Sequence[Link], *, events: bool, frames: bool) -> None:
+        self._counts, self._links, self._has_events = counts, links, events
         self._epoch = 0
-        self._ahead: list[tuple[int, Arrived]] = []  # of a clock that begins anew on one socket alone, as yet
+        self._ahead = _Held(counts)  # of a clock that begins anew on one socket alone, as yet
         self._ahead_since = 0.0
         self._watermark: int | None = None
-        self._joined = not both  # whether it is known where the events begin
-        self._early: list[tuple[int, Arrived]] = []  # frames, until it is
+        self._joined = not (events and frames)  # whether it is known where the events begin
+        self._early = _Held(counts)  # frames, until it is
         self._waiting: deque[tuple[float, int]] = deque()  # when frames came whose events are not all here, their ends
         self._patience = _Patience()
 
@@ -226,8 +235,7 @@ class _Order:
             yield from self._pass_on(item)
         elif epoch > self._epoch:
             self._ahead_since = self._ahead_since if self._ahead else time.monotonic()
-            self._ahead.append((epoch, item))
-            self._bound(self._ahead)
+            self._ahead.add(epoch, item)
             yield from self._begin_anew()
         else:
             self._counts["items from before the clock began anew, dropped"] += 1
@@ -238,7 +246,7 @@ class _Order:
         silent_s = self._patience.seconds
         if self._ahead and now - self._ahead_since > max(silent_s, _APART_S):
             for link in self._links:
-                link.begin_anew(self._epoch + 1, self._ahead[-1][1].t_end_us)
+                link.begin_anew(self._epoch + 1, self._ahead.newest.t_end_us)
             yield from self._begin_anew()
         if self._waiting and now - self._waiting[0][0] > silent_s:
             for link in self._links:
@@ -254,14 +262,13 @@ class _Order:
             self._epoch += 1
             self._watermark, self._joined = None, True
             self._waiting.clear()
-            self._early.clear()
+            self._early.taken()
             yield Gap("the clock began anew")
-            ahead, self._ahead = self._ahead, []
-            for epoch, item in ahead:
+            for epoch, item in self._ahead.taken():
                 if epoch == self._epoch:
                     yield from self._pass_on(item)
                 else:
-                    self._ahead.append((epoch, item))
+                    self._ahead.add(epoch, item)
 
     def _pass_on(self, item: Arrived) -> Iterator[Arrived | Gap]:
         if isinstance(item, EventPacket):
@@ -273,32 +280,57 @@ class _Order:
                     self._patience.was_enough(time.monotonic() - came)
             yield from self._advance(item)
             return
-        if self._watermark is None or item.t_end_us > self._watermark:
+        if self._has_events and (self._watermark is None or item.t_end_us > self._watermark):
             self._waiting.append((time.monotonic(), item.t_end_us))
         if self._joined:
             yield item
         else:
-            self._early.append((0, item))
-            self._bound(self._early)
+            self._early.add(0, item)
 
     def _advance(self, packet: EventPacket) -> Iterator[Arrived | Gap]:
         self._watermark = max(packet.t_end_us, self._watermark or packet.t_end_us)
         yield packet
         yield from self._join(packet.t_start_us)
 
-    def _bound(self, held: list[tuple[int, Arrived]]) -> None:
-        """Leave out the oldest of what waits, where it is too much."""
-        while len(held) > 1 and sum(size_of(item) for _, item in held) > _MAX_HELD_BYTES:
-            held.pop(0)
-            self._counts["items that waited too long for others, dropped"] += 1
-
     def _join(self, start_us: int) -> Iterator[Arrived | Gap]:
         """The frames that came before it was known where the events begin, those that have all of theirs."""
-        early, self._early, self._joined = [frame for _, frame in self._early], [], True
+        early, self._joined = [frame for _, frame in self._early.taken()], True
         whole = [frame for frame in early if frame.t_start_us >= start_us]
         if len(whole) < len(early):
             self._counts["frames from before we joined, left out"] += len(early) - len(whole)
         yield from whole
+
+
+class _Held:
+    """Items that wait, each with its epoch; the oldest are left out where they are too much, and counted."""
+
+    def __init__(self, counts: Counter[str]) -> None:
+        self._counts = counts
+        self._items: deque[tuple[int, Arrived]] = deque()
+        self._bytes = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._items)
+
+    @property
+    def newest(self) -> Arrived:
+        """Which there has to be."""
+        return self._items[-1][1]
+
+    def add(self, epoch: int, item: Arrived) -> None:
+        """At the end."""
+        self._items.append((epoch, item))
+        self._bytes += size_of(item)
+        while len(self._items) > 1 and (self._bytes > _MAX_HELD_BYTES or len(self._items) > _MAX_HELD):
+            self._bytes -= size_of(self._items.popleft()[1])
+            self._counts["items that waited too long for others, dropped"] += 1
+
+    def taken(self) -> list[tuple[int, Arrived]]:
+        """All of them; none is left."""
+        found = list(self._items)
+        self._items.clear()
+        self._bytes = 0
+        return found
 
 
 class _Patience:

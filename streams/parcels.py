@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.items import EVENT_DTYPE, EventPacket, Item, RgbFrame
+from streams.items import EVENT_DTYPE, MAX_TIME_US, EventPacket, Events, Item, RgbFrame
 
 _LENGTH = struct.Struct("<I")
 _MOST_HEAD_BYTES, _MOST_ARRAY_BYTES = 1 << 20, 1 << 29
@@ -88,10 +88,24 @@ def _unpacked(row: Any, fill: Callable[[memoryview], None]) -> Item:
         raise ValueError("an item that is none")
     match row:
         case [kind, start, end, count] if kind == _EVENTS:
-            return EventPacket(start, end, _filled((count,), EVENT_DTYPE, fill))
+            return EventPacket(*_span(start, end), _checked_events(_filled((count,), EVENT_DTYPE, fill)))
         case [kind, start, end, height, width, *colours] if kind == _FRAME and colours in ([], [3]):
-            return RgbFrame(start, end, _filled((height, width, *colours), np.dtype(np.uint8), fill))
+            return RgbFrame(*_span(start, end), _filled((height, width, *colours), np.dtype(np.uint8), fill))
     raise ValueError("an item that is none")
+
+
+def _span(start: int, end: int) -> tuple[int, int]:
+    if not -MAX_TIME_US <= start <= end <= MAX_TIME_US:
+        raise ValueError("an impossible span")
+    return start, end
+
+
+def _checked_events(events: Events) -> Events:
+    if len(events) and np.maximum.reduce(events["p"].view(np.uint8)) > 1:
+        raise ValueError("a polarity is neither 0 nor 1")
+    if len(events) and max(-int(events["t"].min()), int(events["t"].max())) > MAX_TIME_US:
+        raise ValueError("an event's time is impossible")
+    return events
 
 
 def _filled(shape: tuple[int, ...], dtype: np.dtype[Any], fill: Callable[[memoryview], None]) -> NDArray[Any]:

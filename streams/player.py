@@ -14,13 +14,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from streams.items import Sample
+from streams.items import EVENT_DTYPE, Sample
 from streams.render import RenderConfig
 from streams.source import DEFAULT_PERIOD_US, JUMP_US, Source, open_source
 from streams.synchronize import synchronize
 
 _LATE_S = 0.25  # later than this, time is taken anew rather than caught up in a bunch
 _LEAD_MARGIN = 1.5  # of the time that some samples take, since frames do not come evenly
+_LEAD_BYTES = 1 << 28  # of the samples that lead to a place; beyond, a window fills as it plays
+_FAR = 8  # times the margin, where no sample was found at all
 _REMEMBERED = 4096  # samples, to step back to
 _BEGINNING = -(1 << 62)
 _AS_PAINTED = RenderConfig()
@@ -127,6 +129,7 @@ class Player:
         with self._opened(self.uri) as source:
             self.counts, self.span_us, self._period_us = source.counts, source.span_us, source.sample_period_us
             begun_with = Counter(source.counts)
+            source.stop_when(self._interrupted)
             while not self._stopped:
                 with self._control:
                     sought, self._sought = self._sought, None
@@ -162,7 +165,7 @@ class Player:
         sought = min(sought, source.span_us[1])
         margin = round(_LEAD_MARGIN * (self.lead + 2) * source.sample_period_us)
         while True:  # frames may come slower here than elsewhere, or not at all
-            from_us, before = sought - margin, deque[Sample](maxlen=self.lead + 1)
+            from_us, before = sought - margin, _Lead(self.lead + 1)
             samples = synchronize(source, render=self._rendering, from_us=from_us, first_index=self._index)
             sample: Sample | None = None
             for sample in samples:
@@ -171,12 +174,13 @@ class Player:
                 before.append(sample)
             if sample is not None and sample.t_end_us <= sought:  # beyond the end, whose last sample is shown
                 before.pop()
-            if from_us <= source.span_us[0] or (sample is not None and len(before) >= self.lead):
+            enough = sample is not None and (before.full or len(before) >= self.lead)
+            if enough or from_us <= source.span_us[0] or self._interrupted():
                 break
-            margin *= 2
+            margin *= 2 if sample is not None else _FAR
         if sample is None:
             return
-        lead = [*before][max(0, len(before) - self.lead) :] if self.lead else []
+        lead = before.newest(self.lead)
         self._ends.extend(one.t_end_us for one in before)
         for k, one in enumerate([*lead, sample]):
             yield replace(one, lead=k < len(lead), discontinuity=one.discontinuity or k == 0)
@@ -205,6 +209,30 @@ class Player:
 
     def _interrupted(self) -> bool:
         return self._stopped or self._sought is not None
+
+
+class _Lead(deque[Sample]):
+    """The newest samples, no more than `most`, nor of more than _LEAD_BYTES."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self._most, self._bytes = most, 0
+        self.full = False  # whether some were too much
+
+    def append(self, sample: Sample) -> None:
+        super().append(sample)
+        self._bytes += _bytes_of(sample)
+        while len(self) > self._most or (self._bytes > _LEAD_BYTES and len(self) > 1):
+            self._bytes -= _bytes_of(self.popleft())
+            self.full = True
+
+    def newest(self, count: int) -> list[Sample]:
+        """The last ones."""
+        return list(self)[max(0, len(self) - count) :]
+
+
+def _bytes_of(sample: Sample) -> int:
+    return sample.rgb.nbytes + sample.event_image.nbytes + sample.event_count * EVENT_DTYPE.itemsize
 
 
 def _checked(speed: float | None) -> float | None:

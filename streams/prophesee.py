@@ -19,11 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from streams.aedat4 import MAX_PIXELS, MAX_SIDE, MAX_TIME_US
+from streams.aedat4 import MAX_PIXELS, MAX_SIDE
 from streams.errors import RecordingError
 from streams.event_file import EventFile
 from streams.files import open_recording
-from streams.items import EVENT_DTYPE, Events
+from streams.items import EVENT_DTYPE, MAX_TIME_US, Events
 
 _ES_MAGIC = b"Event Stream"
 _KEYS = {"evt", "format", "geometry", "plugin_name", "Data", "Version"}  # of which a text header has one at least

@@ -31,7 +31,7 @@ from streams.errors import RecordingError
 from streams.files import FULL, append_whole, reason, replaced_when_whole
 from streams.items import EventImage, EventPacket, Gap, Item, RgbFrame
 from streams.source import Source, Through
-from streams.text import plain_name
+from streams.text import plain_name, storable
 from streams.write_behind import WriteBehind
 
 _SPAN_US = 1_000_000  # of labels that are not on disk yet
@@ -275,6 +275,7 @@ def label_row(
     recording: str, start_us: int, end_us: int, label: str, confidence: float | None
 ) -> tuple[str, int, int, str, str]:
     """A row below HEADINGS; names and labels that a spreadsheet would run are made safe. None: a person said so."""
+    recording = storable(recording)
     return safe(recording), start_us, end_us, safe(label), "" if confidence is None else f"{confidence:.4f}"
 
 

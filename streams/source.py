@@ -52,6 +52,7 @@ class Source(ABC):
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()  # what was lost on the way, by reason; later stages add to it
+        self.stopping: Callable[[], bool] = _never
 
     @classmethod
     def reads(cls, head: bytes, path: Path) -> bool:
@@ -72,6 +73,10 @@ class Source(ABC):
 
     def share(self, cache: PacketCache) -> None:  # noqa: B027 (most share nothing)
         """Decode no packet from now on that the cache holds: items stay the same, but their arrays are read-only."""
+
+    def stop_when(self, stopping: Callable[[], bool]) -> None:
+        """End an iteration soon once this says so, also where no item comes: much of a file may be damaged."""
+        self.stopping = stopping
 
     @abstractmethod
     def close(self) -> None:
@@ -108,12 +113,20 @@ class Through(Source):
     def share(self, cache: PacketCache) -> None:
         self.source.share(cache)
 
+    def stop_when(self, stopping: Callable[[], bool]) -> None:
+        super().stop_when(stopping)
+        self.source.stop_when(stopping)
+
     def close(self) -> None:
         self.source.close()
 
     @abstractmethod
     def _through(self, items: Iterator[Item]) -> Iterator[Item]:
         """The items, changed or not."""
+
+
+def _never() -> bool:
+    return False
 
 
 def open_source(uri: str | Path, *, rgb: str | None = None, **options: Any) -> Source:

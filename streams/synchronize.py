@@ -10,6 +10,7 @@ Recordings with events alone give one sample in `RenderConfig.period_us`; with f
 from __future__ import annotations
 
 import time
+from bisect import insort
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -36,7 +37,8 @@ from streams.render import RenderConfig, render_parts
 from streams.source import JUMP_US, Source
 
 _MAX_HELD_EVENTS = 1 << 24  # 256 MB: events that no frame has claimed yet
-_MAX_HELD_BYTES = 1 << 26  # of frames that wait for their events
+_MAX_HELD_PACKETS = 1 << 16
+_MAX_HELD_BYTES, _MAX_HELD_FRAMES = 1 << 26, 1 << 11  # of frames that wait for their events
 _MAX_HOLES = 64  # in one packet; more are damage, not gaps
 _BEFORE_ALL = -(1 << 62)
 _STEPPED_BACK = "frames that stepped back in time, dropped"
@@ -53,12 +55,14 @@ def synchronize(
 
     `render` may be asked for each sample: it may change between two.
     With `from_us`, those that end after it, equal to what they are in the whole recording but for their indices, which
-    begin at `first_index`.
+    begin at `first_index`. It ends early where the source is told to stop: see `Source.stop_when`.
     """
     synchronizer = Synchronizer(source, render or RenderConfig(), from_us, first_index)
     waited = time.perf_counter()
     decode_ms = 0.0
     for item in source if from_us is None else source.read(synchronizer.earliest_us):
+        if source.stopping():
+            return
         decode_ms += (time.perf_counter() - waited) * 1e3
         for sample in synchronizer.push(item, decode_ms):
             yield sample
@@ -95,7 +99,7 @@ class EventStore:
             self._held += len(events)
         self.start = packet.t_start_us if self.start is None else min(self.start, packet.t_start_us)
         self.watermark = max(self.watermark, packet.t_end_us)
-        while self._held > _MAX_HELD_EVENTS and len(self._packets) > 1:
+        while len(self._packets) > 1 and (self._held > _MAX_HELD_EVENTS or len(self._packets) > _MAX_HELD_PACKETS):
             self.counts["events without a frame, dropped"] += self._drop_oldest()
 
     def between(self, start: int, end: int) -> list[Events]:
@@ -172,13 +176,20 @@ class Synchronizer:
 
     @property
     def earliest_us(self) -> int:
-        """What ends before is not needed: the first frame brings its own exposure, a period begins before it ends."""
-        return self._from if self.frame_size is not None else self._from - self.config.period_us
+        """What ends before is not needed: the first frame brings its own exposure, or has a window of its own, a
+        period begins before it ends."""
+        return self._from - (self._window_us if self.frame_size is not None else self.config.period_us)
+
+    @property
+    def _window_us(self) -> int:
+        """How far before a frame its events may begin, where its exposure is not known."""
+        return self.config.window_us or 0
 
     def _begin(self) -> None:
         """Start anew: nothing from before is joined with what follows."""
         self._store = EventStore(self._sensor, self.counts)
-        self._frames: list[RgbFrame] = []
+        self._frames: list[RgbFrame] = []  # that wait, by their ends
+        self._frame_bytes = 0
         self._rendered: dict[int, Image] = {}  # event images that came as such, by the end of their exposure
         self._newest: int | None = None  # end of the newest item
         self._last_end = None
@@ -195,6 +206,8 @@ class Synchronizer:
     def _push(self, item: Timed, decode_ms: float) -> Iterator[Sample]:
         if self._jumps(item):
             yield from self._restart("time jumped", decode_ms)
+        if self._newest is None and self._last_end is not None and item.t_start_us - self._last_end > JUMP_US:
+            self._last_end = None  # nothing is near the place from which it is read
         self._arrival_ns = item.arrival_ns
         self._newest = item.t_end_us if self._newest is None else max(self._newest, item.t_end_us)
         if isinstance(item, EventPacket):
@@ -207,8 +220,8 @@ class Synchronizer:
         elif self._last_end is not None and item.t_end_us <= self._last_end:
             self.counts[_STEPPED_BACK] += 1
         else:
-            self._frames.append(item)
-            self._frames.sort(key=lambda frame: frame.t_end_us)
+            insort(self._frames, item, key=_end_of)
+            self._frame_bytes += item.image.nbytes
         yield from self._complete(decode_ms)
 
     def _without_holes(self, item: Timed) -> Sequence[Timed]:
@@ -235,11 +248,13 @@ class Synchronizer:
             return
         while self._frames and (last or self._is_complete(self._frames[0])):
             frame = self._frames.pop(0)
+            self._frame_bytes -= frame.image.nbytes
             if self._last_end is not None and frame.t_end_us <= self._last_end:  # it waited beside its like
                 self.counts[_STEPPED_BACK] += 1
                 continue
             if frame.t_end_us <= self._from:
-                self._pass_by(frame.t_end_us, min(waiting.t_start_us for waiting in (frame, *self._frames)))
+                begun = min(waiting.t_start_us for waiting in (frame, *self._frames))
+                self._pass_by(frame.t_end_us, begun - self._window_us)
                 continue
             yield self._frame_sample(frame, decode_ms)
             decode_ms = 0.0
@@ -248,8 +263,8 @@ class Synchronizer:
         """Nothing more of its exposure can come, or the event feed has been silent for too long to wait on."""
         if self.event_size is None or frame.t_end_us <= self._store.watermark:
             return True
-        held = sum(waiting.image.nbytes for waiting in self._frames)
-        return (self._newest or 0) - frame.t_end_us > JUMP_US or held > _MAX_HELD_BYTES
+        much = self._frame_bytes > _MAX_HELD_BYTES or len(self._frames) > _MAX_HELD_FRAMES
+        return much or (self._newest or 0) - frame.t_end_us > JUMP_US
 
     def _complete_periods(self, decode_ms: float, last: bool) -> Iterator[Sample]:
         """Events alone: one sample a period, also where nothing happened; the last may be cut short."""
@@ -348,6 +363,10 @@ def without_holes(packet: EventPacket, counts: Counter[str]) -> list[EventPacket
     pieces = [piece for piece in np.split(events, holes) if len(piece)]
     ends = [(int(piece["t"][0]), int(piece["t"][-1]) + 1) for piece in pieces]
     return [EventPacket(start, end, own, packet.arrival_ns) for (start, end), own in zip(ends, pieces, strict=True)]
+
+
+def _end_of(frame: RgbFrame) -> int:
+    return frame.t_end_us
 
 
 def _as_rgb(image: Image) -> Image:

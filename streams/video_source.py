@@ -38,6 +38,7 @@ class VideoSource(Source):
             self._video = Video(self.path)
         except ValueError as error:
             raise RecordingError(str(error)) from None
+        self.counts = self._video.counts
         self.event_size = self.frame_size = size
         self.sample_period_us = round(1e6 / self._video.fps)
         self.span_us = (0, round(self._video.seconds * 1e6)) if self._video.seconds else None

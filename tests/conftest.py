@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from streams.items import Events
 
 # Before torch is imported: its threads would wait by spinning, which on a busy machine takes ten times as long.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Background jobs of scripts ignore Ctrl-C, and so would the programs that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -88,8 +91,8 @@ def decodes(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[str, int]]:
         counted["events", int(found["t"][0])] += 1
         return found
 
-    def frame(data: bytes) -> RgbFrame:
-        found = decode_frame(data)
+    def frame(data: bytes, sensor: tuple[int, int] | None) -> RgbFrame:
+        found = decode_frame(data, sensor)
         counted["frame", found.t_start_us] += 1
         return found
 

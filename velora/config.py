@@ -18,6 +18,8 @@ STREAMS = ("rgb", "event", "diff")  # an image's stream is its position here
 MAX_STRIDE = 1000  # a window of 8 then keeps some 7,000 samples
 MAX_JSON_CHARS = 4_000_000
 MAX_LABELS, _MAX_LABEL_CHARS = 20_000, 200
+_MAX_BASES = 1024  # of CLoRA, whose cores are as large as its square
+_MAX_REACH = 7 * MAX_STRIDE  # samples of a source that a window reaches over, all of which are kept
 _JOINERS = {0x200C: None, 0x200D: None}
 
 #: field: (type, smallest, largest)
@@ -100,6 +102,8 @@ class VELoRAConfig:
             ),
             "adapter must be none for preset zero-shot": self.preset == "zero-shot" and self.adapter != "none",
             "own_towers of 3 are for preset released": self.own_towers == len(STREAMS) and self.preset != "released",
+            f"rank times pairs is at most {_MAX_BASES}": self.adapter == "clora"
+            and self.rank * self.pairs > _MAX_BASES,
         }
         for message, wrong in unfit.items():
             if wrong:
@@ -114,7 +118,8 @@ class VELoRAConfig:
 
     def stride_for(self, period_us: int) -> int:
         """How many samples of a source, which come every `period_us`, lie between two of a window, as trained."""
-        return min(max(1, round(self.sample_period_us / period_us)), MAX_STRIDE)
+        longest = min(MAX_STRIDE, _MAX_REACH // max(1, self.frames - 1))
+        return min(max(1, round(self.sample_period_us / period_us)), longest)
 
     def to_json(self) -> str:
         """The text of config.json."""

@@ -7,6 +7,7 @@ Works on CUDA and ROCm builds of torch alike; other devices have no graphs, and 
 from __future__ import annotations
 
 import contextlib
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -19,6 +20,7 @@ _WARM = 3  # calls before recording, in which libraries choose their kernels
 _SMALL = 16  # rows of the first input; larger batches keep a GPU busy as they are
 _MOST = 12  # shapes; each holds the memory of its own intermediate results
 _TOLERANCE = 0.02  # of the largest value, between a replay and the function
+_RECORDING = threading.Lock()  # a recording begins by waiting for the whole GPU, which another one would not survive
 
 
 class Recording(NamedTuple):
@@ -71,8 +73,9 @@ class Replays:
     def _recorded(self, shapes: tuple[torch.Size, ...], inputs: tuple[Tensor, ...]) -> Tensor:
         expected = self._function(*inputs)
         try:
-            recording = self._record(self._function, tuple(tensor.clone() for tensor in inputs))
-            found = _replayed(recording, inputs)
+            with _RECORDING:
+                recording = self._record(self._function, tuple(tensor.clone() for tensor in inputs))
+                found = _replayed(recording, inputs)
             if not _is_near(found, expected):
                 raise RuntimeError("a replay differs from the function")
         except RuntimeError as error:

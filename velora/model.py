@@ -103,17 +103,21 @@ class VELoRA(nn.Module):
 
 
 def _distinct(images: Tensor, streams: Tensor) -> tuple[Tensor, Tensor]:
-    """Which images [n, 3, H, W] to encode, of those of one colour one a stream, and where each image's code will be."""
-    least, most = torch.aminmax(images.flatten(2), dim=2)
+    """Which images [n, 3, H, W] to encode, of those of one colour one a stream, and where each image's code will be.
+
+    Decided on the CPU: it is about a few hundred rows, each step on a GPU would wait, and MPS lacks some of them.
+    """
+    least, most = (extreme.cpu() for extreme in torch.aminmax(images.flatten(2), dim=2))
+    streams = streams.cpu()
     blank = (least == most).all(dim=1).nonzero()[:, 0]
-    first = torch.arange(len(images), device=images.device)
+    first = torch.arange(len(images))
     if len(blank) > 1:
         keys = torch.cat([streams[blank, None].to(least.dtype), least[blank]], dim=1)
         colours, group = torch.unique(keys, dim=0, return_inverse=True)
-        firsts = torch.full((len(colours),), len(images), device=images.device)
+        firsts = torch.full((len(colours),), len(images))
         first[blank] = firsts.scatter_reduce(0, group, blank, "amin")[group]
     kept, places = torch.unique(first, return_inverse=True)
-    return kept, places
+    return kept.to(images.device), places.to(images.device)
 
 
 def pool(codes: Tensor, dim: int) -> Tensor:

@@ -81,7 +81,8 @@ class Recognizer:
             return
         size, moves = self.model.tower.backbone.image_size, "diff" in self.config.streams
         with self._lock, torch.inference_mode():
-            images = torch.randint(256, (2, 2, 3, size, size), dtype=torch.uint8, device=self.device)
+            # drawn on the CPU: the state of the GPU's generator stays as it was
+            images = torch.randint(256, (2, 2, 3, size, size), dtype=torch.uint8).to(self.device)
             for _ in range(2):
                 codes = self._encodings(images, *self._sent([(1, RGB), (1, EVENT)], [(0, 1)] if moves else []))
                 self._fusion(*(code.float().unsqueeze(0) for code in codes))

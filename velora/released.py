@@ -11,7 +11,7 @@ alpha / r. The logits are log-probabilities. Only rows that reach them are compu
 
 As released, H_m's attention runs over the batch instead of the tokens, so that a sample's result depends on its
 neighbours. `attend_over` says what to do: "batch_of_one" (every sample as their model computes it at batch 1),
-"tokens", or "batch" (as released, to reproduce their evaluation; a recogniser refuses it).
+"tokens", or "batch" (as released; for who calls the model itself: a recogniser refuses it, and training does).
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ def load_tower(name: str, pretrained: str = "", file: Path | None = None) -> Vis
 
     `pretrained` is open_clip's tag of the weights (empty: the backbone's usual ones); a `file` given is taken instead.
     """
-    file = file or find_weights(name, pretrained)
+    file = _checked(file or find_weights(name, pretrained), name, pretrained)
     with torch.device("meta"):
         tower = VisionTower(backbone(name))
     shapes = {key: tuple(tensor.shape) for key, tensor in tower.state_dict().items()}
@@ -60,11 +60,33 @@ def load_tower(name: str, pretrained: str = "", file: Path | None = None) -> Vis
 
 def read_clip(name: str, pretrained: str = "", file: Path | None = None) -> dict[str, Tensor]:
     """The float32 weights of a whole CLIP, text tower included. Raises ModelError if the file lacks the text tower."""
-    file = file or find_weights(name, pretrained)
+    file = _checked(file or find_weights(name, pretrained), name, pretrained)
     tensors = {key: tensor.float() for key, tensor in read_weights(file).items() if key not in _ADDED}
     if not {"token_embedding.weight", "text_projection"} <= tensors.keys():
         raise ModelError(f"{file} holds no text tower, which zero-shot needs: {_fix(name, pretrained)}")
     return tensors
+
+
+def _checked(file: Path, name: str, tag: str) -> Path:
+    """Raise ModelError where weights were trained with the other activation: shapes alone would not tell."""
+    wanted = backbone(name)
+    if is_torchscript(file) and not wanted.quick_gelu:
+        raise ModelError(f"{file}: OpenAI's archives need QuickGELU: use {wanted.name}-quickgelu")
+    _check_activation(wanted, tag)
+    return file
+
+
+def _check_activation(wanted: Backbone, tag: str) -> None:
+    if not tag or tag == wanted.pretrained:
+        return
+    import open_clip  # takes seconds: only for what is not in our table
+
+    quick = open_clip.get_pretrained_cfg(wanted.name, tag).get("quick_gelu", wanted.quick_gelu)
+    if quick != wanted.quick_gelu:
+        other = f"{wanted.name}-quickgelu" if quick else wanted.name.removesuffix("-quickgelu")
+        raise ModelError(
+            f"the weights {tag!r} were trained with {'Quick' if quick else ''}GELU: use the backbone {other}"
+        )
 
 
 def random_tower(name: str, generator: torch.Generator) -> VisionTower:
@@ -81,6 +103,7 @@ def find_weights(name: str, pretrained: str = "") -> Path:
     if name == "demo":
         return BUNDLED
     wanted = backbone(name)
+    _check_activation(wanted, pretrained)
     for path in _candidates(wanted, pretrained):
         if path.is_file():
             return path

@@ -38,7 +38,7 @@ from app.feed import stopping
 HEADLINES: Mapping[str, Sequence[str]] = {
     "push": ("push_ms", "window_ms", "released_ms", "push_vs_window", "push_vs_released"),
     "floor": ("floor_ms", "gemm_floor_ms", "push_vs_floor"),
-    "road": ("road_mevs", "road_vs_decode"),
+    "road": ("road_mevs", "road_vs_decode", "road_vs_aedat", "road_vs_dv", "road_vs_add_at"),
 }
 _LONGEST = 400  # characters of a reason
 

@@ -14,11 +14,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from app.bench.asked import Asked
 from app.bench.book import Book
 from app.bench.fabricated import Feed
-from app.bench.models import load
+from app.bench.models import dtype_name, load
 from app.bench.push import pushing, row_of
 from app.bench.timing import Work, alternate, finished
 from velora.backbones import Backbone
 from velora.devices import choose_device, cpu_has_bf16
+from velora.graphs import Replays, record_on_cuda
 from velora.vit import VisionTower
 
 IMAGES = 3
@@ -35,6 +36,11 @@ def measure(asked: Asked, book: Book) -> None:
     for name in asked.models:
         book.doing(name)
         recognizer = load(asked, name)
+        if recognizer.dtype != torch.bfloat16:
+            book.leave_out(
+                f"{name} against the floor", f"it runs in {dtype_name(recognizer.dtype)}, the floor in bfloat16"
+            )
+            continue
         vit = recognizer.model.tower.backbone
         side = _SIDE.get(device.type, _LARGE_SIDE)
         feed = Feed(recognizer.config.frames)
@@ -60,9 +66,11 @@ def encodings(tower: nn.Module, vit: Backbone, device: torch.device) -> Work:
     tower = tower.to(device, torch.bfloat16).eval().requires_grad_(False)
     images = torch.randn(IMAGES, 3, vit.image_size, vit.image_size, device=device, dtype=torch.bfloat16)
 
+    encoded = Replays(tower, record_on_cuda) if device.type == "cuda" else tower  # as a push is sent off there
+
     @torch.inference_mode()
     def encode() -> None:
-        tower(images)
+        encoded(images)
 
     return finished(device, encode)
 

@@ -1,7 +1,8 @@
 """Labelling recordings: `velora label`, against a loop of whole windows, recording after recording.
 
 The loop decodes, renders and encodes each window from nothing, as a script around the model would; it does a few
-windows before and as many after, since it is slow. Both see the same recordings, in one dtype.
+windows before and as many after, since it is slow. Both see the same recordings, in one dtype. `device_busy` is the
+share of the time in which the model is asked, which on a GPU counts what the host does for it.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from velora import Recognizer
 
 _FEED = {"denoise": False, "roi": None, "flip": None, "rotate": 0}
 _RECORDINGS, _EVENTS, _RATE = 2, 6_000_000, 1e6  # of 6 s: a window is full only after most of a second
-_QUICK_RECORDINGS, _QUICK_EVENTS = 2, 1_500_000
+_QUICK_EVENTS = 1_500_000
 _LOOPED, _QUICK_LOOPED = 4, 2  # windows
 
 
@@ -46,7 +47,7 @@ def measure(asked: Asked, book: Book) -> None:
 def _written(asked: Asked) -> Path:
     folder = asked.folder / "to-label"
     folder.mkdir(exist_ok=True)
-    for k in range(_QUICK_RECORDINGS if asked.quick else _RECORDINGS):
+    for k in range(max(_RECORDINGS, usable_cores() - 1)):  # one for each reader
         write_recording(folder / f"{k}.aedat4", _QUICK_EVENTS if asked.quick else _EVENTS, _RATE)
     return folder
 
@@ -58,7 +59,7 @@ def _row(asked: Asked, book: Book, name: str, folder: Path) -> None:
     recordings = find([str(folder)], None, out).recordings
     jobs, looped = max(1, usable_cores() - 1), _QUICK_LOOPED if asked.quick else _LOOPED
     with Labeller(Settings(out, model, _FEED, stride=1), jobs) as labeller:
-        labeller.label_all(recordings[:jobs], told=book.heed)  # all workers have started, and all is warm
+        list(labeller.label_all(recordings[:jobs], told=book.heed))  # all readers have started, and all is warm
         recognizer = labeller.recognizer
         loop_s = _loop(recognizer, recordings[0].path, looped, book)
         before = labeller.model_s

@@ -15,7 +15,7 @@ from app.bench.timing import Work, alternate, finished
 from streams import Sample
 from velora import Recognizer
 from velora.devices import choose_device
-from velora.preprocess import normalize, resize
+from velora.preprocess import normalize, resize_to
 
 _RELEASED = 2  # windows: each takes seconds
 _MANY = 100  # pushes, from which on the slowest ones are told
@@ -97,7 +97,7 @@ def normalised(recognizer: Recognizer, window: Sequence[Sample]) -> tuple[Tensor
     """RGB and event images of a window, float32 [1, T, 3, S, S] each."""
     config, size = recognizer.config, recognizer.model.tower.backbone.image_size
     rgb, event = (
-        normalize(resize([getattr(s, kind) for s in window], size).to(recognizer.device), config.mean, config.std)
+        normalize(resize_to([getattr(s, kind) for s in window], size, recognizer.device), config.mean, config.std)
         for kind in ("rgb", "event_image")
     )
     return rgb.unsqueeze(0), event.unsqueeze(0)

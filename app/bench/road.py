@@ -100,8 +100,10 @@ def _decoders(path: Path, book: Book, held: contextlib.ExitStack) -> dict[str, W
             book.leave_out(package, f"it is not installed: pip install {package}")
             continue
         try:
-            worker = held.enter_context(Worker(decodes, book, timeout_s=_PATIENCE_S))
-            worker.ask(path)
+            with contextlib.ExitStack() as own:  # one that hangs would take its share of the core from the others
+                worker = own.enter_context(Worker(decodes, book, timeout_s=_PATIENCE_S))
+                worker.ask(path)
+                held.push(own.pop_all())
             works[name] = partial(worker.ask, path)
         except WorkerFailed as failure:
             book.leave_out(package, f"{path.name}: {failure}")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from app.bench import GROUPS
 from app.bench.book import Book, Row
+from app.console import Console
 
 
 def show(machine: Mapping[str, Any], books: Mapping[str, Book]) -> None:

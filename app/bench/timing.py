@@ -56,11 +56,12 @@ def finished(device: torch.device, work: Work) -> Work:
         return work
     import torch
 
-    wait = torch.cuda.synchronize if device.type == "cuda" else torch.mps.synchronize
-
     def whole() -> None:
         work()
-        wait()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        else:
+            torch.mps.synchronize()
 
     return whole
 

@@ -1,7 +1,7 @@
 """Training each adapter for some steps, against the released loop: image by image, a backbone for each stream, float32.
 
-Each in a process of its own, so that its peak of memory is its own. Weights and pictures are random, which cost the
-same.
+Each in a process of its own, so that its peak of memory is its own. The released loop runs before the adapters and once
+more after them. Weights and pictures are random, which cost the same.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,41 +36,58 @@ class Trained:
     dtype: str
     device: str
     gpu_gb: float  # at most in use on the GPU; 0 without one
+    peak_gb: float = 0.0  # of memory, at most
 
 
 def measure(asked: Asked, book: Book) -> None:
-    """A row for each adapter and backbone, against the released loop of the same run."""
+    """A row for each adapter and backbone, against the released loop before and after them."""
     if asked.quick:
         book.leave_out(", ".join(ADAPTERS[1:]), "--quick")
     for name in asked.models[:1] if asked.quick else asked.models:
         released = _run(asked, book, name, "released")
-        for adapter in ADAPTERS[:1] if asked.quick else ADAPTERS:
-            row = _run(asked, book, name, adapter)
-            if row is None or released is None:
+        rows = [_row(book, name, way, _run(asked, book, name, way)) for way in ADAPTERS[: 1 if asked.quick else None]]
+        if released is not None and not asked.quick:
+            released = _joined(released, _run(asked, book, name, "released"))
+        against = _row(book, name, "released", released)
+        for row in rows:
+            if row is None or against is None:
                 continue
-            if row.what["device"] != released.what["device"]:
-                book.leave_out(f"{name}, {adapter} against the released loop", "they ran on different devices")
+            if row.what["device"] != against.what["device"]:
+                book.leave_out(f"{name}, {row.what['way']} against the released loop", "they ran on different devices")
             else:
-                row.figures["released_clips_per_s"] = released.figures["clips_per_s"]
-                row.spread["released_clips_per_s"] = released.spread["clips_per_s"]
+                row.figures["released_clips_per_s"] = against.figures["clips_per_s"]
+                row.spread["released_clips_per_s"] = against.spread["clips_per_s"]
                 row.ratio("train_vs_released", "clips_per_s", "released_clips_per_s")
 
 
-def _run(asked: Asked, book: Book, name: str, way: str) -> Row | None:
+def _run(asked: Asked, book: Book, name: str, way: str) -> Trained | None:
     book.doing(f"{name}, {way}")
     steps = _QUICK_STEPS if asked.quick else _STEPS
     work: Callable[..., Trained] = released_steps if way == "released" else our_steps
     folder = asked.folder / f"train-{asked.models.index(name)}-{way}"
-    with Worker(work, book) as worker:
+    with Worker(work, book, weighed=True) as worker:
         try:
             found: Trained = worker.ask(name, way, steps, asked.device, asked.dtype, folder)
         except WorkerFailed as failure:
             book.leave_out(f"{name}, {way}", str(failure))
             return None
+    return replace(found, peak_gb=worker.peak_gb)
+
+
+def _joined(before: Trained, after: Trained | None) -> Trained:
+    """Two runs of the same, as one."""
+    if after is None:
+        return before
+    return replace(before, seconds=before.seconds + after.seconds, peak_gb=max(before.peak_gb, after.peak_gb))
+
+
+def _row(book: Book, name: str, way: str, found: Trained | None) -> Row | None:
+    if found is None:
+        return None
     row = book.row(model=name, way=way, batch=found.batch, dtype=found.dtype, device=found.device)
     row.what["random_weights"] = True
     row.rate("clips_per_s", found.batch, found.seconds)
-    row.figures["peak_gb"] = worker.peak_gb
+    row.figures["peak_gb"] = found.peak_gb
     if found.gpu_gb:
         row.figures["gpu_peak_gb"] = found.gpu_gb
     return row

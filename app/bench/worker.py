@@ -2,24 +2,21 @@
 
 with Worker(function, book) as worker:
     result = worker.ask(argument, …)
-    worker.peak_gb                          the most that it has had in memory, its own children included
+    worker.peak_gb                          the most that it had in memory, its own children included, if it is weighed
 """
 
 from __future__ import annotations
 
 import contextlib
 import multiprocessing
-import os
-import threading
 import time
 from collections.abc import Callable
-from multiprocessing import connection, parent_process
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from streams.endings import FROM_TERMINALS, ignore
+from streams.endings import FROM_TERMINALS, end_with_parent, ignore
 
 if TYPE_CHECKING:
     from app.bench.book import Book
@@ -36,8 +33,11 @@ class WorkerFailed(RuntimeError):
 class Worker:
     """A context manager: leaving it ends the process, and what it has started."""
 
-    def __init__(self, work: Callable[..., Any], book: Book, *, timeout_s: float = 600.0) -> None:
-        self._work, self._book, self._timeout_s = work, book, timeout_s
+    def __init__(
+        self, work: Callable[..., Any], book: Book, *, timeout_s: float = 600.0, weighed: bool = False
+    ) -> None:
+        """Weighing it looks at all processes of the machine, 20 times a second, which slows what shares its core."""
+        self._work, self._book, self._timeout_s, self._weighed = work, book, timeout_s, weighed
         self.peak_gb = 0.0
 
     def __enter__(self) -> Worker:
@@ -83,13 +83,18 @@ class Worker:
         return self._process.pid or 0
 
     def _watch(self) -> None:
+        if self._weighed:
+            self._weigh()
+        if psutil.virtual_memory().available < LEFT_BYTES:
+            self._weigh()
+            raise WorkerFailed(f"the machine's memory does not suffice: it had {self.peak_gb:.1f} GB of it, then ended")
+
+    def _weigh(self) -> None:
         resident = 0
         for process in self._family():
             with contextlib.suppress(psutil.Error):
                 resident += process.memory_info().rss
         self.peak_gb = max(self.peak_gb, resident / 1e9)
-        if psutil.virtual_memory().available < LEFT_BYTES:
-            raise WorkerFailed(f"the machine's memory does not suffice: it had {self.peak_gb:.1f} GB of it, then ended")
 
     def _family(self) -> list[psutil.Process]:
         """The process and those that it has started; none where it has ended."""
@@ -103,7 +108,7 @@ class Worker:
 def _serve(link: Connection, work: Callable[..., Any]) -> None:
     """The process's work, until nobody asks any more."""
     ignore(FROM_TERMINALS)
-    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
+    end_with_parent()
     with contextlib.suppress(EOFError, OSError):
         while True:
             arguments = link.recv()
@@ -112,10 +117,3 @@ def _serve(link: Connection, work: Callable[..., Any]) -> None:
             except Exception as error:
                 answer = False, f"{type(error).__name__}: {error}"
             link.send(answer)
-
-
-def _end_with_parent() -> None:
-    parent = parent_process()
-    assert parent is not None
-    connection.wait([parent.sentinel])
-    os._exit(1)

@@ -33,6 +33,7 @@ from app.film.film import Clock, Film
 from app.film.make import Job, Look, clock_of
 from app.film.studio import make_films, there_already
 from app.labelling.inputs import check_no_way_out
+from app.output import let_go_of_stdout
 from streams import StreamError
 from streams.files import replaced_when_whole
 from streams.text import printable, storable
@@ -45,6 +46,14 @@ _MOST_TOLD = 20  # lines of one kind on stderr
 
 def export(arguments: argparse.Namespace) -> int:
     """Write an export. Raises ValueError and OSError for what concerns all of it."""
+    try:
+        return _export(arguments)
+    except BrokenPipeError:
+        let_go_of_stdout()
+        raise ValueError("it was stopped: nobody reads its output any more; the same command goes on") from None
+
+
+def _export(arguments: argparse.Namespace) -> int:
     out: Path = arguments.out
     tool = _TOOLS[arguments.to]()
     if not arguments.no_video:
@@ -67,13 +76,21 @@ def export(arguments: argparse.Namespace) -> int:
         items = list(_told(work, clocks, arguments.json))
     if interrupt.asked:
         print(f"{out}: interrupted; videos that are whole stay, labels are not written yet", file=sys.stderr)
+        _tell_end(arguments.json, "interrupted", work)
         return 130
     whole = Export(items, _labels(results), _model(results), not arguments.no_video)
     tool.write(out, whole)
     _write_readme(out, tool, tool.readme(out, whole) + ("" if whole.with_video else _NO_VIDEO))
-    if arguments.json:
-        print(json.dumps({"event": "end", "state": "finished", "failed": len(work.failures)}), flush=True)
+    _tell_end(arguments.json, "finished", work)
+    if results.otherwise and not arguments.no_video:
+        told = f"{_counted(results.otherwise, 'recording')} labelled with other settings than those of the last run"
+        _say([f"{told}, as which all videos are drawn"])
     return _close(out, work, whole)
+
+
+def _tell_end(as_json: bool, state: str, work: _Work) -> None:
+    if as_json:
+        print(json.dumps({"event": "end", "state": state, "failed": len(work.failures)}), flush=True)
 
 
 def _told(work: _Work, clocks: Iterator[tuple[Labelled, Job, Clock]], as_json: bool) -> Iterator[Item]:

@@ -16,6 +16,7 @@ from app.labelling.notes import Note, state_of
 from streams.files import is_within
 
 _COPIED = ("size", "head")  # what stays equal when a recording is copied
+_Content = tuple[str, ...]
 
 
 class Places:
@@ -27,6 +28,7 @@ class Places:
             raise ValueError(f"{root} is no folder: --recordings names one that holds the recordings")
         self.root, self._within = root, within
         self._by_name: dict[str, list[Path]] | None = None
+        self._by_content: dict[str, dict[_Content, Path]] = {}  # of those of a name
 
     def find(self, note: Note) -> Path | None:
         """The recording of a note; None where it is not to be found, or is not what was labelled."""
@@ -47,10 +49,16 @@ class Places:
         if self.root is None:
             return None
         mirrored = self.root / note.recording
-        if _is_copy(mirrored, note.state):
+        if _is_copy(mirrored, note.state) or _is_fetched(mirrored, note.state):
             return mirrored
-        same = [path for path in self._called(source.name) if _is_copy(path, note.state)]
-        return same[0] if len(same) == 1 else None
+        return self._contents(source.name).get(_content(note.state))
+
+    def _contents(self, name: str) -> dict[_Content, Path]:
+        """The recordings of a name below the root by what they hold; of copies one."""
+        if name not in self._by_content:
+            states = ((path, _state_of(path)) for path in sorted(self._called(name), reverse=True))
+            self._by_content[name] = {_content(state): path for path, state in states if state is not None}
+        return self._by_content[name]
 
     def _called(self, name: str) -> list[Path]:
         if self._by_name is None:
@@ -67,10 +75,24 @@ def _walk(root: Path) -> Iterator[Path]:
 
 
 def _is_copy(path: Path, state: Mapping[str, Any]) -> bool:
+    found = _state_of(path)
+    return found is not None and _content(found) == _content(state)
+
+
+def _is_fetched(path: Path, state: Mapping[str, Any]) -> bool:
+    """Whether it is a copy of what lay in a storage, whose tag tells nothing of its beginning."""
+    found = _state_of(path) if "tag" in state else None
+    return found is not None and found.get("size") == state.get("size")
+
+
+def _state_of(path: Path) -> dict[str, Any] | None:
     if not (path.is_file() or path.is_dir()):
-        return False  # a pipe would never end
+        return None  # a pipe would never end
     try:
-        found = state_of(path)
+        return state_of(path)
     except OSError:
-        return False
-    return all(found.get(name) == state.get(name) for name in _COPIED)
+        return None
+
+
+def _content(state: Mapping[str, Any]) -> _Content:
+    return tuple(str(state.get(name)) for name in _COPIED)

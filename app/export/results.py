@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -12,7 +13,10 @@ from app.export.run_note import RunNote, read_run
 from app.label_file import LabelRow, read_label_rows
 from app.labelling.ledger import RUN
 from app.labelling.notes import BOOKS, Note, digest_of, read_notes
+from streams.files import is_within
 from streams.text import storable
+
+_LIKE_A_URL = re.compile(r"[a-z][a-z0-9+.-]+:/")
 
 
 @dataclass(eq=False)
@@ -48,17 +52,26 @@ class Results:
         return (*known, *sorted(others))
 
     @property
+    def otherwise(self) -> int:
+        """How many recordings were labelled with other settings than in the last run."""
+        last = self.run.settings.digest
+        return sum(own.note.settings != last for own in self.labelled) if last else 0
+
+    @property
     def feed(self) -> dict[str, Any]:
         """The options of `open_feed` that were in force when it was last labelled."""
         return self.run.settings.feed.model_dump()
 
 
-def read_results(folder: Path, *, strict: bool) -> Results:
+def read_results(folder: Path, *, strict: bool, within: Sequence[Path] = ()) -> Results:
     """What `velora label` wrote to a folder. Raises ValueError, one line, where it is none.
 
-    With `strict`, also for a label file that cannot be understood; otherwise that is its recording's trouble.
+    With `strict`, also for a label file that cannot be understood; otherwise that is its recording's trouble, as is
+    one that is a link out of all folders `within`, where there are any.
     """
     notes = list(read_notes(folder)) if folder.is_dir() else []
+    if not notes and _LIKE_A_URL.match(str(folder)) and not folder.exists():
+        raise ValueError(f"{folder}: labels are read from this machine: copy their folder here first")
     if not notes:
         raise ValueError(f"{folder}: holds nothing that `velora label --out` wrote ({BOOKS}/notes); check the path")
     labelled = {note.recording: Labelled(note) for note in sorted(notes, key=lambda note: note.recording)}
@@ -66,7 +79,7 @@ def read_results(folder: Path, *, strict: bool) -> Results:
     by_name = {storable(name): found for name, found in labelled.items()}
     for own in labelled.values():
         if not own.note.failed:
-            _add_rows(own, folder, by_name, results.strangers, strict)
+            _add_rows(own, folder, by_name, results.strangers, strict, within)
     for own in labelled.values():
         own.rows.sort(key=lambda row: (row.start_us, row.end_us, row.label))
         if own.note.failed and not own.rows:
@@ -76,10 +89,19 @@ def read_results(folder: Path, *, strict: bool) -> Results:
     return results
 
 
-def _add_rows(own: Labelled, folder: Path, by_name: Mapping[str, Labelled], strangers: list[str], strict: bool) -> None:
+def _add_rows(
+    own: Labelled,
+    folder: Path,
+    by_name: Mapping[str, Labelled],
+    strangers: list[str],
+    strict: bool,
+    within: Sequence[Path],
+) -> None:
     """Deal out the rows of a label file: to its recording, or to the others that it names."""
     path = folder / own.note.labels_file
     try:
+        if within and not is_within(path, within):
+            raise ValueError(f"{path} is a link to elsewhere")
         rows = read_label_rows(path)
         own.corrected = digest_of(path) != own.note.labels_digest
     except FileNotFoundError:

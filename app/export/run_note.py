@@ -27,6 +27,7 @@ class FeedNote(BaseModel):
 class SettingsNote(BaseModel):
     """What was done to the recordings when they were last labelled."""
 
+    digest: str = ""
     feed: FeedNote = FeedNote()
 
 

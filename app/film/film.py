@@ -9,11 +9,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePath
+from typing import Any, TypeVar
 
-from streams.files import replaced_when_whole
+from streams.files import replaced_when_whole, small_file
 
+_LARGEST = 1 << 22  # bytes of what is told of a video
+_Place = TypeVar("_Place", bound=PurePath)
 VERSION = 1  # of how videos are drawn; another one, and all are made anew
 
 
@@ -54,7 +56,7 @@ class Film:
     remarks: tuple[str, ...] = ()
 
 
-def beside(path: Path) -> Path:
+def beside(path: _Place) -> _Place:
     """Where it is told of a video."""
     return path.with_name(path.name.removesuffix(".mp4") + ".video.json")
 
@@ -87,7 +89,7 @@ def write_film(path: Path, film: Film, nbytes: int) -> None:
 def read_film(path: Path) -> Film | None:
     """What is told of a video; None where it is not there, or is not the one that is told of."""
     try:
-        told = json.loads(beside(path).read_text(encoding="utf-8"))
+        told = json.loads(small_file(beside(path), _LARGEST) or b"")
         if path.stat().st_size != told["bytes"]:
             return None
         return Film(
@@ -100,5 +102,5 @@ def read_film(path: Path) -> Film | None:
             made_of=dict(told["made_of"]),
             remarks=tuple(told["remarks"]),
         )
-    except (OSError, ValueError, TypeError, KeyError, ZeroDivisionError):
+    except (OSError, ValueError, TypeError, KeyError, ZeroDivisionError, RecursionError, OverflowError):
         return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import hashlib
 import json
@@ -14,7 +13,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from app.feed import losses, open_feed
+from app.feed import losses, open_feed, options_of
 from app.film.drawing import Drawing, panes_of
 from app.film.encoder import Encoder
 from app.film.film import VERSION, Clock, Film, as_json, write_film
@@ -41,7 +40,7 @@ class Look:
 
     def open(self, recording: Path) -> Source:
         """A recording with what is done to it. Raises as `open_feed`."""
-        return open_feed(argparse.Namespace(**{name: self.feed.get(name) for name in FEED}), recording)
+        return open_feed(options_of({name: self.feed.get(name) for name in FEED}, recording), recording)
 
     def made_of(self, recording: Path, rows: Sequence[LabelRow] | None) -> dict[str, Any]:
         """What changes when its video would look different. Raises OSError where it is not there."""

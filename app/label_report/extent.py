@@ -17,8 +17,8 @@ def extent_of(windows: Path) -> Extent | None:
     """The begin of the first window and the end of the last one; None where there is none, or it cannot be read."""
     read = _READERS.get(windows.suffix)
     try:
-        found = None if read is None else read(windows)
-    except (OSError, ValueError, KeyError, IndexError, TypeError, ImportError):
+        found = read(windows) if read is not None and windows.is_file() else None
+    except (OSError, ValueError, KeyError, IndexError, TypeError, ImportError, RecursionError, OverflowError):
         return None
     return found if found and found[0] < found[1] else None
 
@@ -45,7 +45,7 @@ def _parquet(path: Path) -> Extent:
 def _ends(path: Path, headings: int) -> list[str]:
     """The first line below the headings, and the last one. Raises IndexError where there is none."""
     with path.open("rb") as file:
-        first = [file.readline() for _ in range(headings + 1)][-1]
+        first = [file.readline(_TAIL) for _ in range(headings + 1)][-1]
         file.seek(max(file.tell() - len(first), path.stat().st_size - _TAIL))
         last = file.read().splitlines()[-1]
     return [first.decode(), last.decode()]

@@ -18,6 +18,7 @@ from app.label_report.tracks import Amount, Doubt, Track, amounts_of, labelled_s
 
 _HERE = Path(__file__).parent
 _WIDE, _HIGH = 10_000, 20  # of a timeline
+_SPOKEN = 5  # spans that are told in words
 _LEAST = 5  # high, of a span without any confidence
 _MANY_LABELS = 24  # more are folded away
 _MANY_ROWS = 300  # more, and the folders are closed at first
@@ -218,10 +219,22 @@ def _row(number: int, track: Track, classes: Mapping[str, str]) -> str:
     return (
         f'<div class="row" id="r{number}" data-find="{find}">'
         f'<span class="name" title="{name}">{escape(track.name.rpartition("/")[2])}{marked}</span>'
-        f'<svg viewBox="0 0 {_WIDE} {_HIGH}" preserveAspectRatio="none" data-seconds="{track.seconds:.6f}">'
+        f'<svg role="img" aria-label="{escape(_spoken(track))}" '
+        f'viewBox="0 0 {_WIDE} {_HIGH}" preserveAspectRatio="none" data-seconds="{track.seconds:.6f}">'
         f"{paths}</svg>"
         f'<span class="long">{seconds_as_text(track.seconds)}</span></div>'
     )
+
+
+def _spoken(track: Track) -> str:
+    """The spans in words: for who cannot see them, the first ones."""
+    spans = [
+        f"{row.label} from {start / 1e6:.1f} to {end / 1e6:.1f} s"
+        for row in track.rows[:_SPOKEN]
+        for start, end in [[moment - track.start_us for moment in track.clip(row)]]
+    ]
+    more = [f"and {len(track.rows) - _SPOKEN:,} more"] if len(track.rows) > _SPOKEN else []
+    return ", ".join([*spans, *more]) or "no labels"
 
 
 def _path(track: Track, label: str) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from app.film.film import beside
 from app.labelling.storage import is_far, storage_of
 from streams.errors import StreamError
 from streams.source import HEAD_BYTES, kind_of_head
@@ -68,6 +69,10 @@ def _recordings(storage: Any, base: str, files: Iterable[str], out: str, others:
     """The recordings among files, by their names from `base` on."""
     shown = [PurePosixPath(file).relative_to(base) for file in files if not file.startswith(out)]
     shown = [file for file in shown if not any(part.startswith(".") for part in file.parts)]
+    there = set(shown)
+    made = {file for file in shown if file.suffix.lower() == ".mp4" and file.with_name(beside(file).name) in there}
+    others["files"] += len(made)
+    shown = [file for file in shown if file not in made]  # without videos that were made here
     clips, single = _clips(shown)
     yield from map(str, clips)
     unknown = [file for file in single if file.suffix.lower() not in ALWAYS]

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from app.film.film import beside
 from app.labelling.far_inputs import ALWAYS, expand_far
 from app.labelling.storage import is_far, is_url, place
 from streams.errors import RecordingError, StreamError
@@ -141,6 +142,8 @@ def _is_folder_of_others(path: Path) -> bool:
 
 
 def _is_recording(path: Path) -> bool:
+    if path.suffix.lower() == ".mp4" and beside(path).exists():  # a video of a recording, that was made here
+        return False
     if path.suffix.lower() in ALWAYS:
         return True
     try:

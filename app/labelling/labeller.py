@@ -13,9 +13,10 @@ import argparse
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from app.feed import losses
@@ -24,12 +25,12 @@ from app.labelling.clerks import Clerks
 from app.labelling.engine import Digests, Facts, Headway
 from app.labelling.inbox import Inbox
 from app.labelling.inputs import Recording
-from app.labelling.notes import DONE, FAILED, Note, Place, is_done, read_note, state_of, write_note
+from app.labelling.notes import DONE, FAILED, Note, Place, check_is_its_own, is_done, state_of, write_note
 from app.labelling.outputs import Outputs, Written
 from app.labelling.reader import Ended, Look, Message, Opened, Seen
 from app.labelling.readers import Readers
 from app.labelling.settings import Settings
-from app.labelling.storage import is_far, place
+from app.labelling.storage import is_far
 from app.model import load_model, render_config, window_stride
 from streams import RenderConfig, Sample
 from streams.files import GENERAL, in_words
@@ -169,14 +170,22 @@ class _Work:
         job = _Job(recording, {})
         try:
             job.state = state_of(recording.path)
-            _check_is_its_own(recording, Place(self._settings.out, recording.name))
+            check_is_its_own(recording, Place(self._settings.out, recording.name))
         except FileNotFoundError:
             job.failure = f"{recording.path}: no such file; check the path"
         except OSError as error:
             job.failure = in_words(error)
         except ValueError as error:
             job.failure = str(error)
+        except Exception as error:
+            job.failure = self._in_a_storage(error, recording.path)
         return job
+
+    def _in_a_storage(self, error: Exception, path: Path) -> str:
+        """What a storage's library says, in whose own kinds of errors: the recording's trouble. Raises any other."""
+        if not (self._puts_far or is_far(path)):
+            raise error
+        return f"{path}: {type(error).__name__}: {error}; the same command tries again"
 
     def _read(self, job: _Job) -> Iterator[Note]:
         self._looked_at -= 1
@@ -287,6 +296,8 @@ class _Work:
         except OSError as error:
             _raise_if_general(error)
             job.failure = in_words(error)
+        except Exception as error:
+            job.failure = self._in_a_storage(error, job.recording.path)
         finally:
             if job.outputs is not None:
                 job.outputs.drop()
@@ -325,8 +336,13 @@ class _Work:
             labels_digest=written.labels_digest if written else "",
             finished=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-        if written or not is_done(place):  # a failure leaves alone what is there from before
-            write_note(place, note)
+        try:
+            if written or not is_done(place):  # a failure leaves alone what is there from before
+                write_note(place, note)
+        except Exception as error:
+            if not self._puts_far:
+                raise
+            return replace(note, status=FAILED, reason=self._in_a_storage(error, job.recording.path))
         return note
 
     def _below(self, place: Place, written: Written | None) -> str:
@@ -370,25 +386,6 @@ class _Work:
 
 def _alone(note: Note) -> Iterator[Note]:
     yield note
-
-
-def _check_is_its_own(recording: Recording, place: Place) -> None:
-    """Raise ValueError where the outputs of that name are of another recording, which is still there."""
-    note = read_note(place.note)
-    if note is None or note.failed or note.source == str(recording.path):
-        return
-    if _state_or_none(note.source) == note.state:
-        raise ValueError(
-            f"{recording.path}: {place.labels} is of {note.source}; choose another --out, or label both in one run"
-        )
-
-
-def _state_or_none(source: str) -> dict[str, Any] | None:
-    """The state of a source; None where it is not there."""
-    try:
-        return state_of(place(source))
-    except (OSError, ValueError):
-        return None
 
 
 def _raise_if_general(error: OSError) -> None:

@@ -50,13 +50,26 @@ class Ledger:
         """In this run, in order of their names: which one ends first is chance."""
         return sorted(self._failed, key=lambda note: note.recording)
 
+    @property
+    def failures(self) -> int:
+        """How many."""
+        return len(self._failed)
+
     def add(self, note: Note) -> None:
-        """Enter how a recording went, and write the books where that was long ago."""
+        """Enter how a recording went, and write the books where that was long ago.
+
+        Where a storage does not take them now, perhaps it does the next time.
+        """
         (self._failed if note.failed else self.done).append(note)
         self._notes[note.recording] = note
         self._read_s += note.read_s
         if time.monotonic() >= self._due:
-            self.write("running")
+            try:
+                self.write("running")
+            except Exception:
+                if not is_far(self._out):
+                    raise
+                self._due = time.monotonic() + _EVERY_S
 
     def write(self, state: str) -> None:
         """Write the books. `state` is running, finished, stopped or interrupted.

@@ -8,9 +8,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path, PurePath
@@ -23,12 +25,15 @@ from app.labelling.storage import (
     folder_fingerprint,
     is_far,
     make_folder,
+    place,
     replaced_when_whole,
 )
+from streams.files import small_file
 from streams.image_folder import image_pairs
 
 BOOKS = ".velora"  # the folder in the output folder that holds notes and the lock
 DONE, FAILED = "done", "failed"
+_LARGEST, _LONGEST_S = 1 << 22, 1e12  # bytes of a note, seconds in it
 _KINDS: dict[str, Any] = {"str": str, "int": int, "float": (int, float), "tuple": tuple, "Mapping": Mapping}
 FORMATS = ("jsonl", "csv", "parquet")
 
@@ -99,7 +104,7 @@ def write_note(place: Place, note: Note) -> None:
 def read_note(file: Path) -> Note | None:
     """A note, or None where there is none that can be read."""
     try:
-        return _note_in(file.read_bytes())
+        return _note_in(small_file(file, _LARGEST) or b"")
     except OSError:
         return None
 
@@ -110,13 +115,15 @@ def _note_in(text: bytes) -> Note | None:
         note = Note(**{**told, "remarks": tuple(told["remarks"])})
         stays = all(map(_stays, (note.recording, note.windows_file, note.labels_file)))
         return note if stays and all(_fits(own, getattr(note, own.name)) for own in dataclasses.fields(note)) else None
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
         return None
 
 
 def _fits(own: dataclasses.Field[Any], value: object) -> bool:
     """Whether somebody else's note has a value of a field's kind."""
     if isinstance(value, tuple) and not all(isinstance(part, str) for part in value):
+        return False
+    if own.type == "float" and isinstance(value, (int, float)) and not abs(value) < _LONGEST_S:
         return False
     return isinstance(value, _KINDS[str(own.type).partition("[")[0]])
 
@@ -157,7 +164,7 @@ def digest(content: bytes) -> str:
 
 def read_notes(out: Path) -> Iterator[Note]:
     """All notes below an output folder."""
-    for text in contents_below(out / BOOKS / "notes", ".json"):
+    for text in contents_below(out / BOOKS / "notes", ".json", _LARGEST):
         if (note := _note_in(text)) is not None:
             yield note
 
@@ -207,3 +214,25 @@ def named_as_before(found: Found, out: Path) -> Found:
     counts = Counter(names.values())
     kept = (Recording(own.path, name if counts[name] == 1 else own.name) for own, name in names.items())
     return Found(tuple(sorted(kept, key=lambda own: own.name)), found.others)
+
+
+def check_is_its_own(recording: Recording, own: Place) -> None:
+    """Raise ValueError where the outputs of that name are of another recording, which is still there."""
+    note = read_note(own.note)
+    if note is None or note.failed or note.source == str(recording.path):
+        return
+    with suppress(OSError, ValueError):
+        if not is_far(recording.path) and os.path.samefile(note.source, recording.path):
+            return  # by another path
+    if _state_or_none(note.source) == note.state:
+        raise ValueError(
+            f"{recording.path}: {own.labels} is of {note.source}; choose another --out, or label both in one run"
+        )
+
+
+def _state_or_none(source: str) -> dict[str, Any] | None:
+    """The state of a source; None where it is not there."""
+    try:
+        return state_of(place(source))
+    except (OSError, ValueError):
+        return None

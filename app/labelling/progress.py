@@ -67,9 +67,9 @@ class Bar(Display):
 
     def moved(self, done: float) -> None:
         rates, ledger = self._ledger.throughput(), self._ledger
-        failed = f", {len(ledger.failed)} failed" if ledger.failed else ""
+        failed = f", {ledger.failures} failed" if ledger.failures else ""
         told = (
-            f"{len(ledger.done) + len(ledger.failed)}/{self._total} recordings{failed} · "
+            f"{len(ledger.done) + ledger.failures}/{self._total} recordings{failed} · "
             f"{rates['events_per_s'] / 1e6:.2f} M events/s · {rates['real_time_factor']:.1f} x real time"
         )
         self._progress.update(self._task, completed=done, told=told)
@@ -103,7 +103,7 @@ class JsonLines(Display):
         self._tell("end", state=state, **self._counts(), **self._ledger.throughput())
 
     def _counts(self) -> dict[str, int]:
-        done, failed = len(self._ledger.done), len(self._ledger.failed)
+        done, failed = len(self._ledger.done), self._ledger.failures
         return {"recordings": self._total, "done": done, "failed": failed, "skipped": self._skipped}
 
     def _tell(self, event: str, **facts: Any) -> None:

@@ -6,16 +6,13 @@ which takes two seconds, once: no other way of resizing gives the same images to
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import faulthandler
 import os
-import threading
 import time
 from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from multiprocessing import connection, parent_process
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -23,13 +20,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.feed import open_feed
+from app.feed import open_feed, options_of
 from app.labelling.storage import fetched
 from streams import RenderConfig, Sample, Source, StreamError, synchronize
+from streams.endings import end_with_parent
 from streams.errors import CutShortError
-from streams.source import kind_of
 
-_UNTOLD = ("size", "chip")  # options of kinds that do not tell it
 _ALONE = (EOFError, BrokenPipeError, ConnectionResetError)  # of a pipe whose other end, the owner, has ended
 
 
@@ -120,14 +116,7 @@ def _prepare() -> None:
 
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
-    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = parent_process()
-    assert parent is not None
-    connection.wait([parent.sentinel])
-    os._exit(1)
+    end_with_parent()
 
 
 class _Desk:
@@ -177,7 +166,7 @@ def _read(task: Task, desk: _Desk, images: NDArray[np.uint8], look: Look) -> Non
     try:
         with contextlib.ExitStack() as stack:
             here = stack.enter_context(fetched(task.path, lambda: desk.tell(None), task.scratch))
-            source = stack.enter_context(open_feed(_options(look.feed, here), here))
+            source = stack.enter_context(open_feed(options_of(look.feed, here), here))
             counts = source.counts
             _samples(source, desk, images, look, busy_s)
     except _ALONE:
@@ -188,12 +177,6 @@ def _read(task: Task, desk: _Desk, images: NDArray[np.uint8], look: Look) -> Non
         failure = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
     failure = failure.replace(str(here), str(task.path))
     desk.tell(Ended(Counter(counts), busy_s[0], failure, damaged))
-
-
-def _options(feed: Mapping[str, Any], path: Path) -> argparse.Namespace:
-    """Those of a recording: what is said for where it does not tell is nothing to one that does."""
-    known = kind_of(path).options
-    return argparse.Namespace(**{k: None if k in _UNTOLD and k not in known else v for k, v in feed.items()})
 
 
 def _samples(source: Source, desk: _Desk, images: NDArray[np.uint8], look: Look, busy_s: list[float]) -> None:

@@ -15,13 +15,19 @@ from app.labelling.notes import read_notes
 from app.labelling.storage import fetched, replaced_when_whole
 
 MANY = 1000  # recordings: fewer need no shards
+_SHARDS = "windows-[0-9]*.parquet"
 ROWS = 1_000_000  # of a shard, a little more where a recording ends later
 
 
 def remove_shards(out: Path) -> None:
     """Remove those of before, which labels that change make wrong."""
-    for path in out.glob("windows-[0-9]*.parquet"):
+    for path in out.glob(_SHARDS):
         path.unlink(missing_ok=True)
+
+
+def has_shards(out: Path) -> bool:
+    """Whether there are any."""
+    return next(iter(out.glob(_SHARDS)), None) is not None
 
 
 def write_shards(out: Path, *, many: int = MANY, rows: int = ROWS) -> int:
@@ -44,8 +50,8 @@ def _portions(out: Path, names: Sequence[str], rows: int) -> Iterator[list[Path]
     portion, held = list[Path](), 0
     for name in names:
         portion.append(out / name)
-        with fetched(out / name) as file:
-            held += pq.read_metadata(file).num_rows
+        with fetched(out / name) as file, file.open("rb") as opened:  # pyarrow takes no name that is no UTF-8
+            held += pq.read_metadata(opened).num_rows
         if held >= rows:
             yield portion
             portion, held = [], 0
@@ -59,7 +65,7 @@ def _write(path: Path, files: Sequence[Path]) -> None:
     with replaced_when_whole(path) as part, contextlib.ExitStack() as stack:
         writer = None
         for place in files:
-            with fetched(place) as file, pq.ParquetFile(file) as opened:
+            with fetched(place) as file, file.open("rb") as read, pq.ParquetFile(read) as opened:
                 if writer is None:
                     writer = stack.enter_context(pq.ParquetWriter(part, opened.schema_arrow, compression="zstd"))
                 writer.write_table(opened.read())

@@ -22,7 +22,7 @@ from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
 from app.scratch import own_scratch
-from streams.files import PartFile, file_fingerprint, naming
+from streams.files import PartFile, file_fingerprint, naming, small_file
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://")
 _LIVE = ("tcp",)
@@ -229,14 +229,18 @@ def _text(facts: dict[str, Any], *names: str) -> str:
     return next((str(facts[name]) for name in names if facts.get(name)), "")
 
 
-def contents_below(folder: Path, suffix: str) -> Iterator[bytes]:
-    """What is in the files of a folder and of those in it, in order of their names."""
+def contents_below(folder: Path, suffix: str, most: int) -> Iterator[bytes]:
+    """What is in the files of a folder and of those in it, in order of their names; none of more than `most` bytes."""
     if is_far(folder):
         storage, name = storage_of(folder)
-        names = sorted(file for file in storage.find(name) if file.endswith(suffix))
+        listed = storage.find(name, detail=True)
+        names = sorted(
+            file for file, facts in listed.items() if file.endswith(suffix) and (facts.get("size") or 0) <= most
+        )
         found = storage.cat(names, on_error="omit") if names else {}
         yield from (found[file] for file in names if file in found)
     else:
         for file in sorted(folder.rglob(f"*{suffix}")):
             with suppress(OSError):
-                yield file.read_bytes()
+                if (content := small_file(file, most)) is not None:
+                    yield content

@@ -94,7 +94,7 @@ class EventModel:
         leak = self._leak * np.float32(interval_us) if self._sensor.leak_hz else np.float32(0)
         ramps = self._ramps(level, leak, interval_us)
         before_us = self._last_event_us.copy() if self._sensor.noise_hz else self._last_event_us
-        events = self._events(ramps, self._t_us)
+        events = self._events(ramps, self._t_us, interval_us)
         if self._sensor.noise_hz:
             events = self._with_noise(events, self._noise_events(light, self._t_us, interval_us, before_us))
         self._reference[ramps.pixels] += ramps.steps * ramps.counts
@@ -146,9 +146,14 @@ class EventModel:
         both = np.concatenate([noise, events[noisy[self._pixels(events)]]])
         pixels, real = self._pixels(both), np.arange(len(both)) >= len(noise)
         order = np.lexsort((both["t"], pixels))
-        close = (np.diff(pixels[order]) == 0) & (np.diff(both["t"][order]) < self._sensor.refractory_us)
+        times, pixels, real = both["t"][order], pixels[order], real[order]
+        close = (np.diff(pixels) == 0) & (np.diff(times) < self._sensor.refractory_us)
+        following = np.where(real, np.arange(len(both)), len(both) - 1)  # the next real event, of whatever pixel
+        following = np.minimum.accumulate(following[::-1])[::-1]
+        before_real = real[following] & (pixels[following] == pixels)
+        before_real &= times[following] - times < self._sensor.refractory_us
         disturbed = np.empty(len(both), np.bool_)
-        disturbed[order] = np.append(False, close) | np.append(close & real[order][1:], False)
+        disturbed[order] = np.append(False, close) | before_real
         return ~disturbed[: len(noise)]
 
     def _pixels(self, events: Events) -> Indices:
@@ -156,15 +161,15 @@ class EventModel:
         pixels: Indices = events["y"].astype(np.intp) * self._shape[1] + events["x"]
         return pixels
 
-    def _events(self, ramps: _Ramps, t_prev_us: int) -> Events:
+    def _events(self, ramps: _Ramps, t_prev_us: int, interval_us: int) -> Events:
         owner = np.repeat(np.arange(len(ramps.pixels)), ramps.counts)  # [n] which ramp an event belongs to
         rank = np.arange(len(owner)) - (np.cumsum(ramps.counts) - ramps.counts)[owner]  # [n] 0, 1, … within its ramp
         if self._sensor.refractory_us:
             keep = self._outside_refractory(ramps, owner, rank, t_prev_us)
             owner, rank = owner[keep], rank[keep]
         after_us = ramps.first_us[owner] + rank * ramps.spacing_us[owner]
-        # The microsecond that a crossing completes: (0, interval] becomes 0 … interval - 1.
-        t_us = t_prev_us + np.maximum(np.ceil(after_us - 1e-6).astype(np.int64) - 1, 0)
+        # The microsecond that a crossing completes: (0, interval] becomes 0 … interval - 1, also where it is rounded.
+        t_us = t_prev_us + np.clip(np.ceil(after_us - 1e-6).astype(np.int64) - 1, 0, interval_us - 1)
         pixels = ramps.pixels[owner]
         self._last_event_us[pixels] = t_us  # the last of a pixel's events wins
         return _pack(t_us, pixels, ramps.rising[owner], self._shape[1])

@@ -34,6 +34,7 @@ class Video:
             raise ValueError(f"{path}: no such file; simulate takes `cards` or a video")
         self.path = path
         self._apart = Apart("streams.simulation.video_file:VideoFile", path, options={}, facts=_FACTS)
+        self.counts = self._apart.counts  # what was lost
         self.fps: float = self._apart.facts["fps"]
         self.seconds: float = self._apart.facts["seconds"]  # how long it says it is; 0 where it does not say
         self.size: tuple[int, int] = self._apart.facts["size"]  # (width, height)

@@ -17,6 +17,7 @@ from streams.simulation.video import as_sensor_sees
 
 _MOST_FPS, _MOST_FRAMES = 100_000, 1e9
 _ROUNDED_US = 600  # times of some formats are whole milliseconds
+_INEXACT_S, _INEXACT = 0.5, 0.02  # how far a length may be from what a file says
 
 
 class VideoFile:
@@ -58,9 +59,17 @@ class VideoFile:
         for number in itertools.count(first):
             there, image = self._capture.read()
             if not there:
+                if time_us >= 0:
+                    self._note_missing(time_us / 1e6 + 1 / self.fps)
                 return
             time_us = max(time_us + 1, self._time_us(number))
             yield RgbFrame(time_us, time_us, as_sensor_sees(np.asarray(image, np.uint8), width, height))
+
+    def _note_missing(self, end_s: float) -> None:
+        """Count the seconds that a file lacks which was cut; what files say of their length is not always exact."""
+        missing = self.seconds - end_s
+        if missing > max(_INEXACT_S, _INEXACT * self.seconds):
+            self.counts["seconds missing at the end"] = max(1, round(missing))
 
     def _time_us(self, number: int) -> int:
         """Of the frame that was read last: as the file says, or where it does not, by its number."""

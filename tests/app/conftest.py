@@ -114,4 +114,4 @@ def with_treachery(folder: Path) -> str:
 @pytest.fixture
 def pool_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Data sets are read without processes, which take seconds to start."""
-    monkeypatch.setattr("app.datasets.ProcessPoolExecutor", PoolHere)
+    monkeypatch.setattr("app.datasets.pool_of", PoolHere)

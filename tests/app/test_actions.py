@@ -103,7 +103,7 @@ def test_what_is_recognised_and_how(actions: Actions, viewers: Viewers, token: s
         ("choose", {"name": "/etc/passwd"}, "'/etc/passwd' is not offered"),
         ("open", {"address": "/etc/passwd"}, "not in a folder that may be opened"),
         ("use_model", {"name": "../../x"}, "there is no model"),
-        ("words", {"labels": "one"}, "two words or more"),
+        ("words", {"labels": "one"}, "give 2 to 200 words"),
         ("words", {"labels": "waving, walking"}, "no text tower"),
         ("record", {}, "only live sources"),
         ("_tab", {}, "there is no action '_tab'"),

@@ -55,3 +55,32 @@ def test_a_failure_is_one_line(tmp_path: Path) -> None:
     assert state.phase == "failed" and "there is no recording among the inputs" in state.message
     batch.export(tmp_path, "csv", tmp_path / "exported", ["--no-video"])
     assert ended(batch).phase == "failed" and "holds nothing that" in ended(batch).message
+
+
+def test_what_a_child_says_in_no_known_letters_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_square(tmp_path / "a.aedat4")
+    monkeypatch.setattr("app.child.sys.executable", _saying(tmp_path, rb"caf\351"))
+    batch = Batch()
+    batch.label(tmp_path, tmp_path / "out", "demo")
+    assert ended(batch).phase == "failed"
+
+
+def test_a_watch_that_fails_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(_: object) -> None:
+        raise RuntimeError("no memory for it")
+
+    monkeypatch.setattr("app.batch.Child.wait", fails)
+    batch = Batch()
+    batch.label(tmp_path, tmp_path / "out", "demo")
+    assert "no memory for it" in ended(batch).message
+    monkeypatch.undo()
+    batch.label(tmp_path, tmp_path / "out", "demo")
+    ended(batch)
+
+
+def _saying(folder: Path, text: bytes) -> str:
+    """A program that prints it, whatever it is asked."""
+    program = folder / "program"
+    program.write_bytes(b"#!/bin/sh\nprintf '" + text + b"\\n'\n")
+    program.chmod(0o755)
+    return str(program)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from app.export.results import Results, read_results
 from app.folders import Folders
 from app.label_file import LabelRow, read_label_rows, write_label_rows
 from app.labelling.notes import Place
@@ -72,3 +77,61 @@ def test_what_is_none_is_one_line(out: Path, tmp_path: Path) -> None:
         Folders().told(tmp_path / "in")
     with pytest.raises(ValueError, match="has no labels of 'nowhere'"):
         Folders().find(out, "nowhere")
+
+
+def test_links_out_of_what_may_be_read_are_the_recordings_trouble(out: Path, tmp_path: Path) -> None:
+    secret, labels = tmp_path / "secret.csv", Place(out, "b.aedat4").labels
+    secret.write_text("recording,start_us,end_us,label\nb.aedat4,1005000,1100000,SECRET\n")
+    labels.unlink()
+    labels.symlink_to(secret)
+    assert "SECRET" in str(Folders().told(out))
+    told = Folders([out.resolve()]).told(out)
+    assert "SECRET" not in str(told) and told["recordings"] == 1
+    assert any("is a link to elsewhere" in why for _, why in told["failures"])
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+@pytest.mark.parametrize("which", ["labels", "note", "windows"])
+def test_pipes_and_devices_are_not_read(out: Path, make: Callable[[Path], None], which: str) -> None:
+    place = Place(out, "b.aedat4")
+    path = {"labels": place.labels, "note": place.note, "windows": place.windows("jsonl")}[which]
+    path.unlink()
+    make(path)
+    told = Folders().told(out)
+    assert told["recordings"] == (2 if which == "windows" else 1)
+    assert any("is not a regular file" in why for _, why in told["failures"]) == (which == "labels")
+
+
+@pytest.mark.parametrize(
+    "note",
+    ["[" * 100_000, '{"recording": "b.aedat4"}', '{"seconds": Infinity}', '{"seconds": 1e300}', '{"windows": 1e999}'],
+)
+def test_notes_that_say_what_cannot_be_are_left_out(out: Path, note: str) -> None:
+    own = Place(out, "b.aedat4").note
+    told = json.loads(own.read_text())
+    own.write_text(note if note.startswith("[") else json.dumps({**told, **json.loads(note)}))
+    found = Folders().told(out)
+    assert found["recordings"] == (2 if "recording" in note else 1) and json.dumps(found, allow_nan=False)
+
+
+@pytest.mark.parametrize("line", ["[" * 50_000, '{"start_us": 1e999, "end_us": 5}', '{"start_us": 5'])
+def test_windows_that_say_what_cannot_be_are_left_out(out: Path, line: str) -> None:
+    Place(out, "b.aedat4").windows("jsonl").write_text(f"{line}\n")
+    assert Folders().told(out)["recordings"] == 2
+
+
+def test_what_changes_while_it_is_read_is_read_again(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders, labels = Folders(), Place(out, "b.aedat4").labels
+    for path in out.rglob("*"):
+        os.utime(path, (1_000_000_000, 1_000_000_000))
+
+    def read(*given: Any, **options: Any) -> Results:
+        found = read_results(*given, **options)
+        write_label_rows(labels, [LabelRow("b.aedat4", at(5), at(12), "fall")])
+        return found
+
+    monkeypatch.setattr("app.folders.read_results", read)
+    assert "fall" not in str(folders.told(out))
+    monkeypatch.undo()
+    assert "fall" in str(folders.told(out))

@@ -43,3 +43,12 @@ def test_names_that_are_none_are_refused(name: str, capsys: pytest.CaptureFixtur
     with pytest.raises(SystemExit):
         _parser().parse_args(["demo", "--name", name])
     assert "velora.lab" in capsys.readouterr().err
+
+
+def test_an_origin_that_is_no_address_is_another_site() -> None:
+    async def hello(_: object) -> PlainTextResponse:
+        return PlainTextResponse("hello")
+
+    app = Starlette(routes=[Route("/", hello)], middleware=guards("127.0.0.1", Access()))
+    with TestClient(app) as client:
+        assert client.get("/", headers={"Host": "localhost", "Origin": "http://["}).status_code == 403

@@ -134,3 +134,10 @@ def test_a_file_whose_name_looks_like_a_pattern_is_that_file(drive: Path) -> Non
 def test_live_sources_are_refused(drive: Path, wrong: str) -> None:
     with pytest.raises(ValueError, match="is live and has no end"):
         names(wrong)
+
+
+def test_videos_that_were_made_of_recordings_are_none(drive: Path) -> None:
+    before = names("drive")
+    for name in ("a.mp4", "a.video.json"):
+        (drive / "sub" / name).write_bytes(b"{}")
+    assert names("drive") == before

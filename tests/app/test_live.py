@@ -274,6 +274,8 @@ def test_filters_reach_every_mode(recording: Path, tmp_path: Path, capsys) -> No
     options = ["--roi", "8,4,40,30", "--rotate", "90", "--flip", "horizontal", "--denoise"]
     assert main(["record", str(recording), str(out), *options]) == 0
     assert "removed as noise, per cent" in capsys.readouterr().err
+    assert main(["serve", str(recording), "--denoise"]) == 0
+    assert "removed as noise, per cent" in capsys.readouterr().err
     with open_source(out) as source:
         assert source.event_size == source.frame_size == (30, 40)
     assert main(["record", str(recording), str(out), *options]) == 1
@@ -295,3 +297,15 @@ def test_what_cannot_be_is_one_line(command: str, tmp_path: Path, recording: Pat
     if command == "live":
         assert main(["live", str(recording), "--headless"]) == 1
         assert "velora replay reads it" in capsys.readouterr().err
+        for option, value in (("--record-to", str(tmp_path)), ("--name", "cards.lan")):
+            assert main(["live", "tcp://here", "--headless", option, value]) == 1
+            assert f"{option} is of the page" in capsys.readouterr().err
+    if command == "record":
+        assert main(["record", str(recording), *more, "--random-weights"]) == 1
+        assert "--model names it" in capsys.readouterr().err
+
+
+def test_replay_is_for_recordings(start: Callable[..., Program], recording: Path, capsys) -> None:
+    address = start("serve", str(recording), "--loop").line().strip()
+    assert main(["replay", address]) == 1
+    assert "is live: velora live --headless" in capsys.readouterr().err

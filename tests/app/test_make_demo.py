@@ -38,10 +38,10 @@ def test_what_is_done_is_not_done_again(made: Path, capfd: pytest.CaptureFixture
     assert {path: path.stat().st_mtime_ns for path in files} == before
 
 
-def test_the_real_one_fits_its_time() -> None:
+def test_the_plan_of_the_real_one_fits_its_time_at_the_rates_of_two_cores() -> None:
     plan = Pretraining()
     whole = (1 - WINDOW_UNTIL) * plan.images
-    assert (plan.images - whole) / 240 + whole / 120 + plan.stills / 90 < 70 * 60  # at the rates of two cores
+    assert (plan.images - whole) / 240 + whole / 120 + plan.stills / 90 < 70 * 60
 
 
 def test_another_recipe_is_not_gone_on_with(made: Path) -> None:

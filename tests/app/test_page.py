@@ -313,7 +313,7 @@ def test_a_server_that_fails_once_does_not_stop_the_page(tab: Tab) -> None:
         route.fulfill(status=500, body="Internal Server Error") if len(failed) == 1 else route.continue_()
 
     tab.page.route("**/frames/**", fail)
-    tab.wait(f"{SHOWN.format('message')}.includes('No answer')")
+    tab.wait(f"{SHOWN.format('message')}.includes('error 500')")
     tab.moves()
     tab.errors.clear()  # the browser's own word on the 500
 

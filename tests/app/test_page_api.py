@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -15,9 +19,11 @@ from gradio_client import Client
 from app.access import Access, read_users
 from app.actions import Actions
 from app.page import Page
+from app.school import School
 from tests.app.fakes import LABELS, FakeRecognizer, until
 
 USERS = read_users("anna:correct horse:operator\nben:battery staple")
+OWN_THREADS = ("picture", "setup", "slow", "viewer")
 ANNA, BEN = ("anna", "correct horse"), ("ben", "battery staple")
 
 
@@ -128,12 +134,14 @@ def test_only_operators_are_told_of_folders(guarded: Page, tmp_path: Path, small
 
 
 def test_a_page_that_is_closed_leaves_no_thread(small_recording: Path) -> None:
+    before = set(threading.enumerate())
     with Page(lambda: FakeRecognizer(), {"square": small_recording}) as page:  # type: ignore[arg-type,return-value]
         token = page.viewers.open("tab", small_recording)
         assert httpx.get(f"{page.url}frames/{token}").status_code == 200
         pictures = page._pictures
     with pytest.raises(RuntimeError, match="shutdown"):
         pictures.submit(print)
+    until(lambda: not [t.name for t in set(threading.enumerate()) - before if t.name.startswith(OWN_THREADS)])
 
 
 def test_programs_sign_in_too(guarded: Page) -> None:
@@ -142,3 +150,97 @@ def test_programs_sign_in_too(guarded: Page) -> None:
     token = client.predict(api_name="/open_tab")
     with pytest.raises(Exception, match="for operators"):
         client.predict(token, api_name="/record")
+
+
+def test_a_disk_that_hangs_holds_up_one_tabs_setup_alone(
+    page: Page, small_recording: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pictures come on, of this tab and of others, however often they are asked for."""
+    slow, other = (page.viewers.open(name, small_recording) for name in ("a slow tab", "another"))
+    taught, hangs = page._actions.taught, threading.Event()
+
+    def hanging(token: str, headers: Mapping[str, str]) -> dict[str, Any]:
+        if token == slow:
+            hangs.wait(30)
+        return taught(token, headers)
+
+    monkeypatch.setattr(page._actions, "taught", hanging)
+    try:
+        for _ in range(6):
+            reply = httpx.get(f"{page.url}frames/{slow}", timeout=5)
+            assert json.loads(reply.content.partition(b"\n")[0])["setup"] is None
+        told = json.loads(httpx.get(f"{page.url}frames/{other}", timeout=5).content.partition(b"\n")[0])
+        assert told["setup"]["models"] == ["fake"]
+    finally:
+        hangs.set()
+    until(lambda: json.loads(httpx.get(f"{page.url}frames/{slow}").content.partition(b"\n")[0])["setup"])
+
+
+def test_a_guest_asks_for_one_slow_thing_at_a_time(guarded: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    loading, loaded = threading.Event(), threading.Event()
+
+    def get(_: str) -> FakeRecognizer:
+        loading.set()
+        loaded.wait(30)
+        return FakeRecognizer()
+
+    monkeypatch.setattr(guarded._actions._models, "get", get)
+    token = guarded.viewers.open("a guest", next(iter(guarded._actions._offers.values())), operator=False)
+    act = f"{guarded.url}act/{token}/"
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(httpx.post, f"{act}use_model", json={"name": "fake"}, auth=BEN, timeout=60)
+        assert loading.wait(10)
+        for _ in range(20):
+            refused = httpx.post(f"{act}use_model", json={"name": "fake"}, auth=BEN).json()
+            assert not refused["done"] and "one thing after the other" in refused["message"]
+        assert httpx.post(f"{act}pause", auth=BEN).json()["done"]
+        loaded.set()
+        assert first.result().json()["done"]
+    assert httpx.post(f"{act}use_model", json={"name": "fake"}, auth=BEN).json()["done"]
+
+
+def test_words_are_bounded(page: Page, client: Client) -> None:
+    token = client.predict(api_name="/open_tab")
+    asked = httpx.post(f"{page.url}act/{token}/words", json={"labels": ",".join(f"w{k}" for k in range(300))}).json()
+    assert asked == {"done": False, "message": "give 2 to 200 words, with commas between them"}
+
+
+def test_names_that_are_no_utf_8_are_shown_somehow(small_recording: Path, tmp_path: Path) -> None:
+    odd = tmp_path / os.fsdecode(b"caf\xe9.aedat4")
+    try:
+        odd.write_bytes(small_recording.read_bytes())
+    except OSError:
+        pytest.skip("no such name can be here")
+    access = Access(folders=(tmp_path,))
+    (tmp_path / os.fsdecode(b"d\xe9")).mkdir()
+    with Page(lambda: FakeRecognizer(), {odd.name: odd}, access=access) as page:  # type: ignore[arg-type,return-value]
+        token = page.viewers.open("tab", odd)
+        until(lambda: page.viewers.get(token).moment)
+        told = json.loads(httpx.get(f"{page.url}frames/{token}").content.partition(b"\n")[0])
+        assert told["recording"] == odd.name and told["setup"]["watching"] == odd.name
+        assert httpx.post(f"{page.url}act/{token}/choose", content=json.dumps({"name": odd.name})).json()["done"]
+        for route in (f"folder/{token}", "metrics", f"snapshot/{token}", f"export/{token}.csv"):
+            until(lambda: page.viewers.get(token).moment)
+            assert httpx.get(page.url + route).status_code == 200
+        assert httpx.get(f"{page.url}labels/{token}.csv").status_code == 404
+
+
+def test_programs_without_a_session_have_a_tab_each(page: Page) -> None:
+    asked = f"{page.url}gradio_api/run/predict"
+    index = next(k for k, f in enumerate(page._demo.config["dependencies"]) if f["api_name"] == "open_tab")
+    tokens = {httpx.post(asked, json={"data": [], "fn_index": index}).json()["data"][0] for _ in range(2)}
+    assert len(tokens) == 2 and all(page.viewers.get(token) for token in tokens)
+
+
+def test_guests_learn_nothing_of_examples_and_paths(guarded: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise ValueError("/home/anna/uploads/x.labels.csv, line 3: nothing")
+
+    monkeypatch.setattr(guarded._actions._school, "book", fails)
+    monkeypatch.setattr(guarded._actions._school, "counts", lambda: {"secret": 3})
+    monkeypatch.setattr(School, "recording", "a secret")
+    for who, told in ((ANNA, True), (BEN, False)):
+        own = next(iter(guarded._actions._offers.values()))
+        token = guarded.viewers.open(f"tab of {who[0]}", own, operator=told)
+        reply = httpx.get(f"{guarded.url}frames/{token}", auth=who).content.partition(b"\n")[0]
+        assert (b"anna/uploads" in reply) is told and (b"secret" in reply) is told

@@ -215,3 +215,28 @@ def test_a_slow_browser_gets_fewer_pictures_and_none_that_are_old(tab: Tab, page
     (viewer,) = page.viewers.counted().values()
     _, p95 = viewer.state()["paint_ms"]
     assert p95 < 1_500
+
+
+CONTRAST = """() => {
+  const light = (colour) => {
+    const [r, g, b] = colour.match(/[0-9.]+/g).map((v) => v / 255).map((v) =>
+      v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const ground = (node) => {
+    const own = getComputedStyle(node).backgroundColor;
+    return /rgba\\(.*, 0\\)/.test(own) && node.parentElement ? ground(node.parentElement) : own;
+  };
+  return [...document.querySelectorAll("#view dt, #view figcaption, #view label, #label span")]
+    .filter((node) => node.offsetWidth && node.textContent.trim())
+    .map((node) => [light(getComputedStyle(node).color), light(ground(node))].sort((a, b) => b - a))
+    .map(([most, least]) => (most + 0.05) / (least + 0.05));
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_small_words_stand_out_as_wcag_asks(browser: Any, page: Page, scheme: str) -> None:  # noqa: F811
+    shown = Tab(browser, page.url, scheme=scheme)
+    ratios = shown.page.evaluate(CONTRAST)
+    assert len(ratios) > 10 and min(ratios) >= 4.5
+    shown.page.close()

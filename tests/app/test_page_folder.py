@@ -195,3 +195,20 @@ def test_guests_have_no_such_view(browser: Any, tmp_path: Path) -> None:  # noqa
         told = httpx.get(f"{page.url}folder/{token}", params={"out": str(out)}).json()
         assert "for operators" in told["message"] and "rows" not in told
         tab.page.close()
+
+
+def test_a_folder_that_has_gone_is_not_asked_for_again(opened: Callable[..., Tab], tmp_path: Path) -> None:
+    out = write_outputs(tmp_path, {"a.aedat4": SPANS})
+    tab = opened()
+    tab.page.click("[data-view=folder]")
+    tab.page.click("#show-folder")
+    tab.wait(f"{SHOWN.format('message')}.includes('Say which folder')")
+    tab.page.fill("#batch-out", str(out))
+    tab.page.click("#show-folder")
+    tab.wait(f"{ROWS}.length === 1")
+    shutil.rmtree(out)
+    tab.page.click("[data-view=watch]")
+    tab.page.click("[data-view=folder]")
+    tab.wait(f"{SHOWN.format('message')}.includes('{out.name}')")
+    assert tab.page.evaluate("document.querySelectorAll('#folders option').length") >= 1
+    assert str(out) not in tab.page.evaluate("JSON.stringify(localStorage)")

@@ -190,3 +190,21 @@ def test_a_model_is_taught_and_swapped_in_while_the_view_goes_on(
     tab.page.click("#examples .chip button:last-child")
     tab.wait(f"{CHIPS.format('examples')}.join() === 'right × 2'")
     assert page.school.counts() == {"right": 2}
+
+
+def test_brackets_mark_and_those_of_the_browser_do_not(tab: Tab) -> None:
+    def press(*keys: str) -> None:
+        for key in keys:
+            tab.page.keyboard.press(key)
+            tab.page.wait_for_timeout(400)
+
+    press("Meta+[", "Control+]")
+    assert not tab.page.evaluate("document.getElementById('hand').open")
+    press("[", "]")
+    assert tab.page.evaluate("document.getElementById('hand').open")
+
+
+def test_the_timeline_speaks(tab: Tab) -> None:
+    bar = "document.getElementById('timeline')"
+    tab.wait(f"/^0:0[0-2][.0-9]*, ./.test({bar}.getAttribute('aria-valuetext'))")
+    assert tab.page.evaluate(f"{bar}.getAttribute('aria-valuemax')") == "2"

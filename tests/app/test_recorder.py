@@ -53,3 +53,13 @@ def test_labels_after_the_end_are_nobodys(small_recording: Path, tmp_path: Path)
         assert recorder.stop() == []
     rows = (tmp_path / "b.labels.csv").read_text().splitlines()
     assert rows[1:] == ["b.aedat4,1000000,1100000,A,0.9000"]
+
+
+def test_what_a_slow_disk_cost_is_a_failure(small_recording: Path, tmp_path: Path) -> None:
+    with Tee(open_source(small_recording)) as tee:
+        recorder = Recorder(tee)
+        recorder.start(tmp_path / "b.aedat4")
+        list(tee)
+        assert tee.recorded is not None
+        tee.recorded.left_out = 3
+        assert "3 packets and frames are missing" in recorder.stop()[0] and recorder.failed

@@ -33,6 +33,7 @@ def fabricate(classes: int, windows: int, *, absent: int | None = None, skill: f
         truth=truth,
         clips=[f"clip{k // 5}" for k in range(windows)],
         features=features.astype(np.float32),
+        featured=np.arange(len(features)),
         films={k: film(k) for k in choose_films(probabilities, truth, 4)},
         unsure_below=0.5,
         delay_ms={"median": 412.0, "changes": 7, "followed": 6},

@@ -44,6 +44,7 @@ def test_only_who_began_an_example_ends_it(school: School, camera: Channel, smal
     other = Channel(small_recording, FakeRecognizer(), SharedStep())
     with pytest.raises(ValueError, match="an example of wave is being recorded on another source"):
         school.clip(other, "clap")
+    assert school.recording_on(camera) == "wave" and school.recording_on(other) is None
     other.close()
     assert school.recording == "wave"
 
@@ -52,7 +53,18 @@ def test_an_example_goes_with_its_source_and_with_the_program(school: School, ca
     school.clip(camera, "wave")
     until(lambda: left_over(school))
     camera.close()
-    assert school.recording is None and not left_over(school)
+    assert school.recording is None and not school.counts() and not left_over(school)
+
+
+def test_an_example_that_was_ended_begins_no_other(school: School, camera: Channel, monkeypatch) -> None:
+    """Its timer may have gone off just then."""
+    monkeypatch.setattr("app.school.LONGEST_S", 1.1)
+    school.clip(camera, "wave")
+    clip = school._clip
+    until(lambda: school.recording is None)
+    assert clip is not None
+    school._end(clip)
+    assert school.recording is None and school._timer is None
 
 
 def test_closing_keeps_nothing_that_is_half_done(school: School, camera: Channel) -> None:

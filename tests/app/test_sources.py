@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
@@ -177,3 +178,20 @@ def test_an_aedat_of_a_version_to_come_says_which(tmp_path: Path, capsys) -> Non
     path.write_bytes(b"#!AER-DAT5.1\r\n" + bytes(100))
     assert main(["replay", str(path)]) == 1
     assert "new.aedat: AEDAT 5.1 is not known" in capsys.readouterr().err
+
+
+def test_sources_of_one_name_are_all_offered(small_recording: Path, tmp_path: Path, monkeypatch) -> None:
+    """And what the program brings takes no name from them."""
+    offered: dict[str, object] = {}
+    monkeypatch.setattr("app.demo.serve", lambda _, sources, **__: offered.update(sources))
+    names = ["a/walk.aedat4", "b/walk.aedat4", "cards"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(small_recording, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    assert main(["demo", *names]) == 0
+    assert {name: str(place) for name, place in offered.items()} == {
+        "walk.aedat4": "a/walk.aedat4",
+        "b/walk.aedat4": "b/walk.aedat4",
+        "cards": "cards",
+    }

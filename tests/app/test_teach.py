@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -146,6 +147,21 @@ def test_it_ends_with_the_program_that_started_it_also_when_that_is_killed(small
         assert ended and parent.stdout.read() == ""  # its end comes when the last one that can write has gone
 
 
+def test_it_stops_in_good_order_also_where_the_program_ignores_ctrl_c(small_recording: Path) -> None:
+    """As programs do that a script has started in the background."""
+    line = [sys.executable, "-P", "-m", "app.child_process", "serve", str(small_recording), "--loop", "--port", "0"]
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which children inherit
+    try:
+        child = subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with child:
+        assert child.stdout is not None and child.stdin is not None
+        assert child.stdout.readline().startswith("tcp://")
+        child.stdin.close()
+        assert child.wait(60) >= 0  # not killed
+
+
 def test_a_checkpoint_that_is_broken_is_left_out_with_the_reason(tmp_path: Path) -> None:
     for k, name in enumerate(("old", "new", "cut", "half", "odd", ".hidden")):
         shutil.copytree(DEMO, tmp_path / name)
@@ -161,3 +177,14 @@ def test_a_checkpoint_that_is_broken_is_left_out_with_the_reason(tmp_path: Path)
     for name in ("cut/adapter.safetensors", "half/config.json", "odd/config.json"):
         assert sum(name in line for line in shelf.skipped) == 1
     assert models(tmp_path / "nowhere").found == ()
+
+
+def test_a_folder_that_cannot_be_looked_through_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that another user made, or of a network's disk that has gone: the page goes on."""
+
+    def refused(self: Path) -> list[Path]:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "iterdir", refused)
+    shelf = models(tmp_path)
+    assert shelf.found == () and len(shelf.skipped) == 1 and "Permission denied" in shelf.skipped[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from app.channel import Settings
 from app.channels import Channels
 from app.slot import Waiters
+from app.spans import SpanBooks
 from app.strip import Moment, View
 from app.viewer import Viewer
 from app.viewers import MOST_VIEWERS, Viewers
@@ -78,10 +80,15 @@ def test_it_pauses_and_resumes(viewer: Viewer) -> None:
 
 def test_paint_is_counted_from_the_moment_to_the_browsers_word(viewer: Viewer) -> None:
     moment = newest(viewer, newest(viewer).number)
-    viewer.painted(moment.number, 0)
-    viewer.painted(moment.number, 60_000)  # told twice, it counts once
+    time.sleep(0.3)
     viewer.painted(moment.number + 1_000_000, 0)  # nobody was shown that
-    assert viewer.state()["paint_ms"][0] >= 0
+    assert viewer.state()["paint_ms"] is None
+    viewer.painted(moment.number, 100)
+    first = viewer.state()["paint_ms"]
+    assert 200 <= first[0] < 5_000
+    time.sleep(0.3)
+    viewer.painted(moment.number, 0)  # told twice, it counts once
+    assert viewer.state()["paint_ms"] == first
 
 
 def test_waiters_are_woken_from_another_thread_and_keep_only_the_newest() -> None:
@@ -261,3 +268,35 @@ def test_a_user_with_many_tabs_makes_room_for_others(viewers: Viewers, small_rec
         tabs("ben", MOST_VIEWERS, 1)
     assert len(viewers) == MOST_VIEWERS and all(viewers.get(token) for token in few)
     assert [viewers.get(token) is None for token in many] == [True] * len(few) + [False] * (len(many) - len(few))
+
+
+def test_a_recording_that_cannot_be_begun_is_told_to_who_asked(tmp_path: Path) -> None:
+    viewers = Viewers(FakeRecognizer(), Channels(Settings(opened=lambda _: FakeCamera(), record_to=tmp_path / "gone")))
+    viewer = viewers.get(viewers.open("a", "webcam:0"))
+    until(lambda: viewer.state()["can_record"])
+    (tmp_path / "gone").write_text("a file")
+    with pytest.raises((OSError, RecordingError)):
+        viewer.record()
+    viewers.close()
+
+
+def test_a_recording_whose_last_watcher_leaves_is_told_on_the_terminal(live: Viewers, capsys) -> None:
+    viewer = live.get(live.open("a", "webcam:0"))
+    until(lambda: viewer.state()["can_record"])
+    viewer.record()
+    until(lambda: viewer.state()["recorded"])
+    live.leave("a")
+    assert ".aedat4" in capsys.readouterr().err
+
+
+def test_what_is_opened_anew_keeps_its_labels_by_hand(viewers: Viewers, small_recording: Path, tmp_path: Path) -> None:
+    token = viewers.open("tab", small_recording)
+    tab = viewers.find(token)
+    tab.book, tab.upload = SpanBooks(tmp_path).of(small_recording), received(tmp_path, "a.aedat4", b"x").parent
+    before = tab.viewer
+    viewers.again(token)
+    after = viewers.find(token)
+    assert after.viewer is not before and after.book is tab.book
+    assert after.upload is not None and after.upload.exists()
+    viewers.play(token, small_recording)
+    assert viewers.find(token).book is None and not after.upload.exists()

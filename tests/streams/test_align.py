@@ -107,3 +107,17 @@ def test_where_nothing_moves_it_is_unsure() -> None:
     alignment = activity.align()
     assert alignment.offset_us is None and "nothing moves" in alignment.reason
     activity.push(EventPacket(START_US, START_US, no_events()))
+
+
+def test_a_quiet_end_does_not_spoil_what_was_found() -> None:
+    """A sensor without noise says nothing there: that nothing came is known, too."""
+    activity, rng, hand = Activity(), np.random.default_rng(1), waved(1)
+    frames = list(frames_of(hand, 5, 37.5, rng))
+    for item in [*events_of(hand, 5, rng), *frames]:
+        activity.push(item)
+    activity.push(EventPacket(START_US + 5_000_000, START_US + 40_000_000, no_events()))
+    for k in range(35 * 30):
+        time_us = frames[-1].t_end_us + 33_333 * (k + 1)
+        activity.push(RgbFrame(time_us, time_us, frames[-1].image))
+    offset_us = activity.align().offset_us
+    assert offset_us is not None and abs(offset_us / 1e3 - 37.5) < 5

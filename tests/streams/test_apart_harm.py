@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import io
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -21,7 +23,7 @@ from streams import RecordingError, StreamError, limits, open_source
 from streams.apart import Apart
 from streams.errors import CutShortError
 from streams.items import Item
-from streams.parcels import Parcel
+from streams.parcels import Parcel, receive
 from streams.worker_process import TOO_LONG, Idle, WorkerProcess
 from tests.streams.apart_tools import ROOT, Open, workers
 from tests.streams.test_prophesee import FILES, write
@@ -251,3 +253,19 @@ def _until_gone(pid: int) -> None:
     while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < deadline, "it lives on"
         time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    "row, says",
+    [
+        (["events", 0, 1 << 62, 1], "an impossible span"),
+        (["events", 5, 1, 1], "an impossible span"),
+        (["frame", -(1 << 62), 0, 1, 16], "an impossible span"),
+        (["events", 0, 1, 1], "a polarity is neither 0 nor 1"),
+    ],
+)
+def test_values_that_a_decoder_was_made_to_say_are_not_believed(row: list[str | int], says: str) -> None:
+    head = json.dumps({"items": [row]}).encode()
+    stream = io.BytesIO(struct.pack("<I", len(head)) + head + b"\x02" * 16)
+    with pytest.raises(ValueError, match=says):
+        receive(stream.readinto)

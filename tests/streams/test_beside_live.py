@@ -253,3 +253,13 @@ def test_a_handover_that_nobody_empties_stays_small_and_keeps_gaps() -> None:
 def _never(done: threading.Event) -> Iterator[Item]:
     done.wait(10)
     yield from ()
+
+
+def test_frames_from_before_the_device_began_are_left_out() -> None:
+    """No recording could hold them."""
+    counts: Counter[str] = Counter()
+    meeting = Meeting(counts, -500_000)
+    list(meeting.event(EventPacket(0, 10, no_events(), 600_000_000)))
+    early, later = (RgbFrame(us, us, np.zeros((2, 2, 3), np.uint8), 1_000 * us) for us in (1_000_000, 1_200_000))
+    assert [item.t_end_us for item in (*meeting.frame(early), *meeting.frame(later))] == [100_010]
+    assert counts == {"frames from before time began, left out": 1}

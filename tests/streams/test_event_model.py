@@ -72,6 +72,15 @@ def test_a_crossing_at_the_very_end_belongs_to_the_interval_before() -> None:
     assert events["t"].tolist() == [99]
 
 
+def test_crossings_of_grey_levels_at_the_very_end_belong_to_the_interval_before() -> None:
+    """Where many of a pixel's crossings add up, the last one may be rounded beyond the interval."""
+    model, rng = EventModel(100, 100, Sensor(threshold_on=0.15, threshold_off=0.15)), np.random.default_rng(0)
+    for k in range(6):
+        grey = rng.integers(0, 256, (100, 100)).astype(np.float32) / 255
+        events = model.push(33_333 * k, grey)
+        assert k == 0 or (len(events) and events["t"].max() < 33_333 * k and events["t"].min() >= 33_333 * (k - 1))
+
+
 def test_a_pixel_is_silent_during_its_refractory_period() -> None:
     rng = np.random.default_rng(2)
     model = EventModel(4, 4, Sensor(threshold_on=0.1, threshold_off=0.1, refractory_us=350))
@@ -119,6 +128,15 @@ def test_noise_respects_the_refractory_period_and_the_interval() -> None:
     events = np.concatenate(batches)
     for pixel in range(6):
         assert np.diff(np.sort(events["t"][events["y"] * 3 + events["x"] == pixel])).min() >= 1500
+
+
+def test_noise_gives_way_to_all_events_of_its_pixel_that_follow_too_soon() -> None:
+    model = EventModel(40, 50, Sensor(noise_hz=300.0, refractory_us=1500, threshold_on=0.3, threshold_off=0.3))
+    lights = [0.1, 0.2] * 20
+    events = np.concatenate([model.push(5_000 * k, np.full((40, 50), x, np.float32)) for k, x in enumerate(lights)])
+    order = np.lexsort((events["t"], events["x"], events["y"]))
+    same = (np.diff(events["x"][order]) == 0) & (np.diff(events["y"][order]) == 0)
+    assert same.sum() > 10_000 and np.diff(events["t"][order])[same].min() >= 1500
 
 
 def test_noise_is_as_frequent_before_the_events_of_a_pixel_as_after_them() -> None:

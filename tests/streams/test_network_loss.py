@@ -13,8 +13,20 @@ from pathlib import Path
 
 import pytest
 
-from streams import Gap, Live, open_source
-from tests.streams.fake_server import EVENTS_HEADER, FRAMES_HEADER, events_at, packed, saying, serving, taken
+from streams import EventPacket, Gap, Live, RgbFrame, open_source
+from streams.record import Tee
+from tests.streams.fake_server import (
+    EVENTS_HEADER,
+    FRAMES_HEADER,
+    SIZE,
+    events_at,
+    frame_at,
+    free_ports,
+    packed,
+    saying,
+    serving,
+    taken,
+)
 
 
 def test_a_lost_connection_is_noticed_retried_and_followed_by_a_gap(small_recording: Path) -> None:
@@ -134,3 +146,37 @@ def test_a_connection_over_which_nothing_whole_comes_is_said_and_given_up(
         assert client.warning.startswith("no data for")
         thread.join(10)
         assert len(said) == 3 and client.counts["gaps (reconnected)"] == 1
+
+
+def test_a_feed_that_was_not_there_at_first_is_left_out(small_recording: Path) -> None:
+    """The server comes back with frames beside its events."""
+    port = free_ports()
+    with saying(EVENTS_HEADER, packed(events_at(1_000_000, 1_010_000)), lambda end: end.close(), port=port):
+        client = open_source(f"tcp://127.0.0.1:{port}")
+        assert (client.event_size, client.frame_size) == (SIZE, None)
+    with open_source(small_recording) as source, serving(source, loop=True, port=port):
+        came = taken(client, lambda item: isinstance(item, EventPacket) and item.t_start_us > 1_100_000)
+    client.close()
+    assert any(isinstance(item, Gap) for item in came) and not any(isinstance(item, RgbFrame) for item in came)
+
+
+@pytest.mark.parametrize("record", [True, False])
+def test_frames_alone_stay_alone_however_long_they_come(tmp_path: Path, record: bool) -> None:
+    """They wait for no events, of which a recording, or another server, could take none."""
+    frames = [frame_at(1_000_000 + 100_000 * k, 1_010_000 + 100_000 * k) for k in range(12)]
+
+    def talk(to: socket.socket) -> None:
+        for frame in frames:
+            to.sendall(packed(frame, "none"))
+            time.sleep(0.1)
+
+    with saying(FRAMES_HEADER, talk) as port, open_source(f"tcp://127.0.0.1:{port}") as client:
+        tee = Tee(client)
+        if record:
+            tee.start(tmp_path / "a.aedat4")
+        came = taken(tee, lambda item: item.t_end_us == frames[-1].t_end_us)
+        tee.stop()
+    assert all(isinstance(item, RgbFrame) for item in came)
+    if record:
+        with open_source(tmp_path / "a.aedat4") as source:
+            assert [item.t_end_us for item in source] == [item.t_end_us for item in came]

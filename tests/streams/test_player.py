@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,12 +19,13 @@ from streams import (
     RgbFrame,
     Sample,
     Sink,
+    Source,
     open_source,
     run,
     synchronize,
     write_aedat4,
 )
-from streams.items import Item
+from streams.items import Item, no_events
 from tests.conftest import moving_square
 from velora import Prediction, load_recognizer
 
@@ -315,3 +316,42 @@ def test_labels_after_a_seek_equal_those_of_the_whole_run(small_recording: Path)
     sought = labels(player, player.stop)
     assert len(sought) == 10 and min(sought) == samples_of(small_recording)[33].t_end_us
     assert all(whole[end] == found for end, found in sought.items())
+
+
+def test_what_leads_to_a_place_takes_bounded_memory(small_recording: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = samples_of(small_recording)
+    some = sum(sample.rgb.nbytes + sample.event_image.nbytes + sample.events.nbytes for sample in whole[27:30])
+    monkeypatch.setattr("streams.player._LEAD_BYTES", some)
+    player = Player(small_recording, speed=None, lead=20)
+    samples = iter(player)
+    next(samples)
+    player.seek(whole[30].t_end_us - 5)
+    found = [next(samples) for _ in range(5)]
+    leads = sum(sample.lead for sample in found)
+    assert 1 <= leads <= 4 and found[leads].t_end_us == whole[30].t_end_us
+
+
+class EventsForEver(Source):
+    """Its frames have ended; its events go on."""
+
+    name, event_size, frame_size, sample_period_us, span_us = "for ever", (64, 48), (64, 48), 33_333, (0, 10**12)
+
+    def __iter__(self) -> Iterator[Item]:
+        for start in itertools.count(0, 1_000):
+            yield EventPacket(start, start + 1_000, no_events())
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("sought", [False, True])
+def test_stop_ends_it_where_no_sample_comes(sought: bool) -> None:
+    player = Player("for ever", opened=lambda _: EventsForEver())
+    if sought:
+        player.seek(10**11)
+    watcher = Watcher(player)
+    time.sleep(0.2)
+    assert watcher.is_alive() and not watcher.seen
+    player.stop()
+    watcher.join(5)
+    assert not watcher.is_alive()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from streams import EVENT_DTYPE, EventPacket, Gap, RenderConfig, RgbFrame, Sample, Source, open_source, synchronize
 from streams.aedat4_source import Spans
 from streams.items import Events, Item, no_events
+from streams.synchronize import Synchronizer
 from tests.conftest import random_events
 
 SIZE = (64, 48)
@@ -367,3 +369,28 @@ def test_overlapping_exposures_each_have_their_events() -> None:
     samples = list(synchronize(Feed(items)))
     assert [(s.t_start_us, s.t_end_us) for s in samples] == [(100, 300), (50, 350)]
     assert all(same(s.events, events_of(events, s.t_start_us, s.t_end_us)) for s in samples)
+
+
+def test_frames_that_wait_for_lost_events_are_bounded_in_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[Synchronizer.__module__], "_MAX_HELD_FRAMES", 8)
+    feed = Feed([EventPacket(0, 10, no_events()), *(frame(t, t + 10) for t in range(20, 820, 40))])
+    waiting = synchronize(feed)
+    seen = [next(waiting).t_start_us for _ in range(12)]
+    assert seen == list(range(20, 500, 40))
+
+
+@pytest.mark.parametrize("from_us", [150, 151, 199])
+def test_a_window_longer_than_a_period_is_whole_also_where_it_is_read_from(from_us: int) -> None:
+    events = random_events(400, 0, 400, SIZE)
+    feed = Feed([EventPacket(0, 400, events), *(frame(t, t) for t in range(100, 400, 10))])
+    found = list(synchronize(feed, render=RenderConfig(window_us=50), from_us=from_us))
+    assert found and all(same(s.events, events_of(events, s.t_end_us - 50, s.t_end_us)) for s in found)
+
+
+def test_a_hole_at_the_place_that_is_read_from_is_not_filled() -> None:
+    """Only in damaged recordings does nothing come before it."""
+    late = 10**15
+    feed = Feed([EventPacket(late, late + 100, random_events(50, late, late + 100, SIZE))], frames=False)
+    feed.span_us = (0, 2 * late)
+    found = list(synchronize(feed, render=RenderConfig(period_us=40), from_us=late // 2))
+    assert [s.t_start_us for s in found] == [late, late + 40, late + 80] and found[0].discontinuity

@@ -106,3 +106,16 @@ def test_what_is_no_video_is_named(tmp_path: Path) -> None:
     path.write_bytes(b"no video at all" * 100)
     with pytest.raises(RecordingError, match="holiday.mp4 cannot be read as a video: convert it"):
         open_source(path)
+
+
+def test_a_video_that_was_cut_off_says_what_it_lacks(video: Path, tmp_path: Path) -> None:
+    """An AVI has its length in its head."""
+    with open_source(video) as source:
+        list(source)
+        assert not source.counts
+    path = tmp_path / "cut.avi"
+    path.write_bytes(video.read_bytes()[: video.stat().st_size // 2])
+    with open_source(path) as source:
+        for _ in range(2):
+            assert len(list(source)) > 20
+            assert source.counts["seconds missing at the end"] == 1

@@ -23,6 +23,16 @@ def test_a_case_beyond_a_bound_failed() -> None:
     assert row.cells()[2:7] == ("4", "3", "6 s", "600 MB", "5 s, 500 MB")
 
 
+def test_a_busy_machine_may_take_longer_and_no_more_memory() -> None:
+    row = Ledger(slack=8).row("files", "replay", most_s=5, most_mb=500)
+    row.add("slow", seconds=39, mb=400)
+    row.check()
+    row.add("slower", seconds=41, mb=600)
+    with pytest.raises(AssertionError, match="2 of 2:\nslower: took 41.0 s\nslower: took 600 MB"):
+        row.check()
+    assert row.bounds == "5 s, 500 MB"
+
+
 def test_what_a_case_raises_is_its_failure() -> None:
     row = Ledger().row("files", "replay")
     with pytest.raises(ZeroDivisionError), row.case("division"):

@@ -85,3 +85,11 @@ def test_names_the_bad_field_in_one_short_line(change: dict[str, object], messag
 def test_refuses_what_is_no_config(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         VELoRAConfig.from_json(text)
+
+
+def test_sizes_are_bounded_together_too() -> None:
+    with pytest.raises(ValueError, match="rank times pairs is at most 1024"):
+        VELoRAConfig(("a", "b"), "demo", adapter="clora", rank=64, pairs=64)
+    long = VELoRAConfig(("a", "b"), "demo", frames=256, sample_period_us=60_000_000)
+    assert long.stride_for(33_333) * 255 <= 7_000
+    assert VELoRAConfig(("a", "b"), "demo", sample_period_us=60_000_000).stride_for(33_333) == 1_000

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 import pytest
 import torch
 from torch import Tensor
@@ -114,3 +117,27 @@ def test_a_gpu_says_what_a_cpu_says(variant: str) -> None:
         a, b = (session.push(make_sample(index)) for session in sessions)
         if a is not None and b is not None:
             assert a.probabilities == pytest.approx(b.probabilities, abs=0.02)
+
+
+def test_recordings_wait_for_one_another() -> None:
+    """Each begins by waiting for the whole GPU, which one that is under way would not survive."""
+    at_once, most = [0], [0]
+
+    def record(function: Function, inputs: tuple[Tensor, ...]) -> Recording:
+        at_once[0] += 1
+        most[0] = max(most[0], at_once[0])
+        time.sleep(0.05)
+        at_once[0] -= 1
+        return record_calls(function, inputs)
+
+    def twice() -> None:
+        replays = Replays(lambda x: 2 * x, record)
+        for _ in range(2):
+            replays(torch.ones(1))
+
+    threads = [threading.Thread(target=twice) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1]

@@ -123,8 +123,8 @@ def test_other_weights_by_their_tag(home: Path) -> None:
     assert find_weights("ViT-B-16", "laion400m_e32") == folder / "ViT-B-16-laion400m_e32.pt"
     with pytest.raises(ModelError, match=r"no weights for ViT-B-16: `hf download laion/CLIP-ViT-B-16-laion2B"):
         find_weights("ViT-B-16")
-    with pytest.raises(ModelError, match=r"\(dfn2b\): `hf download apple/DFN2B-CLIP-ViT-B-16 .*ViT-B-16-dfn2b.saf"):
-        find_weights("ViT-B-16", "dfn2b")
+    with pytest.raises(ModelError, match=r"\(dfn2b\): `hf download apple/DFN2B-CLIP-ViT-B-16 .*quickgelu-dfn2b.saf"):
+        find_weights("ViT-B-16-quickgelu", "dfn2b")
     with pytest.raises(ModelError, match=r"ViT-B-16 has no weights tagged 'gold': .*laion400m_e32"):
         find_weights("ViT-B-16", "gold")
 
@@ -133,8 +133,8 @@ def test_a_single_file_serves_whoever_asks_for_usual_weights(home: Path, monkeyp
     (home / "mine.pt").touch()
     monkeypatch.setenv("VELORA_WEIGHTS", str(home / "mine.pt"))
     assert find_weights("ViT-B-16") == find_weights("ViT-B-16-quickgelu", "openai") == home / "mine.pt"
-    with pytest.raises(ModelError, match=r"no weights for ViT-B-16 \(dfn2b\)"):
-        find_weights("ViT-B-16", "dfn2b")
+    with pytest.raises(ModelError, match=r"no weights for ViT-B-16-quickgelu \(dfn2b\)"):
+        find_weights("ViT-B-16-quickgelu", "dfn2b")
 
 
 def test_weights_for_what_has_its_own_are_refused(home: Path) -> None:
@@ -158,3 +158,14 @@ def test_the_fetching_command_is_installed() -> None:
     hf = Path(sys.executable).with_name("hf")
     done = subprocess.run([hf, "download", "--help"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and "FILENAMES" in done.stdout
+
+
+@pytest.mark.parametrize("tag", ["openai", "dfn2b", "metaclip_400m"])
+def test_weights_that_were_trained_with_another_activation_are_refused(home: Path, tag: str) -> None:
+    """Their shapes fit; their features would be wrong without a word."""
+    (home / "mine.pt").touch()
+    for ask in (find_weights, load_tower):
+        with pytest.raises(ModelError, match=f"weights '{tag}' .* QuickGELU: use the backbone ViT-B-16-quickgelu"):
+            ask("ViT-B-16", tag)
+    with pytest.raises(ModelError, match="use the backbone ViT-B-16-quickgelu"):
+        load_tower("ViT-B-16", tag, home / "mine.pt")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -20,6 +22,7 @@ from velora.training.clips import Clip, ClipSet
 from velora.training.windows import chosen_ends, ends_from, label_at, slots, stride_of
 
 _TOGETHER = 8  # clips
+_FEATURES = 5_000  # windows of which they are kept, about
 _FOLLOWED_US = 3_000_000  # after a change
 _Truth = tuple[int, int, str | int]
 
@@ -33,7 +36,8 @@ class Answers:
     clips: NDArray[np.int64]  # [n] position in the data set
     t_end_us: NDArray[np.int64]  # [n]
     indices: tuple[tuple[int, ...], ...]  # [n] of T samples
-    features: NDArray[np.float32] | None  # [n, F] what the head reads
+    features: NDArray[np.float32] | None  # [m, F] what the head reads of some of the windows
+    featured: NDArray[np.int64]  # [m] which these are
 
     def probabilities(self, temperature: float) -> NDArray[np.float64]:
         """[n, C]."""
@@ -59,20 +63,25 @@ def answer(
     *,
     modality: str = "both",
     most: int = 5,
+    features: bool = False,
     told: Callable[[int, int], None] = lambda done, total: None,
 ) -> Answers:
     """All windows of a data set: by "clip" one a span, by "stream" about `most` a clip.
 
-    `modality` blanks the other one. `told` hears how many runs are done. Raises ValueError without a single window.
+    `modality` blanks the other one. `features` keeps those of some thousand windows. `told` hears how many runs are
+    done. Raises ValueError without a single window.
     """
     runs = [run for number, clip in enumerate(data.clips) for run in _runs(recognizer, number, clip, protocol, most)]
-    features: list[Tensor] = []
-    with recognizer.watched(lambda read: features.append(read.float().cpu())):
+    reach = recognizer.config.frames - 1
+    windows = sum((run.numbers[-1] - run.numbers[0] - reach * run.stride) // run.hop + 1 for run in runs)
+    watch = _Watch(every=math.ceil(windows / _FEATURES))
+    with recognizer.watched(watch) if features else contextlib.nullcontext():
         rows = _rows(recognizer, data, runs, modality, told)
     known = [k for k, row in enumerate(rows) if row.label is not None]  # what nobody labelled is left out
     if not known:
         raise ValueError(f"no clip has a labelled window by the protocol {protocol}: record longer ones, or label them")
     order = sorted(known, key=lambda k: (rows[k].clip, rows[k].indices))
+    shown = [k for k in order if k in watch.kept]
     probabilities = np.array([rows[k].prediction.probabilities for k in order], np.float64)
     return Answers(
         logits=np.log(np.maximum(probabilities, 1e-30)) * recognizer.config.temperature,
@@ -80,8 +89,22 @@ def answer(
         clips=np.array([rows[k].clip for k in order], np.int64),
         t_end_us=np.array([rows[k].prediction.t_end_us for k in order], np.int64),
         indices=tuple(rows[k].indices for k in order),
-        features=torch.cat(features)[order].numpy() if features else None,
+        features=torch.stack([watch.kept[k] for k in shown]).numpy() if shown else None,
+        featured=np.flatnonzero([k in watch.kept for k in order]),
     )
+
+
+class _Watch:
+    """Keeps what the head reads of every so manieth window, by its number."""
+
+    def __init__(self, every: int) -> None:
+        self._every, self._seen = max(1, every), 0
+        self.kept: dict[int, Tensor] = {}
+
+    def __call__(self, read: Tensor) -> None:
+        for k in range(-self._seen % self._every, len(read), self._every):
+            self.kept[self._seen + k] = read[k].float().cpu().clone()
+        self._seen += len(read)
 
 
 def follow(

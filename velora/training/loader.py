@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from streams.cores import usable_cores
-from streams.endings import ENDINGS, deaf_to, ignore
+from streams.endings import ENDINGS, deaf_to, end_with_parent, ignore
 from velora.errors import ModelError
 
 
@@ -21,7 +21,7 @@ def loader_of(windows: Dataset[Any], places: Iterable[list[Any]], workers: int) 
         batch_sampler=places,
         num_workers=workers,
         multiprocessing_context="spawn" if workers else None,
-        worker_init_fn=_heed_nothing,
+        worker_init_fn=_begin,
     )
 
 
@@ -47,5 +47,7 @@ def workers_for(device: torch.device, processes: int) -> int:
     return max(1, min(8, share - 1))
 
 
-def _heed_nothing(_: int) -> None:
+def _begin(_: int) -> None:
+    """In such a process. torch's own look at its parent sees nothing where that was killed while this one started."""
     ignore(ENDINGS)
+    end_with_parent()

@@ -196,8 +196,10 @@ def bootstrap(
     if len(groups) == 1:
         return math.nan, math.nan
     sums, counts = np.bincount(place, correct), np.bincount(place)
-    draws = np.random.default_rng(seed).integers(len(groups), size=(rounds, len(groups)))
-    means = sums[draws].sum(axis=1) / counts[draws].sum(axis=1)
+    rng, means = np.random.default_rng(seed), np.empty(rounds)
+    for k in range(rounds):  # one at a time: all at once would be gigabytes
+        draw = rng.integers(len(groups), size=len(groups))
+        means[k] = sums[draw].sum() / counts[draw].sum()
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from velora.checkpoint import Checkpoint, build_model
 from velora.devices import choose_device, choose_dtype
+from velora.errors import ModelError
 from velora.model import VELoRA, make_fusion
 from velora.preprocess import normalize
 from velora.training.batches import load_window, only
@@ -34,6 +35,7 @@ def nearest_class_mean(
     data: Data,
     modality: str = "both",
     *,
+    dtype: str = "auto",
     new_head: bool = False,
 ) -> float | None:
     """Top-1 on validation of the nearest mean of the head's inputs; None where it cannot be computed.
@@ -46,20 +48,23 @@ def nearest_class_mean(
     if new_head:
         weight, bias = (checkpoint.tensors[f"fuser.head.{name}"] for name in ("weight", "bias"))
     else:
-        known = _features(model, data.train, _chosen(data, checkpoint.config.frames), modality)
+        known = _features(model, data.train, _chosen(data, checkpoint.config.frames), modality, dtype)
         weight, bias = class_means(*known, len(checkpoint.config.labels))
-    asked, right = _features(model, data.val, data.windows, modality)
+    asked, right = _features(model, data.val, data.windows, modality, dtype)
     return float(((asked @ weight.T + bias).argmax(dim=1) == right).float().mean())
 
 
-def new_head(checkpoint: Checkpoint, tower: VisionTower | None, data: Data, modality: str = "both") -> Checkpoint:
+def new_head(
+    checkpoint: Checkpoint, tower: VisionTower | None, data: Data, modality: str = "both", dtype: str = "auto"
+) -> Checkpoint:
     """The same adapters, and a head for the config's labels that says the nearest class mean."""
     config = checkpoint.config
     own = {name: tensor for name, tensor in checkpoint.tensors.items() if not name.startswith("fuser.head.")}
     classes, width = len(config.labels), checkpoint.tensors["fuser.head.weight"].shape[1]
     blank = {"fuser.head.weight": torch.zeros(classes, width), "fuser.head.bias": torch.zeros(classes)}
     model = build_model(Checkpoint(config, own | blank), tower)
-    weight, bias = class_means(*_features(model, data.train, _chosen(data, config.frames), modality), classes)
+    known = _features(model, data.train, _chosen(data, config.frames), modality, dtype)
+    weight, bias = class_means(*known, classes)
     return dataclasses.replace(checkpoint, tensors=own | {"fuser.head.weight": weight, "fuser.head.bias": bias})
 
 
@@ -93,13 +98,15 @@ def class_means(features: Tensor, truth: Tensor, classes: int) -> tuple[Tensor, 
     return away * scale, bias * scale - 1e3 * (counts == 0)  # what was never seen is never said
 
 
-def _features(model: VELoRA, clips: ClipSet, windows: Sequence[Window], modality: str) -> tuple[Tensor, Tensor]:
-    """What the head reads of windows, [n, F], and their labels."""
+def _features(
+    model: VELoRA, clips: ClipSet, windows: Sequence[Window], modality: str, wanted: str
+) -> tuple[Tensor, Tensor]:
+    """What the head reads of windows, [n, F], and their labels. Raises ModelError where it is not finite."""
     kept: list[Tensor] = []
     head = model.fuser.get_submodule("head")
     handle = head.register_forward_pre_hook(lambda _, read: kept.append(read[0].float().cpu()))
     config, device = model.config, choose_device("auto")
-    dtype = choose_dtype("auto", device)
+    dtype = choose_dtype(wanted, device)
     model.to(device)  # not below: weights that are moved in inference mode can be trained no more
     fast = torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
     for start in range(0, len(windows), _BATCH):
@@ -108,4 +115,7 @@ def _features(model: VELoRA, clips: ClipSet, windows: Sequence[Window], modality
         with fast, torch.inference_mode():
             model(normal[:, :, 0], normal[:, :, 1])
     handle.remove()
-    return torch.cat(kept), torch.tensor([window.label for window in windows])
+    read = torch.cat(kept)
+    if not torch.isfinite(read).all():
+        raise ModelError("the model's features are not finite: try --dtype fp32, or another --from or --weights")
+    return read, torch.tensor([window.label for window in windows])

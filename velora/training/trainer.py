@@ -111,14 +111,15 @@ class Trainer:
     def run(self, told: Callable[[Progress], None], *, save_every_s: float = 60.0) -> Checkpoint:
         """Train to the end, or until validation has not gained for long; the best checkpoint by validation."""
         self._resume()
+        stop = _Stop()
         if self.progress.step and self._validates() and self.progress.validated < self.progress.step:
-            self._validate()  # the last run was stopped in it
+            self._validate(stop)  # the last run was stopped in it
+            stop.heed()
         if self._is_over():
             return Checkpoint(self.config, self._best)
         last_save = began = time.perf_counter()
         speed = _Speed()
         spent_before = self.spent_s
-        stop = _Stop()
         try:
             for number, batches in self._steps():
                 self._unsound = True
@@ -130,7 +131,8 @@ class Trainer:
                 self.progress.clips_s = speed.after_step(sum(len(truth) for _, truth in batches) * self._ranks)
                 self.progress.spent = self._spent()
                 if self._validates():
-                    self._validate()
+                    self._validate(stop)
+                    stop.heed()
                 told(self.progress)
                 if self._is_over():
                     break
@@ -208,24 +210,26 @@ class Trainer:
         every = self.plan.validate_every or max(1, round(self._an_epoch))
         return self.progress.step % every == 0 or self.progress.spent >= 1
 
-    def _validate(self) -> None:
+    def _validate(self, stop: _Stop) -> None:
         progress = self.progress
         if not self.data.windows:
-            self._best, progress.validated = self._tensors(), progress.step
+            with stop.deferred():
+                self._best, progress.validated = self._tensors(), progress.step
             return
         logits, truth = self.predict(self.data.val, self.data.windows)
         if not torch.isfinite(logits).all():
             self._unsound = True
             raise _not_finite(progress.step)
-        progress.validated = progress.step
-        progress.val_loss = float(nn.functional.cross_entropy(logits, truth))
-        progress.val_accuracy = float((logits.argmax(dim=1) == truth).float().mean())
-        best = (progress.best if progress.best is not None else -1.0, -(progress.best_loss or 0.0))
-        if (progress.val_accuracy, -progress.val_loss) > best:
-            progress.best, progress.best_loss, progress.since_best = progress.val_accuracy, progress.val_loss, 0
-            self._best = self._tensors()
-        else:
-            progress.since_best += 1
+        with stop.deferred():  # what is told of the best weights goes with them
+            progress.validated = progress.step
+            progress.val_loss = float(nn.functional.cross_entropy(logits, truth))
+            progress.val_accuracy = float((logits.argmax(dim=1) == truth).float().mean())
+            best = (progress.best if progress.best is not None else -1.0, -(progress.best_loss or 0.0))
+            if (progress.val_accuracy, -progress.val_loss) > best:
+                progress.best, progress.best_loss, progress.since_best = progress.val_accuracy, progress.val_loss, 0
+                self._best = self._tensors()
+            else:
+                progress.since_best += 1
 
     def predict(self, data: ClipSet, windows: Sequence[Window], model: VELoRA | None = None) -> tuple[Tensor, Tensor]:
         """Logits [n, C] and labels [n] of windows, on the CPU, by the model in training or by another one."""
@@ -278,8 +282,8 @@ class Trainer:
             with replaced_when_whole(self.folder / STATE) as part:
                 torch.save(state, part)
         except RuntimeError as error:  # torch's word for a disk that is full
-            why = f"cannot be written whole ({str(error).splitlines()[0][:100]})"
-            raise ModelError(f"{self.folder / STATE} {why}: make room, and the same command goes on") from None
+            why = "cannot be written whole (the disk takes no more)"
+            raise ModelError(f"{self.folder / STATE} {why}: make room, and the same command goes on") from error
 
     def _resume(self) -> None:
         path = self.folder / STATE

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import gc
 import json
+import os
+import re
 import secrets
 import socket
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -23,7 +26,7 @@ from tests.trust.ledger import Row
 
 PATIENCE_S = 60.0  # far more than anything here takes, also on a busy machine
 Auth = tuple[str, str] | None
-_POOLS = ("asyncio_", "AnyIO worker thread", "picture_", "ThreadPoolExecutor-")
+_POOLS = ("setup", "slow", "asyncio_", "AnyIO worker thread", "picture_", "ThreadPoolExecutor-")
 
 
 @contextmanager
@@ -42,7 +45,9 @@ class HttpTab:
 
     def __init__(self, page: Page, auth: Auth = None) -> None:
         self.page, self.session = page, secrets.token_hex(8)
-        self.http = httpx.Client(base_url=page.url, auth=auth, timeout=PATIENCE_S)
+        # the server closes what is idle for 5 s, as the client does by default: one of them may come too late
+        limits = httpx.Limits(keepalive_expiry=2.0)
+        self.http = httpx.Client(base_url=page.url, auth=auth, timeout=PATIENCE_S, limits=limits)
         asked = {"data": [], "fn_index": 0, "session_hash": self.session}
         reply = self.http.post("gradio_api/run/predict", json=asked)
         self.token: str = reply.json()["data"][0] if reply.status_code == 200 else ""
@@ -107,12 +112,15 @@ class Held:
     children: int
     files: int
     mb: float
+    opened: tuple[str, ...]  # what the handles are of, without numbers
 
     def beyond(self, before: Held, *, workers: bool = False) -> str:
         """What has grown, in words."""
         names = ["threads", "handles", "children", "files", *(["workers"] if workers else [])]
         grown = {name: (getattr(before, name), getattr(self, name)) for name in names}
-        return ", ".join(f"{name} {a} to {b}" for name, (a, b) in grown.items() if b > a)
+        told = ", ".join(f"{name} {a} to {b}" for name, (a, b) in grown.items() if b > a)
+        more = Counter(self.opened) - Counter(before.opened)
+        return f"{told} ({', '.join(more)})" if told and more else told
 
 
 def held() -> Held:
@@ -125,9 +133,17 @@ def held() -> Held:
         workers=pooled.count(True),
         handles=process.num_fds(),
         children=len(process.children(recursive=True)),
-        files=sum(1 for folder in _temporary() for _ in folder.rglob("*")),
+        files=sum(len(files) + len(folders) for own in _temporary() for _, folders, files in os.walk(own)),
         mb=process.memory_info().rss / 1e6,
+        opened=tuple(_opened()),
     )
+
+
+def _opened() -> Iterator[str]:
+    """What is open, in the words of the system."""
+    for handle in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            yield re.sub(r"\d+", "N", str(handle.readlink()))
 
 
 def settled(before: Held, *, workers: bool = False) -> Held:

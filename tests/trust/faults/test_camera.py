@@ -141,7 +141,7 @@ def test_a_driver_that_stalls_is_said_and_what_it_kept_is_caught_up_with(
             row.add(f"stall {k}", seconds=back_s(watch))
         in_order(watch)
         row.found = f"said after {said_s:.1f} s"
-        assert said_s < 5
+        assert said_s < row.slack * 5
     row.check()
 
 

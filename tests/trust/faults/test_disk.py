@@ -6,6 +6,7 @@ The same command goes on once there is room again.
 from __future__ import annotations
 
 import io
+import shutil
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -191,6 +192,7 @@ def test_a_folder_that_goes_in_the_middle(disk: Disk, given: Path, ledger: Ledge
         (disk.seen / "place").mkdir()
         meddler = _MEDDLER.format(place=str(place), harm=harm, begun=_BEGUN[work.name])
         ended = disk.python(meddler + work.code(given, place))
+        shutil.rmtree(disk.seen / "away", ignore_errors=True)  # where the command ended before its meddler
         well = ended.code == 0 and work.name == "label"  # what went was whole, and is not looked at again
         trouble = "" if well else wrong(ended, place, (*_FIXES, "meanwhile"))
         note(row, work.name, ended, trouble, *damaged(disk.seen))
@@ -235,7 +237,7 @@ few = ("--epochs", "2", "--batch", "2", "--sampling", "clip", "--w-rec", "0")
 teaching = Teaching(lessons, "demo", disk / "models", "mine", options=few)
 assert teaching.wait(100)
 state = teaching.state()
-assert state.phase == "failed" and "No space left on device; make room" in state.message, state
+assert state.phase == "failed" and "make room" in state.message, state
 assert not list((disk / "models").iterdir())
 """
 

@@ -18,7 +18,7 @@ from tests.trust.faults.measures import PERIOD_US, Clockwork, InUse, Watch, unti
 from tests.trust.faults.proxy import Proxy, between, crumbs
 from tests.trust.ledger import Ledger, Row
 
-LAG_MS = 250  # a frame and its events through two sockets on a busy machine, where nothing is wrong
+LAG_MS = 250  # a frame and its events through two sockets, where nothing is wrong
 BACK_S = 5  # until samples come again after a fault has ended
 
 
@@ -37,9 +37,9 @@ def feed() -> Iterator[tuple[Watch, list[Proxy], Server]]:
 
 def noted(row: Row, what: str, lags: np.ndarray, beyond_ms: float) -> None:
     """The lag of a case, which must not be more than what the network adds and LAG_MS."""
-    p95 = float(np.percentile(lags, 95))
-    row.found = f"lag p50 {np.median(lags):.0f} ms, p95 {p95:.0f} ms (at most {beyond_ms + LAG_MS:.0f})"
-    failure = "" if p95 <= beyond_ms + LAG_MS else f"p95 of the lag is {p95:.0f} ms"
+    p95, most = float(np.percentile(lags, 95)), beyond_ms + LAG_MS
+    row.found = f"lag p50 {np.median(lags):.0f} ms, p95 {p95:.0f} ms (at most {most:.0f})"
+    failure = "" if p95 <= row.slack * most else f"p95 of the lag is {p95:.0f} ms"
     row.add(what, seconds=p95 / 1e3, failure=failure)
 
 
@@ -67,7 +67,9 @@ def test_samples_come_in_time_and_in_order(
         assert watch.gaps() == 0 and (np.diff(ends) > 0).all()
         lost = watch.source.counts["samples left out, since showing them takes too long"]
         assert round((ends[-1] - ends[0]) / PERIOD_US) + 1 == len(ends) + lost  # what does not come is counted
-        assert not lost or "merge_s" in faults
+        row.found += f"; {lost} of {len(ends) + lost} left out, and counted"
+        # a machine that stops for a moment bunches, too
+        assert not lost or "merge_s" in faults or (row.slack > 1 and lost <= len(ends) / 4)
     row.check()
 
 
@@ -87,7 +89,7 @@ def test_a_network_that_freezes_is_said_and_what_it_held_is_caught_up_with(ledge
             back_s = until(lambda: watch.lags_ms()[-1] < LAG_MS and watch.source.warning == "")
             row.add(f"freeze {k}", seconds=back_s, mb=before.grown_mb())
             row.found = f"said after {said_s:.1f} s (at most 5), memory +{row.worst_mb:.0f} MB (at most 50)"
-            assert said_s < 5 and before.grown_mb() < 50
+            assert said_s < row.slack * 5 and before.grown_mb() < 50
     row.check()
 
 

@@ -326,6 +326,7 @@ def test_requests_of_any_size_and_shape_are_answered_in_little_memory(plain: Pag
             with attempt(row, f"{path} {name}"):
                 reply = httpx.post(plain.url.rstrip("/") + path, content=body, timeout=30)
                 assert "Traceback" not in reply.text and len(reply.content) < len(body) + 1_000
+                assert reply.status_code < 500 or path.startswith("/gradio_api")
                 assert name != "5 MB" or path.startswith(("/act", "/upload")) or reply.status_code == 413
     with attempt(row, "the tab goes on"):
         tab.sees(2)

@@ -125,6 +125,63 @@ def test_uploads_of_odd_shapes_take_little_memory(yard: Yard, tmp_path: Path, le
     row.check()
 
 
+def _uploaded(tab: HttpTab, path: Path) -> bool:
+    reply = tab.http.post(f"upload/{tab.token}", params={"name": "x.aedat4"}, content=path.read_bytes())
+    return bool(reply.json()["done"])
+
+
+def test_what_leads_to_a_sought_place_of_large_pictures_takes_bounded_memory(
+    yard: Yard, tmp_path: Path, ledger: Ledger
+) -> None:
+    row = ledger.row("attack: large pictures and a long stride", "a seek to the end, past 2 GB of pictures", most_s=60)
+    size, path = (4000, 2400), tmp_path / "large.aedat4"
+    black = np.zeros((size[1], size[0], 3), np.uint8)
+    with write_aedat4(path, size, size) as writer:
+        for k in range(36):
+            start = 1_000_000 + 33_333 * k
+            writer.write(EventPacket(start, start + 33_333, random_events(3, start, start + 33_333, size)))
+            writer.write(RgbFrame(start + 5_000, start + 15_000, black))
+    tab, before, worst = HttpTab(yard.page), held().mb, 0.0
+    with attempt(row, "a seek"):
+        assert tab.http.post(f"upload/{tab.token}", params={"name": "x.aedat4"}, content=path.read_bytes()).json()[
+            "done"
+        ]
+        tab.sees()
+        assert tab.act("pause")["done"] and tab.act("stride", samples=100)["done"]
+        assert tab.act("seek", seconds=1.15)["done"]
+        deadline = time.monotonic() + 60
+        while (tab.look(0)["position_us"] or 0) < 2_100_000:
+            worst = max(worst, held().mb - before)
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    row.found = f"{worst:+.0f} MB (at most +900)"
+    assert worst < 900
+    tab.close()
+    row.check()
+
+
+def test_a_header_that_makes_pictures_small_is_not_believed(yard: Yard, tmp_path: Path, ledger: Ledger) -> None:
+    row = ledger.row("attack: lying headers", "frames of 16 megapixels in a recording of 32 x 32")
+    tab, path = HttpTab(yard.page), tmp_path / "lies.aedat4"
+    with write_aedat4(path, (32, 32), (32, 32)) as writer:
+        for k in range(20):
+            start = 1_000_000 + 33_333 * k
+            writer.write(EventPacket(start, start + 33_333, random_events(50, start, start + 33_333, (32, 32))))
+            side = 4096 if k % 2 else 32
+            writer.write(RgbFrame(start + 5_000, start + 15_000, np.zeros((side, side, 3), np.uint8)))
+    with attempt(row, "an upload"):
+        assert tab.http.post(f"upload/{tab.token}", params={"name": "x.aedat4"}, content=path.read_bytes()).json()[
+            "done"
+        ]
+        tab.sees(2)
+        assert tab.look(0)["lost"]["corrupt packets skipped"] > 0
+    with attempt(row, "its pictures"):
+        shown = np.frombuffer(tab.http.get(f"snapshot/{tab.token}").content, np.uint8)
+        assert max(cv2.imdecode(shown, cv2.IMREAD_COLOR).shape[:2]) < 2_000
+    tab.close()
+    row.check()
+
+
 def test_bombs_that_are_uploaded_take_little_memory(yard: Yard, small_recording: Path, ledger: Ledger) -> None:
     row = ledger.row("attack: bombs", "uploads of which a megabyte would become some gigabytes", most_s=20)
     tab, data = HttpTab(yard.page), small_recording.read_bytes()

@@ -85,7 +85,7 @@ def test_the_places_that_silent_ones_take_are_free_again(ledger: Ledger, monkeyp
         with open_source(f"tcp://127.0.0.1:{server.ports[0]}") as client, watching(client) as watch:
             watch.wait(5)
             row.found = f"lag {np.median(watch.lags_ms()):.0f} ms (at most {LAG_MS})"
-            assert np.median(watch.lags_ms()) < LAG_MS
+            assert np.median(watch.lags_ms()) < row.slack * LAG_MS
     row.check()
 
 

@@ -65,7 +65,7 @@ def data_set(path: Path) -> str:
     for number, name in enumerate(_RECORDINGS):
         write_square(path.with_name(name), _FRAMES + number)
     try:
-        with patch("app.datasets.ProcessPoolExecutor", PoolHere):
+        with patch("app.datasets.pool_of", PoolHere):
             found = open_dataset(str(path.parent), "train", path.parent / "cache", size=32)
     except ValueError as error:
         return line(str(error)[:_LONGEST])

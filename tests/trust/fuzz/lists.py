@@ -57,7 +57,7 @@ def data_set(path: Path) -> str:
     folder, found = path.parent, 0
     for split in ("train", "val", "test"):
         try:
-            with patch("app.datasets.ProcessPoolExecutor", PoolHere):
+            with patch("app.datasets.pool_of", PoolHere):
                 data = open_dataset(str(folder), split, folder / "cache", size=32)
         except ValueError as error:
             line(str(error)[:_LONGEST])

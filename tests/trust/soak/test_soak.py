@@ -75,20 +75,26 @@ def _check_memory(ledger: Ledger, rows: Sequence[Row], nightly: bool, served_mb:
 def _check_latency(ledger: Ledger, rows: Sequence[Row], nightly: bool) -> None:
     """Of a quarter the median of its p99; on a machine with other work a minute tells little.
 
-    Minutes that neighbours of a virtual machine took much of do not count; where too few are left, that is a failure.
+    Minutes that neighbours of a virtual machine took much of count only where there are too few others: they slow
+    labels down, so that a last quarter that is no slower, and hardly calmer than the first, still tells what it must.
     """
     row = ledger.row("latency", "of labels, p99")
-    quarters = [[one for one in part if one.stolen < _MUCH or not nightly] for part in (_first(rows), _last(rows))]
-    if nightly and min(map(len, quarters)) < 5:
-        stolen = max(one.stolen for one in rows)
-        row.add("p99", seconds=0.0, failure=f"neighbours took up to {stolen:.0%} of the machine: ask a quieter one")
-        row.check()
-    first, last = (float(np.median([one.label_p99_ms for one in own])) for own in quarters)
-    bound = (1.5 if nightly else 3) * first + (20 if nightly else 200)
+    quarters = [_first(rows), _last(rows)]
+    calm = [[one for one in part if one.stolen < _MUCH] for part in quarters]
+    if min(map(len, calm)) >= 5:
+        quarters = calm
+    (first, taken), (last, taken_last) = (
+        np.median([(one.label_p99_ms, one.stolen) for one in part], axis=0).tolist() for part in quarters
+    )
+    bound = row.slack * (1.5 * first + 20)
     failure = "" if last <= bound else f"p99 rose from {first:.0f} to {last:.0f} ms"
+    if nightly and taken_last < taken - _MUCH:
+        failure = f"neighbours took {taken:.0%} of the machine at first, {taken_last:.0%} at last: ask a quieter one"
     row.add("p99", seconds=last / 1e3, failure=failure)
-    calm = sum(map(len, quarters)) / (len(_first(rows)) + len(_last(rows)))
-    row.found = f"first quarter {first:.0f} ms, last {last:.0f} (at most {bound:.0f}); {calm:.0%} of the time was calm"
+    row.found = (
+        f"first quarter {first:.0f} ms, last {last:.0f} (at most {bound:.0f}), "
+        f"while neighbours took {taken:.0%} and {taken_last:.0%} of the machine"
+    )
     row.check()
 
 
@@ -96,7 +102,7 @@ def _check_drift(ledger: Ledger, rows: Sequence[Row]) -> None:
     row = ledger.row("time", "of events against that of frames")
     first, last = (float(np.median([one.drift_ms for one in part])) for part in (_first(rows), _last(rows)))
     drift = abs(last - first)
-    row.add("drift", seconds=drift / 1e3, failure="" if drift <= 5 else f"it drifted by {drift:.1f} ms")
+    row.add("drift", seconds=drift / 1e3, failure="" if drift <= row.slack * 5 else f"it drifted by {drift:.1f} ms")
     row.found = f"drift {drift:.2f} ms (at most 5)"
     row.check()
 
@@ -115,7 +121,8 @@ def _check_labels(ledger: Ledger, rows: Sequence[Row], nightly: bool) -> None:
     )
     row.add("labels", seconds=last.seconds, failure=failure)
     row.found = f"{last.labels:,} of {last.due:,} due, {last.dropped:,} samples dropped, and counted; {last.gaps} loops"
-    fps = last.samples / last.seconds
+    begun = rows[0]  # by then what the server had sent while the model was loaded has been caught up with
+    fps = (last.samples - begun.samples) / (last.seconds - begun.seconds)
     assert last.labels > 50 and (25 if nightly else 10) < fps < 33
     row.check()
 

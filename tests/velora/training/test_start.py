@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +12,7 @@ from torch import nn
 from tests.velora.conftest import tiny_backbone
 from tests.velora.training.made import LABELS, clip, config_of, data_of, start, tower
 from velora.checkpoint import build_model
+from velora.errors import ModelError
 from velora.recognizer import Recognizer
 from velora.training.clips import ClipSet
 from velora.training.evaluate import answer
@@ -86,3 +88,11 @@ def test_what_classes_share_does_not_drown_what_tells_them_apart_in_half_precisi
         logits = torch.nn.functional.linear(features, weight, bias).float()
     assert (logits.argmax(dim=1) == truth).all()
     assert 1 < logits[:, :4].std() < 5 and (logits[:, 4] < -900).all()  # what was never seen is never said
+
+
+def test_features_that_are_not_finite_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = config_of()
+    checkpoint = start(config)
+    broken = {k: torch.full_like(v, torch.nan) if "fuser" not in k else v for k, v in checkpoint.tensors.items()}
+    with pytest.raises(ModelError, match="not finite: try --dtype fp32"):
+        new_head(dataclasses.replace(checkpoint, tensors=broken), tower(), data_of(config))

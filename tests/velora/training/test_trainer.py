@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -248,10 +249,11 @@ def test_answers_by_clip_and_by_modality() -> None:
     recognizer = Recognizer("it", model)
     assert len(answer(recognizer, data, "clip").truth) == 4
     windows = fixed_windows(data.clips, config, "stream", 3)
-    found = answer(recognizer, data, "stream", most=3)
+    assert answer(recognizer, data, "stream", most=3).features is None
+    found = answer(recognizer, data, "stream", most=3, features=True)
     assert found.indices == tuple(window.indices for window in windows)
     assert found.features is not None and len(found.features) == len(windows)
-    blind = [answer(recognizer, data, "stream", modality=modality).features for modality in ("rgb", "event", "both")]
+    blind = [answer(recognizer, data, "stream", modality=m, features=True).features for m in ("rgb", "event", "both")]
     assert all(features is not None for features in blind) and not (blind[0] == blind[2]).all()
     with pytest.raises(ValueError, match="no clip has a labelled window by the protocol stream"):
         answer(recognizer, type(data)(data.labels, data.clips[:0]), "stream")
@@ -266,7 +268,7 @@ def test_answers_are_those_of_the_windows_that_were_chosen() -> None:
     data = ClipSet(LABELS, (broken, clip(2, count=2), clip(1, count=30, seed=5)))
     for protocol in ("stream", "clip"):
         windows = fixed_windows(data.clips, config, protocol, 4)
-        found = answer(recognizer, data, protocol, most=4)
+        found = answer(recognizer, data, protocol, most=4, features=True)
         assert sorted(found.indices) == sorted(window.indices for window in windows)
         assert found.features is not None and len(found.features) == len(windows)
         images = torch.stack([load_window(data.clips, w) for w in sorted(windows, key=lambda w: (w.clip, w.indices))])
@@ -275,34 +277,47 @@ def test_answers_are_those_of_the_windows_that_were_chosen() -> None:
         assert torch.allclose(torch.log_softmax(logits.double(), dim=1), theirs, atol=1e-4)
 
 
-def test_a_validation_that_was_interrupted_is_made_up_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = Plan(epochs=1, batch=4, drop_modality=0.0)
-    _, expected = train(tmp_path / "whole", plan)
+ONE_EPOCH = Plan(epochs=1, batch=4, drop_modality=0.0)
 
-    def stopped(*_: object) -> None:
-        raise KeyboardInterrupt
 
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def stopped_and_resumed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, method: str, instead: Callable[..., object], plan: Plan
+) -> Trainer:
+    """A training that ends where `method` is called, and is resumed: its weights equal those of one that was not."""
+    _, expected = train(folder / "whole", plan)
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "predict", stopped)
+        patch.setattr(Trainer, method, instead)
         with pytest.raises(KeyboardInterrupt):
-            train(tmp_path / "parts", plan)
-    trainer, tensors = train(tmp_path / "parts", plan)
-    assert trainer.progress.best is not None
+            train(folder / "parts", plan)
+    trainer, tensors = train(folder / "parts", plan)
     assert all(torch.equal(tensors[name], expected[name]) for name in expected)
+    return trainer
+
+
+def test_a_validation_that_was_interrupted_is_made_up_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = stopped_and_resumed(tmp_path, monkeypatch, "predict", interrupted, ONE_EPOCH)
+    assert trainer.progress.best is not None
+
+
+def test_an_interrupt_while_the_best_is_kept_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else what is told of the best weights would be of others."""
+    tensors = Trainer._tensors
+
+    def signalled(self: Trainer) -> dict[str, torch.Tensor]:
+        signal.raise_signal(signal.SIGINT)
+        return tensors(self)
+
+    trainer = stopped_and_resumed(tmp_path, monkeypatch, "_tensors", signalled, ONE_EPOCH)
+    assert trainer.progress.best is not None
 
 
 def test_half_a_step_is_not_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _, expected = train(tmp_path / "whole")
-
-    def stopped(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_note", stopped)  # between the weights' change and the step's count
-        with pytest.raises(KeyboardInterrupt):
-            train(tmp_path / "parts")
-    _, tensors = train(tmp_path / "parts")
-    assert all(torch.equal(tensors[name], expected[name]) for name in expected)
+    # between the weights' change and the step's count
+    stopped_and_resumed(tmp_path, monkeypatch, "_note", interrupted, QUICK)
 
 
 @pytest.mark.parametrize("plan", [Plan(epochs=2, batch=4), Plan(epochs=99, batch=4, rate=0.0, patience=2)])
