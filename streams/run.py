@@ -222,7 +222,7 @@ class Pace:
     _TRIAL = 8  # samples taken before a verdict
     _RELAX_AFTER = 24  # samples in a row without a drop before a faster pace is tried
     _LONGEST = 16  # times that, where trials have failed
-    _ROOM = 0.5  # share of its time that the model may be busy at the pace tried: two samples at once are no drop then
+    _ROOM = 0.8  # share of its time that the model may be busy at the pace tried: some is left to what else runs
 
     def __init__(self, stride: int) -> None:
         self.base = self.every = stride

@@ -162,13 +162,14 @@ def test_a_model_that_has_room_again_comes_back() -> None:
     assert (pace.every, pace.stride) == (1, 4)
 
 
-def test_a_model_that_is_just_fast_enough_stays_where_it_is() -> None:
+@pytest.mark.parametrize(("cost", "every"), [(0.7, 1), (0.9, 2), (1.5, 2), (1.7, 4)])
+def test_a_model_takes_as_many_samples_as_leave_a_fifth_of_the_time_to_others(cost: float, every: int) -> None:
     pace = Pace(4)
     paces = []
     for _ in range(1_000):
-        pace.update(drops=0, busy_s=0.9, elapsed_s=pace.every)  # with every second sample it keeps up, not with each
+        pace.update(drops=0, busy_s=cost, elapsed_s=pace.every)
         paces.append(pace.every)
-    assert paces[0] == 4 and set(paces[100:]) == {2}
+    assert paces[0] == 4 and set(paces[100:]) == {every}
 
 
 @pytest.mark.parametrize("gift", [False, True])
