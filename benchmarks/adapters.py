@@ -1,11 +1,12 @@
 """Every adapter on one cached set of simulated scenes, with the same short budget. Writes docs/adapters.md and .png.
 
     pip install -e '.[train]'
-    python benchmarks/adapters.py --work DIR        # two hours; goes on where it was stopped
+    OMP_NUM_THREADS=1 python benchmarks/adapters.py --work DIR        # two hours; goes on where it was stopped
 
-A row is `velora train` for six minutes on a machine that does nothing else, then the test scenes. What comes out is
-reported, whatever it is. Rows are kept in docs/adapters.json as soon as they are there, and what is there is not done
-again: rows may be of different days, but should be of one kind of machine.
+A row is `velora train` for six minutes on as many cores as torch has threads, which do nothing else, then the test
+scenes. What comes out is reported, whatever it is. Rows are kept in docs/adapters.json as soon as they are there, and
+what is there is not done again: rows may be of different days, but should be of one kind of machine. On a core each,
+two may run at a time, with other `--rows`.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ class Row:
 
     name: str
     minutes: float  # of training
+    cores: int
     scenes: int
     tested: int  # scenes
     top1: float
@@ -80,12 +82,13 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="of a run of app.make_demo, to share its frames")
     parser.add_argument("--rows", nargs="*", choices=list(ROWS), default=list(ROWS))
     arguments = parser.parse_args()
-    kept: dict[str, dict[str, Any]] = json.loads(KEPT.read_text(encoding="utf-8")) if KEPT.exists() else {}
     for name in arguments.rows:
-        if not is_of(kept.get(name), arguments):
-            kept[name] = asdict(row_of(name, arguments))
+        if not is_of(all_kept().get(name), arguments):
+            row = asdict(row_of(name, arguments))
+            kept = all_kept() | {name: row}  # of which others may have been kept meanwhile
             with replaced_when_whole(KEPT) as part:
                 part.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    kept = all_kept()
     rows = [Row(**kept[name]) for name in ROWS if is_of(kept.get(name), arguments)]
     (DOCS / "adapters.md").write_text(report(rows), encoding="utf-8")
     points = [(row.name, row.scenes / row.clips_s, row.top1, row.trained) for row in rows]
@@ -93,9 +96,15 @@ def main() -> None:
     print((DOCS / "adapters.md").read_text(encoding="utf-8"))
 
 
+def all_kept() -> dict[str, dict[str, Any]]:
+    """The rows of docs/adapters.json, by their names."""
+    return json.loads(KEPT.read_text(encoding="utf-8")) if KEPT.exists() else {}
+
+
 def is_of(row: Mapping[str, Any] | None, arguments: argparse.Namespace) -> bool:
     """Whether a row is there, and of the same budget and scenes."""
     asked = {"minutes": arguments.minutes, "scenes": arguments.clips, "tested": arguments.test_clips}
+    asked["cores"] = torch.get_num_threads()
     return row is not None and asked.items() <= row.items()
 
 
@@ -112,6 +121,7 @@ def row_of(name: str, arguments: argparse.Namespace) -> Row:
     return Row(
         name,
         minutes=arguments.minutes,
+        cores=torch.get_num_threads(),
         scenes=arguments.clips,
         tested=arguments.test_clips,
         top1=found["top1"],
@@ -142,8 +152,9 @@ def run(*line: str) -> str:
 
 def report(rows: Sequence[Row]) -> str:
     """The table."""
+    cores = "one core" if rows[0].cores == 1 else f"{rows[0].cores} cores"
     lines = [
-        f"# Adapters: {rows[0].minutes:g} minutes of training each, on two cores",
+        f"# Adapters: {rows[0].minutes:g} minutes of training each, on {cores}",
         "",
         f"{rows[0].scenes:,} simulated scenes to train, {rows[0].tested} to test (five windows each at most); "
         "intervals by resampling scenes; one seed. Written by `python benchmarks/adapters.py`.",
