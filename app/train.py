@@ -49,6 +49,8 @@ from velora.weights import load_tower, random_tower
 NOTE = "training.json"
 SUMMARY = "summary.json"
 BASELINE = "nearest_class_mean.json"
+_NO_BETTER = "training made it no better: the nearest class mean that it began with is kept"
+_STILL_WORSE = "worse than the nearest class mean as yet: try more --epochs; with few clips, --from demo --new-labels"
 CACHE = ".frames"
 BACKBONE = "ViT-B-16-quickgelu"
 _VAL_WINDOWS = (2, 6)  # a clip: of many clips, and of few
@@ -88,9 +90,9 @@ def train(arguments: argparse.Namespace) -> int:
         best = run.run(hear)
     if run.accelerator.is_main_process:
         told.say("finishing")
-        if is_new and is_worse(run.progress.best, baseline):
-            _say("training made it no better: the nearest class mean that it began with is kept")
-            best = checkpoint
+        if is_worse(run.progress.best, baseline):
+            _say(_NO_BETTER if is_new else _STILL_WORSE)
+            best = checkpoint if is_new else best
         told.say("done", **_finish(run, best, data, out, arguments, baseline))
     return 0
 

@@ -172,6 +172,15 @@ def test_what_training_made_worse_is_not_kept(best: float | None, baseline: floa
     assert is_worse(best, baseline) == worse and not is_worse(best, None)
 
 
+def test_a_run_below_its_untrained_baseline_says_so_and_what_helps(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.train.nearest_class_mean", lambda *_, **__: 1.01)  # which nothing reaches
+    line = ["train", "--data", str(images), "--out", str(tmp_path), "--cache", str(images.parent / "cache")]
+    assert main([*line, *QUICK]) == 0
+    assert "worse than the nearest class mean as yet: try more --epochs" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("number", ENDINGS)
 def test_ctrl_c_or_a_request_to_all_of_it_stops_cleanly_and_the_run_goes_on(
     images: Path, tmp_path: Path, number: signal.Signals
