@@ -92,16 +92,21 @@ def bubble_chart(path: Path, rows: Sequence[tuple[str, float, float, int]], *, o
     """
     if not rows:
         raise ValueError("there is nothing to draw bubbles of")
-    figure = empty_figure(8, 5)
+    figure = empty_figure(9, 5)
     axis = figure.add_subplot()
     most = max(1, *(trained for *_, trained in rows))
     for i, (name, seconds, top1, trained) in enumerate(rows):
-        place, radius, text = (seconds / 60, 100 * top1), 28 * (trained / most) ** 0.5, f"{trained / 1e6:.2f} M"
-        axis.plot(*place, "o", ms=2 * radius, color=_COLOURS[i % len(_COLOURS)], alpha=0.5, mew=1.5, clip_on=False)
-        axis.annotate(f"{_plain(name)}\n{text}", place, (0, radius + 2), textcoords="offset points", ha="center")
-    axis.margins(0.4)
+        colour, size = _COLOURS[i % len(_COLOURS)], 1500 * trained / most
+        shape = _MARKERS[i // len(_COLOURS) % len(_MARKERS)]
+        label = f"{_plain(name)}: {trained / 1e6:.2f} M"
+        axis.scatter(seconds / 60, 100 * top1, size + 9, color=colour, marker=shape, alpha=0.5, lw=1.5, label=label)
+    axis.margins(0.2)
     axis.grid(alpha=0.3)
-    axis.set(xlim=(0, None), xlabel=f"{of}, minutes", ylabel="top-1, %", title="Bubble area: trained parameters")
+    axis.set(xlim=(0, None), xlabel=f"{of}, minutes", ylabel="top-1, %")
+    legend = axis.legend(title="area: trained parameters", loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False)
+    for handle in legend.legend_handles:
+        if handle is not None:
+            handle.set(sizes=[40])
     _write(path, figure)
 
 
