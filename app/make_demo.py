@@ -50,7 +50,8 @@ moved before a camera. It has seen simulated cards alone.
 #: of the adapters' training, as `velora train` takes them
 _ADAPTERS = {
     "clips": 1000,
-    "epochs": 6,
+    "epochs": 1.5,
+    "period-us": 33_333,
     "batch": 8,
     "rate": 2e-3,
     "w-rec": 0.1,
@@ -59,7 +60,7 @@ _ADAPTERS = {
     "max-window-us": 8_000,
     "patience": 0,
 }
-_QUICK = {"clips": 12, "epochs": 2, "batch": 4}
+_QUICK = {"clips": 12, "epochs": 0.5, "batch": 4}
 
 
 def main(argv: list[str] | None = None) -> int:
