@@ -137,6 +137,7 @@ def test_ctrl_c_ends_each_mode_at_once_with_a_summary(
     live = start("live", address, "--headless", "--json", "--record", str(tmp_path / "live.aedat4"))
     recorder = start("record", address, str(tmp_path / "recorded.aedat4"))
     live.line()
+    time.sleep(2.0)  # of input: sixty samples
     seconds = {}
     for name, program, word in (("live", live, "samples"), ("record", recorder, "events"), ("serve", server, "tcp")):
         seconds[name], told = program.interrupt()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import subprocess
 import sys
 import time
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 import psutil
@@ -45,6 +45,8 @@ def test_what_they_are_at_is_finished_unless_it_takes_long(
     seconds: float, done: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.pool.GRACE_S", 5.0 if done else 0.5)
+    resource_tracker.ensure_running()
+    before = psutil.Process().children()
     with pytest.raises(KeyboardInterrupt), pool_of(1) as pool:
         for _ in range(9):
             pool.submit(_work, tmp_path, seconds)
@@ -52,4 +54,4 @@ def test_what_they_are_at_is_finished_unless_it_takes_long(
             time.sleep(0.05)
         raise KeyboardInterrupt
     assert len(list(tmp_path.glob("done *"))) >= done and (done or not list(tmp_path.glob("done *")))
-    assert not [child for child in multiprocessing.active_children() if child.name.startswith("SpawnProcess")]
+    assert not [child for child in psutil.Process().children() if child not in before]
