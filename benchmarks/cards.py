@@ -80,10 +80,11 @@ def main() -> None:
     model = load_recognizer(arguments.model)
     rendering = dict(model.config.rendering) | ({"max_window_us": None} if arguments.whole else {})
     sets = cells(model, rendering, arguments.clips, arguments.cache)
-    kept = json.loads(KEPT.read_text(encoding="utf-8")) if KEPT.exists() else {}
-    for modality in arguments.modality:
-        answers = {cell: words(model, data, modality) for cell, data in sets.items()}
-        kept.setdefault(arguments.name, {})[modality] = answers
+    answers = {
+        modality: {cell: words(model, data, modality) for cell, data in sets.items()} for modality in arguments.modality
+    }
+    kept = json.loads(KEPT.read_text(encoding="utf-8")) if KEPT.exists() else {}  # now: others may have written it
+    kept.setdefault(arguments.name, {}).update(answers)
     with replaced_when_whole(KEPT) as part:
         part.write_text(json.dumps(dict(sorted(kept.items())), indent=1) + "\n", encoding="utf-8")
     TABLES.write_text(tables(kept), encoding="utf-8")
