@@ -121,19 +121,11 @@ def tables(kept: Mapping[str, Answers]) -> str:
     if BUNDLED in whole:
         parts.append(_grid(kept[BUNDLED]))
     heads = ["", "all", "normal light", *(f"dark and fast, {name}" for name in MODALITIES.values())]
-    seeds = {name: _best(kept, name) for name in whole}
-    rows = [[name, *map(str, headline(own))] for name, own in seeds.items()]
-    own = [[share.top1 for share in headline(answers)] for name, answers in seeds.items() if "," not in name]
-    if len(own) > 1:
-        spread = zip(np.mean(own, axis=0), np.std(own, axis=0, ddof=1), strict=True)
-        rows.append([f"mean and standard deviation of {len(own)}", *(f"{m:.1%} ± {s:.1%}" for m, s in spread)])
-    parts.append(_table(heads, rows))
+    parts.append(_headlines(heads, {name: headline(_best(kept, name)) for name in whole}))
     alone = {name: own["rgb"] for name, own in kept.items() if name.startswith(RGB_ONLY)}
     if alone:
-        rgb = [
-            [name, *(str(Share.of(cells, which)) for which in ("", NORMAL, DARK_FAST))] for name, cells in alone.items()
-        ]
-        parts.append(_table(["", "all", "normal light", "dark and fast"], rgb))
+        cells = {name: [Share.of(own, which) for which in ("", NORMAL, DARK_FAST)] for name, own in alone.items()}
+        parts.append(_headlines(["", "all", "normal light", "dark and fast"], cells))
     return "\n\n".join(parts) + "\n"
 
 
@@ -141,6 +133,16 @@ def headline(answers: Answers) -> list[Share]:
     """What was promised of a model."""
     cells = answers["both"]
     return [Share.of(cells), Share.of(cells, NORMAL), *(Share.of(answers[m], DARK_FAST) for m in MODALITIES)]
+
+
+def _headlines(heads: Sequence[str], models: Mapping[str, Sequence[Share]]) -> str:
+    """A row a model, and how much seeds differ; a name with more after its seed is none of them."""
+    rows = [[name, *map(str, shares)] for name, shares in models.items()]
+    seeds = [[share.top1 for share in shares] for name, shares in models.items() if name[-1].isdigit()]
+    if len(seeds) > 1:
+        spread = zip(np.mean(seeds, axis=0), np.std(seeds, axis=0, ddof=1), strict=True)
+        rows.append([f"mean and standard deviation of {len(seeds)}", *(f"{m:.1%} ± {s:.1%}" for m, s in spread)])
+    return _table(heads, rows)
 
 
 def _best(kept: Mapping[str, Answers], name: str) -> Answers:
