@@ -1,4 +1,5 @@
-"""How a training run goes: a line on the terminal, TensorBoard's log, and with `--json` an object a line on stdout.
+"""How a training run goes: a live line on a terminal, a line a minute where stderr is none, as under `nohup`,
+TensorBoard's log, and with `--json` an object a line on stdout.
 
     {"phase": "reading", "split": "train", "step": 3, "steps": 24}        clips that are read
     {"phase": "starting", "nearest_class_mean": 0.56}                     before the first step
@@ -12,7 +13,9 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,16 +29,18 @@ from rich.progress import Progress as Bar
 from app.tensorboard_log import TensorBoardLog
 from velora.training.trainer import Progress, Trainer
 
+_EVERY_S = 60.0  # a line, where it is not a live one
+
 
 class Told:
     """Writes what happens to stdout as JSON lines, or nothing."""
 
     def __init__(self, wanted: bool) -> None:
-        self._wanted = wanted
+        self.wanted = wanted
 
     def say(self, phase: str, **more: Any) -> None:
         """One line."""
-        if self._wanted:
+        if self.wanted:
             print(json.dumps({"phase": phase, **more}, ensure_ascii=False), flush=True)
 
     def reading(self, split: str) -> Callable[[int, int], None]:
@@ -45,7 +50,6 @@ class Told:
     def training(self, run: Trainer) -> None:
         """After a step."""
         progress = run.progress
-        left = run.spent_s * (1 - progress.spent) / progress.spent if progress.spent else None
         self.say(
             "training",
             step=progress.step,
@@ -56,8 +60,24 @@ class Told:
             validation=progress.val_accuracy,
             rate=progress.rate,
             clips_s=progress.clips_s,
-            seconds_left=left,
+            seconds_left=_left_s(run),
         )
+
+
+class _Lines:
+    """Writes a line a minute to stderr, or nothing."""
+
+    def __init__(self, wanted: bool) -> None:
+        self._due = time.monotonic() + _EVERY_S if wanted else math.inf
+
+    def training(self, run: Trainer) -> None:
+        """After a step."""
+        now, progress, left_s = time.monotonic(), run.progress, _left_s(run)
+        if now < self._due or left_s is None:
+            return
+        self._due = now + _EVERY_S
+        text = f"step {progress.step} of {progress.steps}, {_line(progress)}, {left_s / 60:.0f} min left"
+        print(text, file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -72,13 +92,15 @@ def watching(run: Trainer, out: Path, told: Told) -> Iterator[Callable[[Progress
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    log = _log(out)
-    with Bar(*columns, console=Console(stderr=True)) as bar:
+    log, console = _log(out), Console(stderr=True)
+    lines = _Lines(wanted=not console.is_terminal and not told.wanted)
+    with Bar(*columns, console=console) as bar:
         task = bar.add_task("training", total=1.0)
 
         def hear(progress: Progress) -> None:
             bar.update(task, completed=progress.spent, description=_line(progress))
             told.training(run)
+            lines.training(run)
             if log is not None:
                 log.add(progress.step, _scalars(progress))
 
@@ -98,6 +120,12 @@ def memory_gb() -> float:
     except ImportError:  # Windows
         return 0.0
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6)
+
+
+def _left_s(run: Trainer) -> float | None:
+    """How long the rest takes, as what is behind did."""
+    spent = run.progress.spent
+    return run.spent_s * (1 - spent) / spent if spent else None
 
 
 def _line(progress: Progress) -> str:

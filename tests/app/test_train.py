@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -163,6 +164,16 @@ def test_progress_and_result_are_json_lines(images: Path, tmp_path: Path, capsys
     assert {name: done[name] for name in summary} == summary and 0 <= done["validation_top1"] <= 1
     assert done["validation_top1"] >= done["nearest_class_mean"] - 1e-6  # else what it began with is kept
     assert said[len(read)]["nearest_class_mean"] == done["nearest_class_mean"]
+
+
+def test_a_log_gets_a_line_now_and_then(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.train_progress._EVERY_S", 0.0)
+    assert main(["train", "--data", str(images), "--out", str(tmp_path / "a"), *QUICK]) == 0
+    lines = re.findall(r"^step (\d+) of (\d+), epoch .* clips/s, .* (\d+) min left$", capsys.readouterr().err, re.M)
+    steps = int(lines[0][1])
+    assert [(int(step), int(of)) for step, of, _ in lines] == [(k, steps) for k in range(1, steps + 1)]
 
 
 @pytest.mark.parametrize(
