@@ -69,7 +69,12 @@ function showFolder(told) {
   }));
 }
 
-const short = (name) => name.split("/").pop();
+const base = (name) => name.split("/").pop();
+
+// A recording's own name, or its whole path where another one of the doubts is named as it is.
+function short(name) {
+  return folder.doubts.some(([other]) => other !== name && base(other) === base(name)) ? name : base(name);
+}
 
 // One bar of all the time that is labelled, a part a label.
 function showShares(labels) {
