@@ -35,6 +35,7 @@ from streams.record import Recorded, Tee
 from streams.run import Pace
 from streams.source import kind_of
 from streams.spans import Steady
+from streams.text import on_one_line
 
 if TYPE_CHECKING:
     from velora import Prediction, Recognizer
@@ -389,5 +390,5 @@ def _is_live(address: Path | str) -> bool:
 
 def one_line(error: Exception, recording: Path | str) -> str:
     """An error as one line of bounded length, that calls the recording by its name alone."""
-    text = " ".join(str(error).replace(str(recording), Path(recording).name).split()) or type(error).__name__
-    return text if len(text) <= _MAX_MESSAGE else text[: _MAX_MESSAGE - 1] + "…"
+    text = str(error).replace(str(recording), Path(recording).name)
+    return on_one_line(text, _MAX_MESSAGE) or type(error).__name__

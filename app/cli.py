@@ -78,13 +78,12 @@ def _one_line(error: Exception) -> str:
     if isinstance(error, ImportError) and "libGL" in text:
         return _OPENCV_HINT
     from streams.files import in_words
-    from streams.text import printable
+    from streams.text import printable, shortened
 
     known = type(error).__module__.partition(".")[0] in ("streams", "velora", "app") or isinstance(error, ValueError)
     if isinstance(error, OSError) and error.filename is not None:
         text, known = in_words(error), True
-    text = printable(text)
-    text = text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+    text = shortened(printable(text), _LONGEST)
     return text if known else f"{type(error).__name__}: {text} (`velora --debug …` shows where)"
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.files import replaced_when_whole
+from streams.text import on_one_line
 from velora.training import metrics
 
 if TYPE_CHECKING:
@@ -299,9 +300,7 @@ def _cell(text: str) -> str:
 
 def _plain(text: str) -> str:
     """On one line, not too long, and not read as a formula."""
-    line = " ".join(text.split())
-    line = line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
-    return line.replace("$", r"\$")
+    return on_one_line(text, _LONGEST).replace("$", r"\$")
 
 
 def empty_figure(width: float, height: float) -> Figure:

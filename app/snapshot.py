@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw
 from app.fonts import font_for
 from app.strip import GAP, View
 from app.viewer import Viewer
+from streams.text import on_one_line
 
 _LEAST_WIDTH, _MOST_HEIGHT = 960, 2160  # small sensors are enlarged by whole factors
 _INK, _FAINT, _PAPER = (17, 24, 39), (107, 114, 128), (255, 255, 255)
@@ -38,14 +39,8 @@ def snapshot(viewer: Viewer) -> bytes:
     if channel.recognizer.random_parts:
         told.append("random weights")
     for text, place, ink, large in ((label, 1 / 3, _INK, 1.5), (" · ".join(told), 2.5, _FAINT, 1.0)):
-        line = _drawable(text)
+        line = on_one_line(text, 120)
         draw.text((size, height + place * size), line, ink, font_for(line, large * size))
     file = io.BytesIO()
     page.save(file, "PNG")
     return file.getvalue()
-
-
-def _drawable(text: str) -> str:
-    """One short line."""
-    text = " ".join(text.split())
-    return text if len(text) <= 120 else text[:119] + "…"

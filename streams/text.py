@@ -8,6 +8,16 @@ def printable(text: str, instead: str = "?") -> str:
     return "".join(char if char.isprintable() else instead for char in text)
 
 
+def shortened(text: str, longest: int) -> str:
+    """A text of at most so many characters; "…" stands for the rest."""
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def on_one_line(text: str, longest: int) -> str:
+    """A text on one line of at most so many characters."""
+    return shortened(" ".join(text.split()), longest)
+
+
 def storable(name: str) -> str:
     """A name of a file as a text that can be stored: bytes that are no UTF-8 are spelled out."""
     return name.encode("utf-8", "backslashreplace").decode()

@@ -17,6 +17,7 @@ from app.label_file import LabelRow
 from app.strip import GAP, PANES, Moment, Past, View
 from streams import Sample, Source
 from streams.items import Image
+from streams.text import on_one_line
 
 _LEAST_WIDTH = 960  # small sensors are enlarged by whole factors: a video halves the resolution of colours
 _MOST_WIDTH = 3840
@@ -93,7 +94,7 @@ def _caption(width: int, label: str, confidence: float | None, time: str) -> Ima
     size = max(14, width // 48)
     page = Pictures.new("RGB", (width, 2 * size), _PAPER)
     draw, font = ImageDraw.Draw(page), ImageFont.load_default(1.2 * size)
-    middle, said = float(size), _drawable(label) or "no label"
+    middle, said = float(size), on_one_line(label, _LONGEST) or "no label"
     own = font_for(said, 1.2 * size)
     draw.text((size, middle), said, _INK if label else _FAINT, own, anchor="lm")
     if confidence is not None:
@@ -101,9 +102,3 @@ def _caption(width: int, label: str, confidence: float | None, time: str) -> Ima
         draw.text((after + size, middle), f"{confidence:.0%}", _FAINT, font, anchor="lm")
     draw.text((width - size, middle), time, _FAINT, font, anchor="rm")
     return np.asarray(page, np.uint8)
-
-
-def _drawable(text: str) -> str:
-    """One short line."""
-    text = " ".join(text.split())
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
