@@ -71,13 +71,14 @@ def main() -> None:
     """Ask one model, keep what it said, and write the tables anew."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--model", default="demo")
+    parser.add_argument("--weights", metavar="FILE", help="of its backbone, where it is not the bundled one")
     parser.add_argument("--as", dest="name", default=BUNDLED, metavar="NAME", help="its row (default: %(default)s)")
     parser.add_argument("--modality", nargs="+", choices=list(MODALITIES), default=list(MODALITIES))
     parser.add_argument("--whole", action="store_true")
     parser.add_argument("--clips", type=int, default=50, help="scenes of each cell (default: %(default)s)")
     parser.add_argument("--cache", type=Path, required=True)
     arguments = parser.parse_args()
-    model = load_recognizer(arguments.model)
+    model = load_recognizer(arguments.model, weights=arguments.weights)
     rendering = dict(model.config.rendering) | ({"max_window_us": None} if arguments.whole else {})
     sets = cells(model, rendering, arguments.clips, arguments.cache)
     answers = {
