@@ -37,11 +37,11 @@ MODALITIES = {"both": "both", "rgb": "RGB alone", "event": "events alone"}
 SEED, RGB_ONLY, BUNDLED = "seed ", "RGB only, ", "seed 0"
 _ABOUT = """\
 Top-1 of windows, at most five a scene, with 95 % intervals by resampling scenes. Seed 0 is the model that the package
-brings; other seeds are other trainings of its adapters; "made anew" is its recipe run another time, backbone included;
-"whole exposures" is read with all events of an exposure, not those of its last milliseconds. "RGB only" are models of the
-same budget that were trained with events blank: in the rows of the seeds RGB alone is, in each cell, the better of such a
-one and of the seed's own model without events. Written by `python benchmarks/cards.py`, as is `cards.json`, which has
-every window."""
+brings; other seeds are other trainings of its adapters; "made anew" is its recipe run another time, backbone
+included; "whole exposures" is read with all events of an exposure, not those of its last milliseconds. "RGB only" are
+models of the same budget that were trained with events blank: in the rows of the seeds RGB alone is, in each cell,
+the better of such a one and of the seed's own model without events. Written by `python benchmarks/cards.py`, as is
+`cards.json`, which has every window."""
 #: which windows are right, by modality and cell ("dark fast"): a word a scene, a "1" or "0" a window
 Answers = Mapping[str, Mapping[str, str]]
 
