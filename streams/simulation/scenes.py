@@ -63,7 +63,7 @@ class CardScene:
     @property
     def labels(self) -> list[tuple[int, int, str]]:
         """What it shows: (start_us, end_us, label), without holes."""
-        return visible_labels(self.stage, [a for a in self._cast if a.label], T_START_US, self._end_us)
+        return visible_labels(self.stage, [a for a in self.cast if a.label], T_START_US, self._end_us)
 
     def items(self) -> Iterator[EventPacket | RgbFrame]:
         """What the camera records of it, in order of end."""
@@ -71,10 +71,13 @@ class CardScene:
         width, height = SENSOR
         model = EventModel(height, width, self.sensor, seed=seed)
         colour = self._rng("camera").random() >= _GREY
-        lamp = self._lamp
-        exposure_us = min(REAL_CAMERA.longest_us, round(12_000 / lamp))  # auto-exposure has settled before
-        camera = replace(REAL_CAMERA, colour=colour, exposure_us=exposure_us)
+        camera = replace(REAL_CAMERA, colour=colour, exposure_us=self.exposure_us)
         return record(self.stage, model, T_START_US, self._end_us, camera, seed=seed)
+
+    @property
+    def exposure_us(self) -> int:
+        """Of each frame; auto-exposure has settled before."""
+        return min(REAL_CAMERA.longest_us, round(12_000 / self._lamp))
 
     @property
     def sensor(self) -> Sensor:
@@ -96,10 +99,11 @@ class CardScene:
         for _ in range(rng.integers(1, 4) if rng.random() < _LITTER else 0):
             thing = draw_thing(rng)
             lay(table, thing, projection(_anywhere(rng), *SENSOR), outline(thing))
-        return Stage(self._cast, table, self._lamp)
+        return Stage(self.cast, table, self._lamp)
 
     @cached_property
-    def _cast(self) -> list[Actor]:
+    def cast(self) -> list[Actor]:
+        """What moves in it: the card, which alone has a label, or another thing, and what passes."""
         rng = self._rng("cast")
         cast = [_nothing(rng, self.speed, self.seconds) if rng.random() < _NO_CARD else self._card(rng)]
         if rng.random() < _OTHER:
