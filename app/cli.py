@@ -190,7 +190,11 @@ def _add_train(commands: _Commands[argparse.ArgumentParser]) -> None:
         ("frames", "T", "samples of a window"),
     ):
         train.add_argument(f"--{name}", type=positive_int, metavar=metavar, help=text)
-    train.add_argument("--period-us", type=positive_int, help="from sample to sample (default: 133333)")
+    train.add_argument(
+        "--period-us",
+        type=positive_int,
+        help="from sample to sample (default: 133333; with --from the checkpoint's, but for new labels of demo)",
+    )
     train.add_argument("--max-window-us", type=positive_int, help="only the last so many us of an exposure's events")
     for name, text in (
         ("batch", "windows a step and process"),

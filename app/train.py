@@ -51,8 +51,8 @@ SUMMARY = "summary.json"
 BASELINE = "nearest_class_mean.json"
 _NO_BETTER = "training made it no better: the nearest class mean that it began with is kept"
 _STILL_WORSE = "worse than the nearest class mean as yet: try more --epochs; with few clips, --from demo --new-labels"
-CACHE = ".frames"
-BACKBONE = "ViT-B-16-quickgelu"
+CACHE, BACKBONE = ".frames", "ViT-B-16-quickgelu"
+_PERIOD_US = 133_333
 _VAL_WINDOWS = (2, 6)  # a clip: of many clips, and of few
 _VAL_FEW = 24  # windows
 
@@ -167,20 +167,22 @@ def _config(
 ) -> VELoRAConfig:
     """What is trained: as the checkpoint has it that training starts from, or as the options say."""
     if base is not None:
-        fixed = ("adapter", "rank", "alpha", "pairs", "frames", "dropout", "preset", "backbone", "motion", "period_us")
+        fixed = ("adapter", "rank", "alpha", "pairs", "frames", "dropout", "preset", "backbone", "motion")
         if odd := [name for name in (*fixed, "max_window_us") if getattr(arguments, name) is not None]:
             name = odd[0].replace("_", "-")
             raise ValueError(f"--{name} is as the checkpoint has it: leave it out, or start without --from")
-        return dataclasses.replace(base.config, labels=labels, temperature=1.0, unsure_below=0.0, trained=True)
-    given = {"rank": arguments.rank, "alpha": arguments.alpha, "pairs": arguments.pairs, "frames": arguments.frames}
-    given |= {"dropout": arguments.dropout}
+        cards = arguments.base == "demo" and arguments.new_labels  # known at a glance; what is new may need a look
+        period_us = arguments.period_us or (_PERIOD_US if cards else base.config.sample_period_us)
+        config = dataclasses.replace(base.config, labels=labels, sample_period_us=period_us, trained=True)
+        return dataclasses.replace(config, temperature=1.0, unsure_below=0.0)
+    given = {name: getattr(arguments, name) for name in ("rank", "alpha", "pairs", "frames", "dropout")}
     return VELoRAConfig(
         labels=labels,
         backbone=arguments.backbone or BACKBONE,
         preset=arguments.preset or "paper",
         adapter=arguments.adapter or "lora",
         motion=arguments.motion or "shared",
-        sample_period_us=arguments.period_us or 133_333,
+        sample_period_us=arguments.period_us or _PERIOD_US,
         pretrained="" if arguments.weights is None or Path(arguments.weights).is_file() else arguments.weights,
         rendering=rendering,
         trained=True,

@@ -132,11 +132,13 @@ def test_new_labels_start_from_the_demo(images: Path, tmp_path: Path, capsys: py
     try:
         assert main(["train", "--data", str(images), "--out", str(tmp_path / "b"), *options]) == 1
         assert "train with --new-labels" in capsys.readouterr().err
-        assert main(["train", "--data", str(images), "--out", str(tmp_path / "b"), *options, "--new-labels"]) == 0
+        more = ["--new-labels", "--period-us", "50000"]
+        assert main(["train", "--data", str(images), "--out", str(tmp_path / "b"), *options, *more]) == 0
     finally:
         (images / "names.txt").rename(images / "classes.txt")
     assert "nearest class mean" in capsys.readouterr().err
-    assert load_checkpoint(tmp_path / "b").config.labels[0].startswith(("action_", "class "))
+    config = load_checkpoint(tmp_path / "b").config
+    assert config.labels[0].startswith(("action_", "class ")) and config.sample_period_us == 50_000
 
 
 def test_progress_and_result_are_json_lines(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
