@@ -26,6 +26,7 @@ from app.cli import main as velora
 from app.pretrain import Pretraining, make_stills, pretrain
 from app.pretrain import Progress as Pretrained
 from app.train import SUMMARY
+from app.train_progress import Lines
 from streams.files import replaced_when_whole
 from velora.checkpoint import CONFIG, load_checkpoint, load_config, save_checkpoint, save_tensors
 from velora.loading import DEMO
@@ -119,16 +120,24 @@ def _install(out: Path, seed: int) -> None:
 
 def _make_backbone(out: Path, plan: Pretraining) -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("stills", total=plan.stills)
-        make_stills(out / "stills", plan, lambda done: bar.update(task, completed=done))
-        task = bar.add_task("backbone", total=plan.steps)
+    console = Console(stderr=True)
+    lines = Lines(wanted=not console.is_terminal)
+    with Progress(*columns, console=console) as bar:
+        stills = bar.add_task("stills", total=plan.stills)
 
-        def told(progress: Pretrained) -> None:
+        def drawn(done: int) -> None:
+            bar.update(stills, completed=done)
+            lines.say(f"stills: {done} of {plan.stills}")
+
+        make_stills(out / "stills", plan, drawn)
+        backbone = bar.add_task("backbone", total=plan.steps)
+
+        def learned(progress: Pretrained) -> None:
             text = f"backbone: loss {progress.loss:.2f}, {progress.held_out:.1%} of held-out stills right"
-            bar.update(task, completed=progress.step, description=text)
+            bar.update(backbone, completed=progress.step, description=text)
+            lines.say(f"step {progress.step} of {plan.steps}, {text}")
 
-        tower = pretrain(out / "stills", out / "pretraining.pt", plan, told)
+        tower = pretrain(out / "stills", out / "pretraining.pt", plan, learned)
     save_backbone(out / BACKBONE, tower)
 
 

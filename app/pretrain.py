@@ -249,7 +249,7 @@ def pretrain(stills: Path, state: Path, plan: Pretraining, told: Callable[[Progr
             group["lr"] = group["initial_lr"] * _share(step, plan)
         loss, right = _learn(pupil, optimizers, batch)
         recent = (0.98 * recent[0] + 0.02 * loss, 0.98 * recent[1] + 0.02 * right)
-        if (step + 1) % 200 == 0:
+        if (step + 1) % 200 == 0 or step + 1 == plan.steps:
             rate = (step + 1 - first) * plan.batch / (time.perf_counter() - began)
             told(Progress(step + 1, *recent, rate, _right(pupil, *shelf.held_out())))
         if (step + 1) % 500 == 0 or step + 1 == plan.steps:

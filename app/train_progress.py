@@ -64,20 +64,18 @@ class Told:
         )
 
 
-class _Lines:
-    """Writes a line a minute to stderr, or nothing."""
+class Lines:
+    """Writes a line a minute to stderr where no live one is seen there."""
 
     def __init__(self, wanted: bool) -> None:
         self._due = time.monotonic() + _EVERY_S if wanted else math.inf
 
-    def training(self, run: Trainer) -> None:
-        """After a step."""
-        now, progress, left_s = time.monotonic(), run.progress, _left_s(run)
-        if now < self._due or left_s is None:
-            return
-        self._due = now + _EVERY_S
-        text = f"step {progress.step} of {progress.steps}, {_line(progress)}, {left_s / 60:.0f} min left"
-        print(text, file=sys.stderr, flush=True)
+    def say(self, text: str) -> None:
+        """One line, if the last is a minute old."""
+        now = time.monotonic()
+        if now >= self._due:
+            self._due = now + _EVERY_S
+            print(text, file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -93,14 +91,14 @@ def watching(run: Trainer, out: Path, told: Told) -> Iterator[Callable[[Progress
         TimeRemainingColumn(),
     )
     log, console = _log(out), Console(stderr=True)
-    lines = _Lines(wanted=not console.is_terminal and not told.wanted)
+    lines = Lines(wanted=not console.is_terminal and not told.wanted)
     with Bar(*columns, console=console) as bar:
         task = bar.add_task("training", total=1.0)
 
         def hear(progress: Progress) -> None:
             bar.update(task, completed=progress.spent, description=_line(progress))
             told.training(run)
-            lines.training(run)
+            lines.say(_log_line(run))
             if log is not None:
                 log.add(progress.step, _scalars(progress))
 
@@ -134,6 +132,12 @@ def _line(progress: Progress) -> str:
         f"epoch {progress.epoch:.1f}: loss {progress.loss:.3f}, accuracy {progress.accuracy:.1%}{val}, "
         f"{progress.clips_s:.1f} clips/s, {memory_gb():.1f} GB"
     )
+
+
+def _log_line(run: Trainer) -> str:
+    progress, left_s = run.progress, _left_s(run)
+    left = "" if left_s is None else f", {left_s / 60:.0f} min left"
+    return f"step {progress.step} of {progress.steps}, {_line(progress)}{left}"
 
 
 def _log(out: Path) -> TensorBoardLog | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import redirect_stderr
 from pathlib import Path
 
 import pytest
@@ -13,11 +15,25 @@ from velora.checkpoint import load_checkpoint
 from velora.weights import load_tower
 
 
+def log_of(out: Path) -> Path:
+    """Where a run's stderr is kept."""
+    return out.with_suffix(".log")
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out: Path = tmp_path_factory.mktemp("recipe")
-    assert main(["--out", str(out), "--quick"]) == 0
+    with pytest.MonkeyPatch.context() as patch, log_of(out).open("w") as log, redirect_stderr(log):
+        patch.setattr("app.train_progress._EVERY_S", 0.0)
+        assert main(["--out", str(out), "--quick"]) == 0
     return out
+
+
+def test_where_stderr_is_no_terminal_each_stage_tells_of_itself(made: Path) -> None:
+    text = log_of(made).read_text()
+    assert "\nstills: 256 of 256\n" in text
+    assert re.search(r"^step \d+ of \d+, backbone: loss [\d.]+, [\d.]+% of held-out stills right$", text, re.MULTILINE)
+    assert re.search(r"^step \d+ of \d+, epoch [\d.]+: loss", text, re.MULTILINE)
 
 
 def test_a_quick_recipe_makes_a_checkpoint_and_a_backbone(made: Path) -> None:
