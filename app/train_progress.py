@@ -96,9 +96,10 @@ def watching(run: Trainer, out: Path, told: Told) -> Iterator[Callable[[Progress
         task = bar.add_task("training", total=1.0)
 
         def hear(progress: Progress) -> None:
-            bar.update(task, completed=progress.spent, description=_line(progress))
+            text = _line(progress)
+            bar.update(task, completed=progress.spent, description=text)
             told.training(run)
-            lines.say(_log_line(run))
+            lines.say(f"step {progress.step} of {progress.steps}, {text}{_left(run)}")
             if log is not None:
                 log.add(progress.step, _scalars(progress))
 
@@ -134,10 +135,9 @@ def _line(progress: Progress) -> str:
     )
 
 
-def _log_line(run: Trainer) -> str:
-    progress, left_s = run.progress, _left_s(run)
-    left = "" if left_s is None else f", {left_s / 60:.0f} min left"
-    return f"step {progress.step} of {progress.steps}, {_line(progress)}{left}"
+def _left(run: Trainer) -> str:
+    left_s = _left_s(run)
+    return "" if left_s is None else f", {left_s / 60:.0f} min left"
 
 
 def _log(out: Path) -> TensorBoardLog | None:

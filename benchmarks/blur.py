@@ -12,10 +12,11 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+from cards import SPLIT, conditions, opened
 from numpy.typing import NDArray
 
-from app.datasets import CardOptions, open_dataset
-from streams.simulation.scenes import LIGHTS, SENSOR, SPEEDS, CardScene, scene
+from app.datasets import CardOptions
+from streams.simulation.scenes import SENSOR, CardScene, scene
 from velora import Recognizer, load_recognizer
 from velora.training.evaluate import answer
 
@@ -32,13 +33,12 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, required=True)
     arguments = parser.parse_args()
     model = load_recognizer(arguments.model)
-    for k, (light, speed) in enumerate((light, speed) for light in LIGHTS for speed in SPEEDS):
-        options = CardOptions(clips=arguments.clips, first=k * arguments.clips, light=light, speed=speed)
+    for cell, options in conditions(arguments.clips).items():
         blurs, right = look(model, options, arguments.modality, arguments.cache)
         sharpest = blurs.min(axis=1)
         shares = [right[(low <= sharpest) & (sharpest < high)] for low, high in zip(BINS, BINS[1:], strict=False)]
         told = ", ".join(f"{own.mean():.1%} of {len(own)}" if len(own) else "none" for own in shares)
-        print(f"{light} and {speed}: blurred by {np.median(blurs):.1f} px, the sharpest of a window by ", end="")
+        print(f"{cell}: blurred by {np.median(blurs):.1f} px, the sharpest of a window by ", end="")
         print(f"{np.median(sharpest):.1f} (medians); right by the sharpest, below 5, 10, 15, beyond: {told}")
 
 
@@ -46,14 +46,9 @@ def look(
     model: Recognizer, options: CardOptions, modality: str, cache: Path
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Of windows that show a card: the blur of their frames, [n, T], and whether the model is right, [n]."""
-    size, rendering = model.model.tower.backbone.image_size, model.config.rendering
-    data = open_dataset(
-        "cards", "test", cache, size=size, rendering=rendering, labels=model.config.labels, options=options
-    )
+    data = opened(model, model.config.rendering, options, cache)
     found = answer(model, data, "stream", modality=modality)
-    scenes = [
-        scene("test", options.first + k, light=options.light, speed=options.speed) for k in range(len(data.clips))
-    ]
+    scenes = [scene(SPLIT, options.first + k, light=options.light, speed=options.speed) for k in range(len(data.clips))]
     shown = [k for k in range(len(found.truth)) if model.config.labels[found.truth[k]] != "no card"]
     ends_us = [found.t_end_us[k] - np.arange(model.config.frames) * (model.config.sample_period_us or 0) for k in shown]
     blurs = [[blur(scenes[found.clips[k]], int(end)) for end in ends] for k, ends in zip(shown, ends_us, strict=True)]

@@ -32,6 +32,7 @@ from velora.training.evaluate import answer
 
 DOCS = Path(__file__).parents[1] / "docs"
 KEPT, TABLES = DOCS / "cards.json", DOCS / "cards.md"
+SPLIT = "test"
 NORMAL, DARK_FAST = "normal ", "dark fast"
 MODALITIES = {"both": "both", "rgb": "RGB alone", "event": "events alone"}
 SEED, RGB_ONLY, BUNDLED = "seed ", "RGB only, ", "seed 0"
@@ -82,7 +83,10 @@ def main() -> None:
     arguments = parser.parse_args()
     model = load_recognizer(arguments.model, weights=arguments.weights)
     rendering = dict(model.config.rendering) | ({"max_window_us": None} if arguments.whole else {})
-    sets = cells(model, rendering, arguments.clips, arguments.cache)
+    sets = {
+        cell: opened(model, rendering, options, arguments.cache)
+        for cell, options in conditions(arguments.clips).items()
+    }
     answers = {
         modality: {cell: words(model, data, modality) for cell, data in sets.items()} for modality in arguments.modality
     }
@@ -94,20 +98,18 @@ def main() -> None:
     print(TABLES.read_text(encoding="utf-8"))
 
 
-def cells(model: Recognizer, rendering: dict[str, object], clips: int, cache: Path) -> dict[str, ClipSet]:
+def conditions(clips: int) -> dict[str, CardOptions]:
     """The scenes of each light and speed: of one, other scenes than of another."""
     return {
-        f"{light} {speed}": open_dataset(
-            "cards",
-            "test",
-            cache,
-            size=model.model.tower.backbone.image_size,
-            rendering=rendering,
-            labels=model.config.labels,
-            options=CardOptions(clips=clips, first=k * clips, light=light, speed=speed),
-        )
+        f"{light} {speed}": CardOptions(clips=clips, first=k * clips, light=light, speed=speed)
         for k, (light, speed) in enumerate(product(LIGHTS, SPEEDS))
     }
+
+
+def opened(model: Recognizer, rendering: Mapping[str, object], options: CardOptions, cache: Path) -> ClipSet:
+    """Scenes as a model takes them."""
+    size, labels = model.model.tower.backbone.image_size, model.config.labels
+    return open_dataset("cards", SPLIT, cache, size=size, rendering=rendering, labels=labels, options=options)
 
 
 def words(model: Recognizer, data: ClipSet, modality: str) -> str:

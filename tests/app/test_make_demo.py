@@ -23,14 +23,14 @@ def log_of(out: Path) -> Path:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out: Path = tmp_path_factory.mktemp("recipe")
-    with pytest.MonkeyPatch.context() as patch, log_of(out).open("w") as log, redirect_stderr(log):
+    with pytest.MonkeyPatch.context() as patch, log_of(out).open("w", encoding="utf-8") as log, redirect_stderr(log):
         patch.setattr("app.train_progress._EVERY_S", 0.0)
         assert main(["--out", str(out), "--quick"]) == 0
     return out
 
 
 def test_where_stderr_is_no_terminal_each_stage_tells_of_itself(made: Path) -> None:
-    text = log_of(made).read_text()
+    text = log_of(made).read_text(encoding="utf-8")
     assert "\nstills: 256 of 256\n" in text
     assert re.search(r"^step \d+ of \d+, backbone: loss [\d.]+, [\d.]+% of held-out stills right$", text, re.MULTILINE)
     assert re.search(r"^step \d+ of \d+, epoch [\d.]+: loss", text, re.MULTILINE)
