@@ -19,8 +19,8 @@ from accelerate import PartialState
 from torch import Tensor
 
 from app.datasets import CardOptions, is_rendered, open_dataset
+from app.train_config import BACKBONE, base_of, config_of, rendering_of
 from app.train_progress import Told, memory_gb, watching
-from streams import RenderConfig
 from streams.files import replaced_when_whole
 from velora.backbones import backbone
 from velora.checkpoint import (
@@ -29,13 +29,12 @@ from velora.checkpoint import (
     CONFIG,
     Checkpoint,
     build_model,
-    load_checkpoint,
     save_checkpoint,
     trained_tensors,
 )
 from velora.config import VELoRAConfig
 from velora.devices import choose_device
-from velora.loading import DEMO, Weights, check_digest
+from velora.loading import Weights, check_digest
 from velora.model import VELoRA
 from velora.training import metrics
 from velora.training import trainer as loop
@@ -51,8 +50,7 @@ SUMMARY = "summary.json"
 BASELINE = "nearest_class_mean.json"
 _NO_BETTER = "training made it no better: the nearest class mean that it began with is kept"
 _STILL_WORSE = "worse than the nearest class mean as yet: try more --epochs; with few clips, --from demo --new-labels"
-CACHE, BACKBONE = ".frames", "ViT-B-16-quickgelu"
-_PERIOD_US = 133_333
+CACHE = ".frames"
 _VAL_WINDOWS = (2, 6)  # a clip: of many clips, and of few
 _VAL_FEW = 24  # windows
 
@@ -61,15 +59,15 @@ def train(arguments: argparse.Namespace) -> int:
     """Train, or go on with an interrupted run. Raises ValueError and ModelError for what does not fit."""
     out: Path = arguments.out
     told = Told(arguments.json and _processes().is_main_process)
-    plan, base = _plan(arguments), _base(arguments)
-    rendering = dict(base.config.rendering) if base else _rendering(arguments)
+    plan, base = _plan(arguments), base_of(arguments)
+    rendering = dict(base.config.rendering) if base else rendering_of(arguments)
     size = backbone(base.config.backbone if base else arguments.backbone or BACKBONE).image_size
     wanted = None if base is None or arguments.new_labels else base.config.labels
     with _processes().main_process_first():  # the others find the cache full
         sets = {split: _open(arguments, split, size, rendering, wanted, told) for split in ("train", "val")}
     for line in [line for found in sets.values() for line in found.skipped]:
         _say(f"left out: {line}")
-    config = _config(arguments, base, sets["train"].labels, rendering)
+    config = config_of(arguments, base, sets["train"].labels, rendering)
     if not is_rendered(arguments.data):  # else only those who rendered them know
         config = dataclasses.replace(config, exposure_us=_exposure_us(sets["train"], rendering))
     tower = None if config.own_towers and base else _tower(config, arguments)
@@ -131,63 +129,10 @@ def _open(
     )
 
 
-def _base(arguments: argparse.Namespace) -> Checkpoint | None:
-    if arguments.base is None:
-        if arguments.new_labels:
-            raise ValueError("--new-labels needs --from CHECKPOINT, whose adapters it keeps")
-        return None
-    found = load_checkpoint(DEMO if arguments.base == "demo" else Path(arguments.base))
-    try:
-        RenderConfig(**found.config.rendering)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{arguments.base}: its config.json has a rendering that cannot be used ({error})") from None
-    if found.config.attend_over == "batch":
-        raise ValueError(
-            f"{arguments.base}: no recogniser takes attend_over batch: set batch_of_one in its config.json"
-        )
-    return found
-
-
-def _rendering(arguments: argparse.Namespace) -> dict[str, Any]:
-    if arguments.max_window_us is None:
-        return {}
-    if is_rendered(arguments.data):
-        raise ValueError(f"--max-window-us: the event images of {arguments.data} are rendered already, leave it out")
-    return {"max_window_us": arguments.max_window_us}
-
-
 def _exposure_us(data: ClipSet, rendering: Mapping[str, Any]) -> int:
     """The median time whose events are in an event image."""
     spans = np.concatenate([np.diff(clip.times, axis=1)[:, 0] for clip in data.clips])
     return int(np.median(np.minimum(spans, rendering.get("max_window_us") or spans.max())))
-
-
-def _config(
-    arguments: argparse.Namespace, base: Checkpoint | None, labels: tuple[str, ...], rendering: Mapping[str, Any]
-) -> VELoRAConfig:
-    """What is trained: as the checkpoint has it that training starts from, or as the options say."""
-    if base is not None:
-        fixed = ("adapter", "rank", "alpha", "pairs", "frames", "dropout", "preset", "backbone", "motion")
-        if odd := [name for name in (*fixed, "max_window_us") if getattr(arguments, name) is not None]:
-            name = odd[0].replace("_", "-")
-            raise ValueError(f"--{name} is as the checkpoint has it: leave it out, or start without --from")
-        cards = arguments.base == "demo" and arguments.new_labels  # known at a glance; what is new may need a look
-        period_us = arguments.period_us or (_PERIOD_US if cards else base.config.sample_period_us)
-        config = dataclasses.replace(base.config, labels=labels, sample_period_us=period_us, trained=True)
-        return dataclasses.replace(config, temperature=1.0, unsure_below=0.0)
-    given = {name: getattr(arguments, name) for name in ("rank", "alpha", "pairs", "frames", "dropout")}
-    return VELoRAConfig(
-        labels=labels,
-        backbone=arguments.backbone or BACKBONE,
-        preset=arguments.preset or "paper",
-        adapter=arguments.adapter or "lora",
-        motion=arguments.motion or "shared",
-        sample_period_us=arguments.period_us or _PERIOD_US,
-        pretrained="" if arguments.weights is None or Path(arguments.weights).is_file() else arguments.weights,
-        rendering=rendering,
-        trained=True,
-        **{name: value for name, value in given.items() if value is not None},
-    )
 
 
 def _plan(arguments: argparse.Namespace) -> Plan:
