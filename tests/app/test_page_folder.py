@@ -29,6 +29,13 @@ from velora import load_recognizer
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium on the PATH")
 
 ROWS = "[...document.querySelectorAll('#rows tr')].map(r => r.cells[0].textContent)"
+CUT = """[...document.querySelectorAll("#view input[placeholder]")].filter((field) => {
+  const style = getComputedStyle(field), pen = document.createElement("canvas").getContext("2d");
+  pen.font = style.font;
+  const arrows = field.type === "number" ? 16 : 0;
+  const ends = parseFloat(style.paddingLeft) + parseFloat(style.paddingRight);
+  return field.offsetWidth > 0 && pen.measureText(field.placeholder).width > field.clientWidth - ends - arrows;
+}).map((field) => field.id)"""
 _LONG_MS = 400_000  # what runs at the lowest priority waits for all else, on slow machines
 
 
@@ -50,6 +57,15 @@ def opened(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Tab]]:  # noq
     for page in pages:
         page.close()
     assert [error for tab in tabs for error in tab.errors] == []
+
+
+def test_what_empty_fields_say_is_not_cut_off(opened: Callable[..., Tab]) -> None:
+    tab = opened()
+    tab.page.click("#tuning summary")
+    assert tab.page.locator("#address").is_visible() and tab.page.locator("#stride").is_visible()
+    assert tab.page.evaluate(CUT) == []
+    tab.page.click("[data-view=folder]")
+    assert tab.page.locator("#batch-folder").is_visible() and tab.page.evaluate(CUT) == []
 
 
 def test_a_folder_is_labelled_reviewed_corrected_and_exported(opened: Callable[..., Tab], tmp_path: Path) -> None:
